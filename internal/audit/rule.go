@@ -1,0 +1,103 @@
+// Package audit reads a project and reports where it breaks a promise.
+//
+// [Load] reads the files once; [Run] runs every [Rule] over them. A rule is
+// one literal with its documentation, its examples and its code; it knows no
+// engine, and this package knows no vulnerability. Findings come out in a
+// fixed order, suppressed ones included, so that the same tree always gives
+// the same bytes.
+package audit
+
+import (
+	"github.com/dewar-security/dewar/internal/evidence"
+)
+
+// Severity is how bad it is if the finding is real.
+type Severity uint8
+
+// The severities, as CVSS names them.
+const (
+	Low Severity = iota + 1
+	Medium
+	High
+	Critical
+)
+
+// Confidence is how sure the rule is that the finding is real.
+type Confidence uint8
+
+// The confidences.
+const (
+	Possible Confidence = iota + 1 // worth a look
+	Likely                         // true unless the code does something unusual
+	Certain                        // follows from the text alone
+)
+
+// Rule is one thing to look for.
+type Rule struct {
+	// ID is the rule's name for ever, such as "DW-SETTINGS-001". An id is
+	// never used for another rule.
+	ID      string
+	Control evidence.ControlID
+	// Title says what is wrong, as it stands over a finding.
+	Title      string
+	Why        string // what an attacker gains
+	Fix        string // what to do
+	Severity   Severity
+	Confidence Confidence
+	CWE        []int
+	OWASP      []string // "A02:2025"
+	ASVS       []string // "13.4.2" of ASVS 5.0
+	// Bad and Good are the smallest example of the fault and of its repair.
+	// A test audits both: Bad must be found, Good must not. Lang is their
+	// language for display and the file they are tested as: "app.py" if
+	// empty.
+	Bad, Good string
+	File      string
+	// MitigatedBy names guard layers that keep an attacker from using the
+	// fault while they enforce. See evidence.Evidence.
+	MitigatedBy []string
+	// Check looks at the whole project. It is called once per run, may run
+	// beside other rules, and reports through the pass.
+	Check func(*Pass)
+}
+
+// Span is a range in one file. Lines and columns count from 1, columns in
+// characters; the end is exclusive.
+type Span struct {
+	File               string
+	Line, Column       int
+	EndLine, EndColumn int
+}
+
+// Step is one stop of a trace.
+type Step struct {
+	Span Span
+	Note string // "source: query parameter q of GET /search"
+}
+
+// Finding is one place where a rule's promise is broken.
+type Finding struct {
+	Rule    *Rule
+	Span    Span
+	Message string // what is wrong here, one sentence, no full stop
+	Label   string // short note for under the marked code; Message if empty
+	// Related are other places that belong to the finding, Trace the way
+	// from source to sink for the rules that follow data.
+	Related []Step
+	Trace   []Step
+	// Fix overrides Rule.Fix where the place allows a more exact advice.
+	Fix string
+
+	// Fingerprint names the finding by content, not by line, so that a
+	// baseline survives edits above it.
+	Fingerprint string
+	// Suppressed is set when somebody decided to live with the finding.
+	Suppressed *Suppression
+}
+
+// Suppression says who silenced a finding, and why.
+type Suppression struct {
+	Kind   string // "dewar" (comment), "nosec" or "baseline"
+	Reason string
+	Span   Span // of the comment; zero for a baseline
+}

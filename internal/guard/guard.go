@@ -1,0 +1,264 @@
+// Package guard decides about every request before the app sees it, and about
+// every answer before the client does.
+//
+// A [Layer] looks at one thing (the client's rate, the Origin header, the
+// body) and returns a [Decision]. The [Chain] runs the layers in the order of
+// catalog.Layers, applies the mode in force for the request's route, writes
+// the one error page, counts and records. Layers never write to the client
+// and never know of one another.
+//
+//	           request                                  answer
+//	client ──▶ request ▸ client ▸ https ▸ … ▸ waf ──▶ app ──▶ mask ▸ cookies ▸ headers ──▶ client
+//	             │ deny                                           ▲
+//	             └──────────── error page ────────────────────────┘
+//
+// Request hooks run in traffic order, response hooks in the same order too:
+// the last line of catalog.Layers has the last word on a header. The guard's
+// own pages pass through the response hooks like the app's.
+package guard
+
+import (
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/event"
+	"github.com/dewar-security/dewar/internal/evidence"
+	"github.com/dewar-security/dewar/internal/store"
+)
+
+// Mode says what a layer's refusal means.
+type Mode uint8
+
+const (
+	// Enforce refuses the request. It is the zero value: a layer nobody
+	// configured protects.
+	Enforce Mode = iota
+	// Observe lets the request pass and records what would have happened.
+	Observe
+	// Off does not run the layer.
+	Off
+)
+
+// Verdict is a layer's answer about one request or response.
+type Verdict uint8
+
+const (
+	// Allow passes the exchange on to the next layer.
+	Allow Verdict = iota
+	// Answer ends the exchange with an answer that is no refusal: a redirect
+	// to https, a CORS preflight. It is given in Observe mode too.
+	Answer
+	// Observed is a Deny that the mode turned into a note. Only the chain
+	// sets it.
+	Observed
+	// Deny refuses the request with Status.
+	Deny
+)
+
+// Decision is what a layer found. The zero Decision allows.
+type Decision struct {
+	Verdict Verdict
+	// Reason is a stable, documented name such as "csrf-cross-site": what
+	// metrics count by, and what an override's comment refers to.
+	Reason string
+	// Detail says what exactly was seen, for the log, never for the visitor.
+	// It may quote the request: the event's redaction takes secrets out.
+	Detail string
+	// Status is the HTTP status of an Answer or a Deny; 0 means 403.
+	Status int
+	// Header is set on the answer: Retry-After, Location, Allow.
+	Header http.Header
+	// Event is the OWASP Logging Vocabulary name; empty lets the layer's
+	// Spec decide.
+	Event string
+	// Severity is the event's; 0 lets the layer's Spec decide.
+	Severity event.Severity
+
+	// Layer and Mode are filled in by the chain.
+	Layer string
+	Mode  Mode
+}
+
+// Pass is the Decision of a layer with nothing to say.
+func Pass() Decision { return Decision{} }
+
+// Refuse returns the Decision that refuses a request with an HTTP status.
+func Refuse(status int, reason, detail string) Decision {
+	return Decision{Verdict: Deny, Status: status, Reason: reason, Detail: detail}
+}
+
+// A Layer is one line of defence. Request is called once per request, from
+// many goroutines at once, and must not keep x. It may change x.Request (take
+// away a forged header) and x.Client; it must not read the body except
+// through [Exchange.Body].
+type Layer interface {
+	Request(x *Exchange) Decision
+}
+
+// A Responder is a Layer that also looks at the answer before its header is
+// sent. It may change r's header and replace its body. Denying here replaces
+// the whole answer by the error page.
+type Responder interface {
+	Layer
+	Response(x *Exchange, r *http.Response) Decision
+}
+
+// A Reporter is a Layer that knows more about its own state than the chain
+// does: that its rules are loaded, that its store answers. Health is asked
+// for every snapshot; an error there means that the control is not enforced,
+// and the checklist says so.
+type Reporter interface {
+	Layer
+	Health() error
+	// Describe says in half a sentence what is enforced, for evidence:
+	// "Core Rule Set 4.25.0, paranoia level 1, 3 exclusions".
+	Describe() string
+}
+
+// FailureMode says what a layer does when it cannot work.
+type FailureMode uint8
+
+const (
+	// FailClosed refuses the request with 503.
+	FailClosed FailureMode = iota
+	// FailOpen lets the request pass, says so in metrics and evidence.
+	FailOpen
+)
+
+// Spec describes a layer once: for the chain, the documentation, "dewar
+// explain" and the checklist.
+type Spec struct {
+	// Name is the layer's name in settings, metrics and events.
+	Name string
+	// Control is the promise that the layer keeps.
+	Control evidence.ControlID
+	// Does says in one sentence what is refused or changed.
+	Does string
+	// Blocking layers can refuse; the others only change what passes.
+	Blocking bool
+	// Reasons documents every Decision.Reason the layer can return.
+	Reasons []Reason
+	// Failure is what happens when the layer itself fails (panics, or
+	// reports that its store is gone).
+	Failure FailureMode
+	// Event is the default event name of a refusal (OWASP Logging
+	// Vocabulary), Severity its default severity (0: event.Warn).
+	Event    string
+	Severity event.Severity
+}
+
+// Reason documents one reason for a refusal.
+type Reason struct {
+	Name string // "csrf-cross-site"
+	Why  string // one sentence: the attack it stops
+	Fix  string // what an operator does when the refusal was wrong
+}
+
+// Client is who asks, as far as the guard could establish.
+type Client struct {
+	// Peer is the other end of the connection.
+	Peer netip.Addr
+	// Addr is the client behind trusted proxies; Peer when there are none.
+	Addr netip.Addr
+	// TrustedPeer reports whether Peer is a proxy whose forwarding headers
+	// are believed.
+	TrustedPeer bool
+	// Scheme is http or https, as the client used it; Host is the authority
+	// it asked for, lower case, with the port if one was given.
+	Scheme string
+	Host   string
+}
+
+// Facts is what the running app says about itself, read inside a worker by
+// the gateway's gunicorn hook. Known is false when nothing could be read (an
+// app that something else runs): then every fact is unproven, not fine.
+type Facts struct {
+	Known bool
+	// Why says why Known is false.
+	Why string
+
+	AppFound           bool // a flask.Flask object was found behind the WSGI callable
+	Debug, Testing     bool
+	DebuggerWrapped    bool   // werkzeug's DebuggedApplication is in the WSGI stack
+	Server             string // "gunicorn 27.0.1"
+	SecretKey          Secret
+	SecretKeyFallbacks []Secret
+	SessionCookieName  string
+	RememberCookieName string
+	FlaskVersion       string
+	WerkzeugVersion    string
+	PythonVersion      string
+	Routes             []FactRoute
+	UID                int
+}
+
+// FactRoute is one rule of the app's url_map.
+type FactRoute struct {
+	Rule     string
+	Methods  []string
+	Endpoint string
+}
+
+// Secret is a value that cannot be printed by accident: every formatting verb
+// and encoder writes "[secret]". Reveal is spelled out where it is meant.
+type Secret struct{ value string }
+
+// NewSecret wraps s.
+func NewSecret(s string) Secret { return Secret{s} }
+
+// Reveal returns the secret itself. The caller must not log or store it.
+func (s Secret) Reveal() string { return s.value }
+
+// IsZero reports whether there is no secret.
+func (s Secret) IsZero() bool { return s.value == "" }
+
+// String implements [fmt.Stringer] without the value.
+func (Secret) String() string { return "[secret]" }
+
+// GoString implements [fmt.GoStringer] without the value.
+func (Secret) GoString() string { return "[secret]" }
+
+// MarshalText implements [encoding.TextMarshaler] without the value.
+func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
+
+// Profile is where the app runs; it chooses the defaults.
+type Profile string
+
+// The profiles, strictest first. The zero Profile means Production.
+const (
+	Production  Profile = "production"
+	Staging     Profile = "staging"
+	Development Profile = "development"
+)
+
+// A Preflight looks at the app before the first request is let in. It refuses
+// to start rather than to serve something that cannot be safe.
+type Preflight struct {
+	Name    string // "debug-off"
+	Control evidence.ControlID
+	Does    string // one sentence
+	Why     string
+	Fix     string
+	// Check returns the problem, or "" when there is none. An error means
+	// that it could not look: the start goes on, the checklist says unproven.
+	Check func(Facts) (problem string, err error)
+	// RelaxedIn lists the profiles in which a problem is a warning.
+	RelaxedIn []Profile
+}
+
+// Clock is the time source of layers; tests replace it.
+type Clock func() time.Time
+
+// Env is what every layer may lean on. All fields but Profile are set before
+// the first layer is made.
+type Env struct {
+	Profile Profile
+	Store   store.Store
+	Now     Clock
+	// CertificateNames returns the DNS names and addresses that the TLS
+	// certificate in use covers; nil when TLS ends elsewhere.
+	CertificateNames func() []string
+	// Facts returns what the running app said about itself, once it runs.
+	Facts func() Facts
+}

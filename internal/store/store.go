@@ -1,0 +1,134 @@
+// Package store is the state that requests share: rate limits, short-lived
+// values, things that may happen only once.
+//
+// One node keeps it in memory ([Memory]); several nodes will keep it in
+// Redis or Valkey behind the same interface. storetest holds the contract
+// suite that every implementation passes.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrUnavailable reports that the store cannot answer now. The caller follows
+// its own declared failure mode; the store never guesses an answer.
+var ErrUnavailable = errors.New("store unavailable")
+
+// A Store keeps shared state. Implementations are safe for concurrent use,
+// bounded in memory, and return an error wrapping [ErrUnavailable] rather than
+// block past the context's deadline.
+type Store interface {
+	// Allow takes cost units from the bucket named key, which refills at
+	// rate, and reports whether they were there. Cost 0 peeks; a negative
+	// cost gives units back. It follows GCRA (ITU-T I.371): one timestamp
+	// per key, no window edges. A refused call takes nothing.
+	Allow(ctx context.Context, key string, rate Rate, cost int) (Result, error)
+
+	// Get returns the value put under key, or ok == false when there is none
+	// or it has expired.
+	Get(ctx context.Context, key string) (value []byte, ok bool, err error)
+	// Put stores value under key until ttl has passed. ttl must be positive:
+	// nothing here lives for ever.
+	Put(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	// Delete removes key; a missing key is no error.
+	Delete(ctx context.Context, key string) error
+	// Once reports whether this is the first call with key within ttl: the
+	// primitive behind one-time tokens.
+	Once(ctx context.Context, key string, ttl time.Duration) (first bool, err error)
+
+	// Close releases what the store holds. It is safe to call twice.
+	Close() error
+}
+
+// Rate is how much is allowed in how much time: Requests per Per on average,
+// and Burst at once (0 means Requests). The zero Rate means "no limit".
+type Rate struct {
+	Requests int
+	Per      time.Duration
+	Burst    int
+}
+
+// IsZero reports whether r sets no limit.
+func (r Rate) IsZero() bool { return r.Requests == 0 }
+
+// Result is the answer to [Store.Allow], with what the RateLimit header
+// fields (draft-ietf-httpapi-ratelimit-headers) need.
+type Result struct {
+	Allowed    bool
+	Limit      int           // units at most at once
+	Remaining  int           // units left now
+	RetryAfter time.Duration // when a refused call would pass; 0 if allowed
+	ResetAfter time.Duration // when the bucket is full again
+}
+
+var units = map[string]time.Duration{
+	"s": time.Second, "sec": time.Second, "second": time.Second,
+	"m": time.Minute, "min": time.Minute, "minute": time.Minute,
+	"h": time.Hour, "hour": time.Hour, "d": 24 * time.Hour, "day": 24 * time.Hour,
+}
+
+// ParseRate reads "100/m", "5/30s" or "100/m burst 20". "off" is the zero
+// Rate.
+func ParseRate(s string) (Rate, error) {
+	fail := func() (Rate, error) {
+		return Rate{}, fmt.Errorf("%q is not a rate: write requests per time, such as \"100/m\", \"5/30s\" or \"100/m burst 20\", or \"off\"", s)
+	}
+	text := strings.TrimSpace(s)
+	if text == "off" {
+		return Rate{}, nil
+	}
+	text, burst, hasBurst := strings.Cut(text, " burst ")
+	n, per, ok := strings.Cut(strings.TrimSpace(text), "/")
+	if !ok {
+		return fail()
+	}
+	var r Rate
+	var err error
+	if r.Requests, err = strconv.Atoi(strings.TrimSpace(n)); err != nil || r.Requests <= 0 || r.Requests > 1e9 {
+		return fail()
+	}
+	per = strings.TrimSpace(per)
+	if d, ok := units[per]; ok {
+		r.Per = d
+	} else if r.Per, err = time.ParseDuration(per); err != nil || r.Per <= 0 {
+		return fail()
+	}
+	if hasBurst {
+		if r.Burst, err = strconv.Atoi(strings.TrimSpace(burst)); err != nil || r.Burst <= 0 || r.Burst > 1e9 {
+			return fail()
+		}
+	}
+	return r, nil
+}
+
+// String writes r as [ParseRate] reads it.
+func (r Rate) String() string {
+	if r.IsZero() {
+		return "off"
+	}
+	per := r.Per.String()
+	for _, u := range []string{"s", "m", "h", "d"} {
+		if units[u] == r.Per {
+			per = u
+		}
+	}
+	s := fmt.Sprintf("%d/%s", r.Requests, per)
+	if r.Burst > 0 {
+		s += fmt.Sprintf(" burst %d", r.Burst)
+	}
+	return s
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (r *Rate) UnmarshalText(b []byte) (err error) {
+	*r, err = ParseRate(string(b))
+	return err
+}
