@@ -1,6 +1,11 @@
 package deployment
 
-import "github.com/dewar-security/dewar/internal/guard"
+import (
+	"fmt"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/guard"
+)
 
 // Config is the [deployment] section of dewar.toml: how the app is served.
 type Config struct {
@@ -10,20 +15,93 @@ type Config struct {
 	Certificate   string         `toml:"certificate" jsonschema_description:"File with the PEM certificate chain; read again when it changes."`
 	Key           string         `toml:"key" jsonschema_description:"File with the PEM private key."`
 	PublicPort    int            `toml:"public-port" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Port in redirects to HTTPS when it is not the one listened on (port forwarding, containers)."`
-	AllowedHosts  []string       `toml:"allowed-hosts" jsonschema_description:"Host names the app answers to; .example.com covers every name below. Empty: the names of the certificate."`
+	AllowedHosts  []string       `toml:"allowed-hosts" jsonschema_description:"Host names the app answers to; .example.com covers example.com and every name below. Empty: the names of the certificate."`
 	TrustedProxy  []string       `toml:"trusted-proxies" jsonschema_description:"Addresses or networks of the proxies in front whose X-Forwarded-For, -Proto and -Host are believed. Empty: nobody is believed."`
+	TrustedHeader []string       `toml:"trusted-headers" jsonschema_description:"Headers in which the trusted proxies say who the user is or where the app is mounted, such as X-Auth-Request-User or X-Forwarded-Prefix. From anyone else, and when not listed, they are taken away."`
 	HTTPS         guard.Mode     `toml:"https" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the https layer: redirect and allowed hosts."`
 	Request       guard.Mode     `toml:"request" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the request layer, which refuses what two parsers could read differently."`
 	Methods       []string       `toml:"methods" default:"GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS" jsonschema_description:"Methods that reach the app."`
 	Workers       int            `toml:"workers" jsonschema:"minimum=0,maximum=512" jsonschema_description:"gunicorn worker processes; 0 means one more than twice the CPUs this process may use, at most 12."`
 	Threads       int            `toml:"threads" default:"4" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Threads per worker."`
-	Timeout       guard.Duration `toml:"timeout" default:"30s" jsonschema_description:"How long a worker may take for one request before gunicorn replaces it."`
+	Timeout       guard.Duration `toml:"timeout" default:"30s" jsonschema_description:"How long the app may take to begin its answer, and a worker may be stuck before gunicorn replaces it."`
 	HeaderTimeout guard.Duration `toml:"header-timeout" default:"10s" jsonschema_description:"How long a client may take to send a request's head."`
-	BodyTimeout   guard.Duration `toml:"body-timeout" default:"60s" jsonschema_description:"How long a client may take to send a request's body."`
+	BodyTimeout   guard.Duration `toml:"body-timeout" default:"60s" jsonschema_description:"How long a client may take to send a request's body; longer as long as it comes at 4 KiB a second or more."`
 	IdleTimeout   guard.Duration `toml:"idle-timeout" default:"75s" jsonschema_description:"How long an idle keep-alive connection stays open."`
 	Grace         guard.Duration `toml:"grace" default:"20s" jsonschema_description:"How long running requests may take to finish at shutdown."`
+	MaxConns      int            `toml:"max-connections" default:"4096" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"Client connections at once on each listener; more wait in the kernel's queue."`
 	MaxHeader     guard.Size     `toml:"max-header" default:"32 KiB" jsonschema_description:"Largest request head."`
 	MaxRequests   int            `toml:"max-requests" default:"10000" jsonschema:"minimum=0" jsonschema_description:"Requests after which a worker is replaced, with a tenth of jitter; 0 means never."`
 	Preload       bool           `toml:"preload" jsonschema_description:"Import the app once before the workers fork (gunicorn --preload)."`
 	Console       string         `toml:"console" default:"127.0.0.1:9180" jsonschema_description:"Private address for health, readiness, metrics and the checklist; must be loopback or unix:/path. Empty switches it off."`
+}
+
+// Problems reports settings that cannot be used.
+func (c *Config) Problems() []guard.Problem {
+	var out []guard.Problem
+	add := func(key string, err error) {
+		if err != nil {
+			out = append(out, guard.Problem{Key: key, Message: err.Error()})
+		}
+	}
+	for _, m := range c.Methods {
+		add("methods", checkMethod(m))
+	}
+	for _, s := range c.TrustedProxy {
+		_, err := parseProxy(s)
+		add("trusted-proxies", err)
+	}
+	for _, s := range c.TrustedHeader {
+		add("trusted-headers", checkTrustedHeader(s))
+	}
+	for _, s := range c.AllowedHosts {
+		_, err := parseAllowedHost(s)
+		add("allowed-hosts", err)
+	}
+	return out
+}
+
+// Problems returns what cannot work: every value is well formed by itself.
+// Package catalog prints them with the place of the setting.
+func (c *Config) Problems() []guard.Problem {
+	var out []guard.Problem
+	bad := func(key, format string, args ...any) {
+		out = append(out, guard.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+	}
+	for _, l := range []struct {
+		key   string
+		addrs []string
+	}{{"listen", c.Listen}, {"listen-http", c.ListenHTTP}} {
+		for _, a := range l.addrs {
+			if _, _, err := ParseListen(a); err != nil {
+				bad(l.key, "%v", err)
+			}
+		}
+	}
+	if c.TLS == "off" && len(c.ListenHTTP) == 0 {
+		bad("listen-http", "with tls = \"off\" this is where the app is served: give an address")
+	}
+	if c.TLS != "off" && len(c.Listen) == 0 {
+		bad("listen", "no address to serve HTTPS on")
+	}
+	if c.Console != "" {
+		if network, address, err := ParseListen(c.Console); err != nil {
+			bad("console", "%v", err)
+		} else if !IsPrivateListen(network, address) {
+			bad("console", "%q can be reached from other machines: the console is for loopback (127.0.0.1:9180) or unix:/path", c.Console)
+		}
+	}
+	for _, d := range []struct {
+		key string
+		v   guard.Duration
+	}{
+		{"timeout", c.Timeout}, {"header-timeout", c.HeaderTimeout}, {"body-timeout", c.BodyTimeout}, {"idle-timeout", c.IdleTimeout}, {"grace", c.Grace},
+	} {
+		if d.v < guard.Duration(time.Second) {
+			bad(d.key, "%s: at least 1s; no limit would let one slow client hold a connection for ever", d.v)
+		}
+	}
+	if c.MaxHeader < 1<<10 || c.MaxHeader > 1<<20 {
+		bad("max-header", "%s: from 1 KiB to 1 MiB", c.MaxHeader)
+	}
+	return out
 }
