@@ -35,31 +35,6 @@ type Config struct {
 	Console       string         `toml:"console" default:"127.0.0.1:9180" jsonschema_description:"Private address for health, readiness, metrics and the checklist; must be loopback or unix:/path. Empty switches it off."`
 }
 
-// Problems reports settings that cannot be used.
-func (c *Config) Problems() []guard.Problem {
-	var out []guard.Problem
-	add := func(key string, err error) {
-		if err != nil {
-			out = append(out, guard.Problem{Key: key, Message: err.Error()})
-		}
-	}
-	for _, m := range c.Methods {
-		add("methods", checkMethod(m))
-	}
-	for _, s := range c.TrustedProxy {
-		_, err := parseProxy(s)
-		add("trusted-proxies", err)
-	}
-	for _, s := range c.TrustedHeader {
-		add("trusted-headers", checkTrustedHeader(s))
-	}
-	for _, s := range c.AllowedHosts {
-		_, err := parseAllowedHost(s)
-		add("allowed-hosts", err)
-	}
-	return out
-}
-
 // Problems returns what cannot work: every value is well formed by itself.
 // Package catalog prints them with the place of the setting.
 func (c *Config) Problems() []guard.Problem {
@@ -103,5 +78,5 @@ func (c *Config) Problems() []guard.Problem {
 	if c.MaxHeader < 1<<10 || c.MaxHeader > 1<<20 {
 		bad("max-header", "%s: from 1 KiB to 1 MiB", c.MaxHeader)
 	}
-	return out
+	return append(out, c.layerProblems()...)
 }

@@ -91,3 +91,28 @@ func checkProductionServer(f guard.Facts) (string, error) {
 	}
 	return "", nil
 }
+
+// layerProblems reports settings that the layers cannot work with.
+func (c *Config) layerProblems() []guard.Problem {
+	var out []guard.Problem
+	add := func(key string, err error) {
+		if err != nil {
+			out = append(out, guard.Problem{Key: key, Message: err.Error()})
+		}
+	}
+	for _, m := range c.Methods {
+		add("methods", checkMethod(m))
+	}
+	for _, s := range c.TrustedProxy {
+		_, err := parseProxy(s)
+		add("trusted-proxies", err)
+	}
+	for _, s := range c.TrustedHeader {
+		add("trusted-headers", checkTrustedHeader(s))
+	}
+	for _, s := range c.AllowedHosts {
+		_, err := parseAllowedHost(s)
+		add("allowed-hosts", err)
+	}
+	return out
+}

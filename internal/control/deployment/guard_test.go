@@ -413,7 +413,7 @@ func TestClientIdentity(t *testing.T) {
 	}
 }
 
-func TestProblems(t *testing.T) {
+func TestLayerProblems(t *testing.T) {
 	c := Config{
 		Methods:       []string{"GET", "TRACE"},
 		TrustedProxy:  []string{"0.0.0.0/0", "::/0", "proxy.example", "10.0.0.1", "::ffff:10.0.0.0/104"},
@@ -421,14 +421,14 @@ func TestProblems(t *testing.T) {
 		AllowedHosts:  []string{"*", "shop.example", ".shop.example", "shop.example:443", "2001:db8::1", "https://shop.example", ""},
 	}
 	n := map[string]int{}
-	for _, p := range c.Problems() {
+	for _, p := range c.layerProblems() {
 		n[p.Key]++
 	}
 	want := map[string]int{"methods": 1, "trusted-proxies": 4, "trusted-headers": 5, "allowed-hosts": 4}
 	if fmt.Sprint(n) != fmt.Sprint(want) {
-		t.Errorf("problems %v, want %v: %+v", n, want, c.Problems())
+		t.Errorf("problems %v, want %v: %+v", n, want, c.layerProblems())
 	}
-	if p := (&Config{}).Problems(); len(p) != 0 {
+	if p := (&Config{}).layerProblems(); len(p) != 0 {
 		t.Errorf("the zero Config has problems: %+v", p)
 	}
 }
