@@ -1,11 +1,6 @@
 package deployment
 
-import (
-	"fmt"
-	"time"
-
-	"github.com/dewar-security/dewar/internal/guard"
-)
+import "github.com/dewar-security/dewar/internal/guard"
 
 // Config is the [deployment] section of dewar.toml: how the app is served.
 type Config struct {
@@ -33,50 +28,4 @@ type Config struct {
 	MaxRequests   int            `toml:"max-requests" default:"10000" jsonschema:"minimum=0" jsonschema_description:"Requests after which a worker is replaced, with a tenth of jitter; 0 means never."`
 	Preload       bool           `toml:"preload" jsonschema_description:"Import the app once before the workers fork (gunicorn --preload)."`
 	Console       string         `toml:"console" default:"127.0.0.1:9180" jsonschema_description:"Private address for health, readiness, metrics and the checklist; must be loopback or unix:/path. Empty switches it off."`
-}
-
-// Problems returns what cannot work: every value is well formed by itself.
-// Package catalog prints them with the place of the setting.
-func (c *Config) Problems() []guard.Problem {
-	var out []guard.Problem
-	bad := func(key, format string, args ...any) {
-		out = append(out, guard.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
-	}
-	for _, l := range []struct {
-		key   string
-		addrs []string
-	}{{"listen", c.Listen}, {"listen-http", c.ListenHTTP}} {
-		for _, a := range l.addrs {
-			if _, _, err := ParseListen(a); err != nil {
-				bad(l.key, "%v", err)
-			}
-		}
-	}
-	if c.TLS == "off" && len(c.ListenHTTP) == 0 {
-		bad("listen-http", "with tls = \"off\" this is where the app is served: give an address")
-	}
-	if c.TLS != "off" && len(c.Listen) == 0 {
-		bad("listen", "no address to serve HTTPS on")
-	}
-	if c.Console != "" {
-		if network, address, err := ParseListen(c.Console); err != nil {
-			bad("console", "%v", err)
-		} else if !IsPrivateListen(network, address) {
-			bad("console", "%q can be reached from other machines: the console is for loopback (127.0.0.1:9180) or unix:/path", c.Console)
-		}
-	}
-	for _, d := range []struct {
-		key string
-		v   guard.Duration
-	}{
-		{"timeout", c.Timeout}, {"header-timeout", c.HeaderTimeout}, {"body-timeout", c.BodyTimeout}, {"idle-timeout", c.IdleTimeout}, {"grace", c.Grace},
-	} {
-		if d.v < guard.Duration(time.Second) {
-			bad(d.key, "%s: at least 1s; no limit would let one slow client hold a connection for ever", d.v)
-		}
-	}
-	if c.MaxHeader < 1<<10 || c.MaxHeader > 1<<20 {
-		bad("max-header", "%s: from 1 KiB to 1 MiB", c.MaxHeader)
-	}
-	return append(out, c.layerProblems()...)
 }
