@@ -2,7 +2,7 @@
 // OWASP Core Rule Set.
 //
 // [Engine] runs Coraza with the rule set compiled in. It is made once
-// ([New] takes about 0.2 s) and then asked for every request:
+// ([New] takes about a tenth of a second) and then asked for every request:
 //
 //	engine, err := waf.New(waf.Config{})
 //	verdict, err := engine.Inspect(ctx, waf.Request{Method: "GET", URI: "/?q=1", …})

@@ -1,0 +1,58 @@
+package injection
+
+import (
+	"fmt"
+
+	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/waf"
+)
+
+// Config is the [injection] section of dewar.toml: the web application
+// firewall.
+type Config struct {
+	Mode              guard.Mode  `toml:"mode" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the waf layer."`
+	Paranoia          int         `toml:"paranoia" default:"1" jsonschema:"minimum=1,maximum=4" jsonschema_description:"Paranoia level of the OWASP Core Rule Set. 1 suits every app; higher levels catch more and refuse more honest requests."`
+	Threshold         int         `toml:"threshold" default:"5" jsonschema:"minimum=1" jsonschema_description:"Anomaly score at which a request is refused; one critical match scores 5."`
+	InspectBody       guard.Size  `toml:"inspect-body" default:"256 KiB" jsonschema_description:"How much of a body is inspected, contents of files not counted. A larger value costs CPU: about 6 ms per KiB of text today."`
+	Oversize          string      `toml:"oversize" default:"refuse" jsonschema:"enum=refuse,enum=inspect-prefix" jsonschema_description:"What happens to a body with more to inspect than inspect-body: refuse (413), or inspect-prefix, which looks at the beginning only and lets attacks hide behind padding."`
+	MaxArguments      int         `toml:"max-arguments" default:"4000" jsonschema:"minimum=1" jsonschema_description:"Most values in a query, form or JSON body."`
+	Rules             []string    `toml:"rules" jsonschema_description:"SecLang files with rules of your own, loaded after the Core Rule Set; relative to where Dewar is started."`
+	Exclude           []Exclusion `toml:"exclude" jsonschema_description:"Rules or parameters left out on every route; for single routes use waf in [[route]]."`
+	Responses         bool        `toml:"responses" jsonschema_description:"Inspect the beginning of text responses for leaks as well. Costly: 50 ms of CPU for 100 KiB of HTML."`
+	ResponseThreshold int         `toml:"response-threshold" default:"4" jsonschema:"minimum=1" jsonschema_description:"Anomaly score at which a response is replaced."`
+}
+
+// Exclusion is one [[injection.exclude]] table.
+type Exclusion struct {
+	Rules      []int    `toml:"rules" jsonschema_description:"Ids of rules, as events name them; empty means every rule that looks at parameters."`
+	Parameters []string `toml:"parameters" jsonschema_description:"Query, form or JSON parameters (a.b, a.*.b) that the rules leave out; empty means that the rules are off altogether."`
+	Reason     string   `toml:"reason" jsonschema_description:"Why. Required: it stands in evidence."`
+}
+
+// engineConfig translates the settings for package waf, which has defaults of
+// its own for zero values; they are the same as the default tags.
+func (c Config) engineConfig() (waf.Config, error) {
+	out := waf.Config{
+		Paranoia:          c.Paranoia,
+		InboundThreshold:  c.Threshold,
+		OutboundThreshold: c.ResponseThreshold,
+		MaxInspect:        int64(c.InspectBody),
+		MaxArguments:      c.MaxArguments,
+		RuleFiles:         append([]string(nil), c.Rules...),
+		Responses:         c.Responses,
+	}
+	switch c.Oversize {
+	case "", "refuse":
+	case "inspect-prefix":
+		out.Partial = true
+	default:
+		return out, fmt.Errorf("[injection] oversize: %q: write \"refuse\" or \"inspect-prefix\"", c.Oversize)
+	}
+	for i, x := range c.Exclude {
+		if x.Reason == "" {
+			return out, fmt.Errorf("[[injection.exclude]] number %d has no reason: say why the rules are left out", i+1)
+		}
+		out.Exclude = append(out.Exclude, waf.Exclusion{Rules: x.Rules, Parameters: x.Parameters})
+	}
+	return out, nil
+}

@@ -1,0 +1,224 @@
+package injection
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/dewar-security/dewar/internal/event"
+	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/waf"
+)
+
+var layers = []*guard.Spec{wafSpec}
+
+var wafSpec = &guard.Spec{
+	Name:     "waf",
+	Control:  "injection",
+	Does:     "refuses requests in which the OWASP Core Rule Set finds an attack",
+	Blocking: true,
+	Event:    "input_validation_fail",
+	Severity: event.High,
+	Failure:  guard.FailClosed,
+	Reasons: []guard.Reason{
+		{Name: "waf-attack", Why: "The request looks like an attack: SQL, shell, template or script code, a path traversal, a known exploit.", Fix: "The event names the rules and the parameter; exclude that rule for that parameter on that route, with a reason."},
+		{Name: "waf-rule", Why: "A single rule refused the request by itself.", Fix: "Look at the rule that the event names."},
+		{Name: "waf-malformed", Why: "The body is not what its Content-Type says, so the app might read something else than the rules did.", Fix: "Correct the client."},
+		{Name: "waf-arguments", Why: "Thousands of values would hide an attack or cost minutes of CPU (CWE-770).", Fix: "Raise max-arguments."},
+		{Name: "waf-too-large", Why: "There is more text in the body than is inspected; an attack could stand behind the padding.", Fix: "Raise inspect-body, or accept the risk with oversize = \"inspect-prefix\"."},
+		{Name: "waf-body", Why: "The body could not be read for inspection.", Fix: "Nothing: the client went away, or sent too much."},
+		{Name: "waf-failed", Why: "The rules could not be run; nothing passes uninspected.", Fix: "Look at the event's detail; report a bug if it is none of the machine's."},
+		{Name: "waf-response", Why: "The response looks like a leak: a database error, source code, a web shell.", Fix: "Correct the app, or exclude the rule for the route."},
+	},
+}
+
+// inspector is what the layer needs of package waf.
+type inspector interface {
+	Inspect(context.Context, waf.Request) (waf.Verdict, error)
+	InspectResponse(waf.Response) (waf.Verdict, error)
+	Plan(...waf.Exclusion) (*waf.Plan, error)
+	Rules() int
+	Paranoia() int
+}
+
+// WAF is the waf layer.
+type WAF struct {
+	engine inspector
+	cfg    Config
+
+	mu    sync.RWMutex
+	plans map[*guard.Override]*waf.Plan
+	// broken is the first route override whose exclusions do not compile.
+	broken error
+}
+
+// NewWAF loads the rules and returns the waf layer.
+func NewWAF(cfg Config, _ guard.Env) (guard.Layer, error) {
+	ec, err := cfg.engineConfig()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := waf.New(ec)
+	if err != nil {
+		return nil, err
+	}
+	return &WAF{engine: engine, cfg: cfg, plans: map[*guard.Override]*waf.Plan{}}, nil
+}
+
+// CheckOverride compiles the exclusions of a route override ahead of the first
+// request, so that a wrong rule id is an error at the start. Without it the
+// mistake shows in [WAF.Health], and the route is inspected in full.
+func (l *WAF) CheckOverride(o *guard.Override) error {
+	_, err := l.plan(o)
+	return err
+}
+
+// plan returns the compiled exclusions of o.
+func (l *WAF) plan(o *guard.Override) (*waf.Plan, error) {
+	if o == nil || len(o.WAF.Exclude) == 0 && len(o.WAF.Parameters) == 0 {
+		return nil, nil
+	}
+	l.mu.RLock()
+	p, ok := l.plans[o]
+	l.mu.RUnlock()
+	if ok {
+		return p, nil
+	}
+	p, err := l.engine.Plan(waf.Exclusion{Rules: o.WAF.Exclude, Parameters: o.WAF.Parameters})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		err = fmt.Errorf("[[route]] %s: %w", o.Path, err)
+		if l.broken == nil {
+			l.broken = err
+		}
+		return nil, err
+	}
+	l.plans[o] = p
+	return p, nil
+}
+
+// Health implements [guard.Reporter].
+func (l *WAF) Health() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.broken
+}
+
+// Describe implements [guard.Reporter].
+func (l *WAF) Describe() string {
+	s := fmt.Sprintf("OWASP Core Rule Set %s, %d rules, paranoia level %d", waf.RulesVersion, l.engine.Rules(), l.engine.Paranoia())
+	if n := len(l.cfg.Exclude); n > 0 {
+		s += fmt.Sprintf(", %d exclusions", n)
+	}
+	if l.cfg.Oversize == "inspect-prefix" {
+		s += ", only the beginning of large bodies"
+	}
+	if !l.cfg.Responses {
+		s += "; responses are not inspected"
+	}
+	return s
+}
+
+// Request implements [guard.Layer].
+func (l *WAF) Request(x *guard.Exchange) guard.Decision {
+	r := x.Request
+	in := waf.Request{
+		Method: r.Method, URI: r.RequestURI, Proto: r.Proto, Host: r.Host, Header: r.Header, Client: x.Client.Addr,
+	}
+	if in.URI == "" {
+		in.URI = r.URL.RequestURI()
+	}
+	// A plan that does not compile leaves the route fully inspected.
+	in.Plan, _ = l.plan(x.Override)
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		b, err := x.Buffer()
+		if err != nil {
+			return guard.Refuse(http.StatusBadRequest, "waf-body", err.Error())
+		}
+		if b.Size() > 0 {
+			in.Body = b.Reader()
+		}
+	}
+	v, err := l.engine.Inspect(r.Context(), in)
+	if err != nil {
+		return guard.Refuse(http.StatusServiceUnavailable, "waf-failed", err.Error())
+	}
+	if !v.Denied {
+		return guard.Pass()
+	}
+	d := guard.Refuse(v.Status, "waf-"+string(v.Reason), detail(v))
+	for _, m := range v.Matches {
+		if m.ID >= 913000 && m.ID < 914000 {
+			d.Event = "malicious_attack_tool"
+		}
+	}
+	if v.Reason == waf.ReasonTooLarge || v.Reason == waf.ReasonArguments || v.Reason == waf.ReasonMalformed {
+		d.Severity = event.Warn
+	}
+	return d
+}
+
+// Response implements [guard.Responder].
+func (l *WAF) Response(x *guard.Exchange, r *http.Response) guard.Decision {
+	if !l.cfg.Responses || r.Body == nil || r.Body == http.NoBody || !inspectable(r) {
+		return guard.Pass()
+	}
+	prefix, err := guard.PeekBody(r, waf.DefaultMaxResponse)
+	if err != nil && err != guard.ErrContentEncoding {
+		return guard.Refuse(http.StatusBadGateway, "waf-failed", err.Error())
+	}
+	v, err := l.engine.InspectResponse(waf.Response{Status: r.StatusCode, Proto: x.Request.Proto, Header: r.Header, Body: prefix})
+	if err != nil {
+		return guard.Refuse(http.StatusServiceUnavailable, "waf-failed", err.Error())
+	}
+	if !v.Denied {
+		return guard.Pass()
+	}
+	return guard.Refuse(http.StatusInternalServerError, "waf-response", detail(v))
+}
+
+// inspectable reports whether a response is a text that the rules read, and
+// has an end: event streams and downloads pass untouched.
+func inspectable(r *http.Response) bool {
+	kind, _, _ := strings.Cut(strings.ToLower(r.Header.Get("Content-Type")), ";")
+	switch strings.TrimSpace(kind) {
+	case "text/html", "text/plain", "text/xml", "application/json", "application/xml":
+		return !strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Disposition")), "attachment")
+	}
+	return false
+}
+
+// detail says what matched, where, and for the first match what, unless the
+// place holds secrets by its name: then only the place.
+func detail(v waf.Verdict) string {
+	s := v.Summary()
+	for _, m := range v.Matches {
+		fragment, ok := strings.CutPrefix(m.Data, "Matched Data: ")
+		if !ok || secretPlace(m.Variable) {
+			continue
+		}
+		fragment, _, _ = strings.Cut(fragment, " found within")
+		if len(fragment) > 80 {
+			fragment = fragment[:80] + "…"
+		}
+		return s + fmt.Sprintf(": %q", fragment)
+	}
+	return s
+}
+
+// secretPlace reports whether a variable is one whose value belongs in no log.
+func secretPlace(variable string) bool {
+	v := strings.ToLower(variable)
+	if strings.HasPrefix(v, "request_cookies") {
+		return true
+	}
+	for _, word := range []string{"pass", "pwd", "secret", "token", "key", "auth", "cookie", "session", "card", "cvv", "cvc", "iban", "csrf", "otp", "pin"} {
+		if strings.Contains(v, word) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,132 @@
+package session
+
+import (
+	"strings"
+)
+
+// setCookie is a Set-Cookie header taken apart as RFC 6265bis section 5.6 has
+// browsers do it, with every byte kept: printing an unchanged one gives back
+// what was read, unknown attributes such as Partitioned and Priority included.
+// net/http's parser drops what it does not know.
+type setCookie struct {
+	pair  string // "name=value", as written
+	name  string
+	attrs []attribute
+}
+
+type attribute struct {
+	text  string // " Path=/", as written after the semicolon
+	name  string // "path": lower case, trimmed
+	value string // trimmed
+}
+
+// parseSetCookie takes a header apart. It has no errors: browsers have none
+// either.
+func parseSetCookie(s string) setCookie {
+	parts := strings.Split(s, ";")
+	c := setCookie{pair: parts[0]}
+	if name, _, ok := strings.Cut(parts[0], "="); ok {
+		c.name = trim(name)
+	}
+	for _, p := range parts[1:] {
+		name, value, _ := strings.Cut(p, "=")
+		c.attrs = append(c.attrs, attribute{text: p, name: strings.ToLower(trim(name)), value: trim(value)})
+	}
+	return c
+}
+
+func trim(s string) string { return strings.Trim(s, " \t") }
+
+// String prints the header.
+func (c setCookie) String() string {
+	var b strings.Builder
+	b.WriteString(c.pair)
+	for _, a := range c.attrs {
+		b.WriteByte(';')
+		b.WriteString(a.text)
+	}
+	return b.String()
+}
+
+// get returns the attribute that counts for a browser: the last of its name.
+func (c setCookie) get(name string) (value string, ok bool) {
+	for _, a := range c.attrs {
+		if a.name == name {
+			value, ok = a.value, true
+		}
+	}
+	return value, ok
+}
+
+func (c setCookie) has(name string) bool {
+	_, ok := c.get(name)
+	return ok
+}
+
+// add appends an attribute that the cookie does not have.
+func (c *setCookie) add(text string) {
+	if n := len(c.attrs); n > 0 && c.attrs[n-1].text == "" {
+		c.attrs = c.attrs[:n-1] // "a=b;" ends in an empty attribute
+	}
+	c.attrs = append(c.attrs, attribute{text: " " + text})
+}
+
+// remove takes every attribute of a name away.
+func (c *setCookie) remove(name string) {
+	kept := c.attrs[:0:0]
+	for _, a := range c.attrs {
+		if a.name != name {
+			kept = append(kept, a)
+		}
+	}
+	c.attrs = kept
+}
+
+// hardening says what a cookie must have.
+type hardening struct {
+	secure   bool
+	httpOnly bool
+	sameSite string // for cookies without a valid SameSite
+}
+
+// harden returns the header with what is missing, and whether anything was.
+// An attribute that is there and valid is never changed: nothing is ever
+// weakened, nothing doubled.
+func harden(header string, h hardening) (out string, changed bool) {
+	c := parseSetCookie(header)
+	if h.secure && !c.has("secure") {
+		c.add("Secure")
+		changed = true
+	}
+	if h.httpOnly && !c.has("httponly") {
+		c.add("HttpOnly")
+		changed = true
+	}
+	if v, ok := c.get("samesite"); !ok || !validSameSite(v) {
+		if ok {
+			c.remove("samesite")
+		}
+		c.add("SameSite=" + h.sameSite)
+		changed = true
+	}
+	if !changed {
+		return header, false
+	}
+	return c.String(), true
+}
+
+func validSameSite(v string) bool {
+	return strings.EqualFold(v, "Strict") || strings.EqualFold(v, "Lax") || strings.EqualFold(v, "None")
+}
+
+// ignored reports whether every browser ignores the cookie anyway (RFC 6265bis
+// section 5.6): it holds control characters, or has neither name nor value.
+func ignored(header string) bool {
+	for i := range len(header) {
+		if c := header[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return true
+		}
+	}
+	pair, _, _ := strings.Cut(header, ";")
+	return strings.Trim(pair, " \t=") == ""
+}

@@ -1,0 +1,374 @@
+package uploads
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/dewar-security/dewar/internal/guard"
+)
+
+var layers = []*guard.Spec{bodySpec}
+
+var bodySpec = &guard.Spec{
+	Name:     "body",
+	Control:  "uploads",
+	Does:     "reads the request body before the app is bothered, bounds its size, fields and files, and refuses deceptive file names",
+	Blocking: true,
+	Event:    "upload_validation",
+	Reasons: []guard.Reason{
+		{Name: "body-too-large", Why: "A body without bound fills memory and disk (CWE-400).", Fix: "Raise max-body on the route, or max-form for forms and JSON."},
+		{Name: "body-no-length", Why: "The length was not announced, and require-length asks for it.", Fix: "Let the client send Content-Length, or set require-length = false."},
+		{Name: "body-encoding", Why: "A compressed request body can unpack to a thousand times its size (CWE-409), and no rule could read it.", Fix: "Let the client send the body uncompressed."},
+		{Name: "body-type", Why: "The content type is not one that this app accepts.", Fix: "Add it to content-types."},
+		{Name: "body-incomplete", Why: "The client did not send the whole body; the app never saw the request.", Fix: "Nothing: the client went away or was cut off."},
+		{Name: "body-slow", Why: "A client that sends a byte now and then would hold a worker for hours (slowloris).", Fix: "Raise body-timeout in [deployment] for slow, honest clients."},
+		{Name: "body-multipart", Why: "A multipart body that two parsers read differently smuggles a file past a check.", Fix: "Correct the client: RFC 7578 says what a multipart body looks like."},
+		{Name: "upload-fields", Why: "Thousands of fields cost the app time out of proportion (CWE-770).", Fix: "Raise max-fields."},
+		{Name: "upload-files", Why: "Too many files in one request.", Fix: "Raise max-files."},
+		{Name: "upload-file-size", Why: "One file is larger than files may be.", Fix: "Raise max-file, and max-body on the route."},
+		{Name: "upload-path", Why: "A file name with a path leaves the folder for uploads when it is believed (CWE-22).", Fix: "Set directories = true if visitors upload whole directories."},
+		{Name: "upload-name", Why: "Control characters, an overlong name or a server's control file deceive the app, the log or the web server.", Fix: "Let the client send a plain file name."},
+		{Name: "upload-double-extension", Why: "\"shell.php.jpg\" is run by servers that look at every extension (CWE-434).", Fix: "Rename the file."},
+	},
+}
+
+// maxName is the longest file name common file systems store, in bytes.
+const maxName = 255
+
+type bodyLayer struct{ cfg Config }
+
+// NewBody returns the body layer.
+func NewBody(cfg Config, _ guard.Env) (guard.Layer, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &bodyLayer{cfg}, nil
+}
+
+// Health implements [guard.Reporter].
+func (l *bodyLayer) Health() error { return nil }
+
+// Describe implements [guard.Reporter].
+func (l *bodyLayer) Describe() string {
+	return fmt.Sprintf("bodies up to %v, forms and JSON up to %v, %d files of up to %v; the content of files is not inspected yet",
+		l.cfg.MaxBody, l.cfg.MaxForm, l.cfg.MaxFiles, l.cfg.MaxFile)
+}
+
+// Request implements [guard.Layer].
+func (l *bodyLayer) Request(x *guard.Exchange) guard.Decision {
+	r := x.Request
+	maxBody, maxForm, maxFile := l.cfg.MaxBody, l.cfg.MaxForm, l.cfg.MaxFile
+	if x.Override != nil && x.Override.MaxBody != nil {
+		// Whoever writes a limit for a route means it for whatever the route
+		// takes.
+		maxBody = *x.Override.MaxBody
+		maxForm, maxFile = maxBody, maxBody
+	}
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		x.LimitBody(maxBody)
+		return guard.Pass()
+	}
+	if enc := strings.TrimSpace(strings.Join(r.Header["Content-Encoding"], ",")); enc != "" && !strings.EqualFold(enc, "identity") {
+		d := guard.Refuse(http.StatusUnsupportedMediaType, "body-encoding", "Content-Encoding: "+quote(enc))
+		d.Header = http.Header{"Accept-Encoding": {"identity"}} // RFC 9110 section 15.5.16
+		return d
+	}
+	contentType := r.Header.Get("Content-Type")
+	kind := mediaType(contentType)
+	if !l.accepts(kind) {
+		return guard.Refuse(http.StatusUnsupportedMediaType, "body-type", "Content-Type: "+quote(contentType))
+	}
+	limit := maxBody
+	if formLike(kind) {
+		limit = min(maxBody, maxForm)
+	}
+	switch {
+	case r.ContentLength > int64(limit):
+		// The limit follows the announced length, so that the body still
+		// passes whole when this refusal is only observed.
+		x.LimitBody(guard.Size(r.ContentLength))
+		return guard.Refuse(http.StatusRequestEntityTooLarge, "body-too-large", fmt.Sprintf("Content-Length %d, allowed %d", r.ContentLength, int64(limit)))
+	case r.ContentLength < 0 && l.cfg.RequireLength:
+		return guard.Refuse(http.StatusLengthRequired, "body-no-length", "no Content-Length")
+	}
+	x.LimitBody(limit)
+	// The whole body first: a client that sends it slowly, or not at all,
+	// never holds one of the app's workers.
+	b, err := x.Buffer()
+	if err != nil {
+		return bufferError(err, limit)
+	}
+	if kind != "multipart/form-data" {
+		return guard.Pass()
+	}
+	return l.multipart(b.Reader(), contentType, int64(maxForm), int64(maxFile))
+}
+
+// bufferError tells a body that is too large from one that did not arrive.
+func bufferError(err error, limit guard.Size) guard.Decision {
+	var tooLarge *http.MaxBytesError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &tooLarge):
+		return guard.Refuse(http.StatusRequestEntityTooLarge, "body-too-large", fmt.Sprintf("more than %d bytes", int64(limit)))
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return guard.Refuse(http.StatusRequestTimeout, "body-slow", "the body did not arrive in time")
+	}
+	return guard.Refuse(http.StatusBadRequest, "body-incomplete", oneLine(err.Error()))
+}
+
+// mediaType returns the type without parameters, as Werkzeug reads it: up to
+// the first ";", trimmed as Python trims a Latin-1 string, lower case.
+func mediaType(contentType string) string {
+	kind, _, _ := strings.Cut(contentType, ";")
+	return strings.ToLower(strings.Trim(kind, " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0"))
+}
+
+// formLike reports whether a body of this type is held in memory and parsed
+// as a whole by the app.
+func formLike(kind string) bool {
+	switch kind {
+	case "application/x-www-form-urlencoded", "application/x-url-encoded", "application/json", "application/xml":
+		return true
+	}
+	return strings.HasPrefix(kind, "text/") || strings.HasSuffix(kind, "+json") || strings.HasSuffix(kind, "+xml")
+}
+
+func (l *bodyLayer) accepts(kind string) bool {
+	if len(l.cfg.ContentTypes) == 0 {
+		return true
+	}
+	for _, p := range l.cfg.ContentTypes {
+		p = strings.ToLower(p)
+		if p == kind {
+			return true
+		}
+		if family, ok := strings.CutSuffix(p, "*"); ok && strings.HasPrefix(kind, family) {
+			return true
+		}
+	}
+	return false
+}
+
+func validTypePattern(s string) bool {
+	family, sub, ok := strings.Cut(s, "/")
+	return ok && family != "" && sub != "" && family != "*" && !strings.ContainsAny(s, " \t;,") && (sub == "*" || !strings.Contains(sub, "*"))
+}
+
+// multipart walks over a multipart body without keeping any of it.
+func (l *bodyLayer) multipart(body io.Reader, contentType string, maxForm, maxFile int64) guard.Decision {
+	malformed := func(detail string) guard.Decision {
+		return guard.Refuse(http.StatusBadRequest, "body-multipart", oneLine(detail))
+	}
+	_, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return malformed("Content-Type: " + err.Error())
+	}
+	boundary := params["boundary"]
+	if boundary == "" || len(boundary) > 70 { // RFC 2046 section 5.1.1
+		return malformed("no usable boundary")
+	}
+	mr := multipart.NewReader(body, boundary)
+	var files, fields int
+	var form int64
+	for {
+		p, err := mr.NextRawPart()
+		if err == io.EOF {
+			return guard.Pass()
+		}
+		if err != nil {
+			return malformed(err.Error())
+		}
+		name, isFile, why := disposition(p)
+		if why != "" {
+			return malformed(why)
+		}
+		if !isFile {
+			if fields++; fields > l.cfg.MaxFields {
+				return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-fields", fmt.Sprintf("more than %d fields", l.cfg.MaxFields))
+			}
+			n, err := io.Copy(io.Discard, io.LimitReader(p, maxForm-form+1))
+			if err != nil {
+				return malformed(err.Error())
+			}
+			if form += n; form > maxForm {
+				return guard.Refuse(http.StatusRequestEntityTooLarge, "body-too-large", fmt.Sprintf("fields of more than %d bytes", maxForm))
+			}
+			continue
+		}
+		if files++; files > l.cfg.MaxFiles {
+			return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-files", fmt.Sprintf("more than %d files", l.cfg.MaxFiles))
+		}
+		if reason := checkName(name, l.cfg.Directories); reason != "" {
+			return guard.Refuse(http.StatusBadRequest, reason, "file name "+quote(name))
+		}
+		// The alternative spelling of RFC 8187: some parsers prefer it.
+		if alt, ok := extendedName(p.Header.Get("Content-Disposition")); ok {
+			if reason := checkName(alt, l.cfg.Directories); reason != "" {
+				return guard.Refuse(http.StatusBadRequest, reason, "file name "+quote(alt))
+			}
+		}
+		n, err := io.Copy(io.Discard, io.LimitReader(p, maxFile+1))
+		if err != nil {
+			return malformed(err.Error())
+		}
+		if n > maxFile {
+			return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-file-size", fmt.Sprintf("%s is larger than %d bytes", quote(name), maxFile))
+		}
+	}
+}
+
+// disposition reads a part's Content-Disposition. isFile follows Werkzeug: a
+// part with a filename parameter is a file, even if the name is empty. why
+// says what makes the part ambiguous.
+func disposition(p *multipart.Part) (filename string, isFile bool, why string) {
+	cd := p.Header["Content-Disposition"]
+	if len(cd) != 1 {
+		return "", false, fmt.Sprintf("a part with %d Content-Disposition headers", len(cd))
+	}
+	kind, params, err := mime.ParseMediaType(cd[0])
+	if err != nil {
+		return "", false, "Content-Disposition: " + err.Error()
+	}
+	if kind != "form-data" {
+		return "", false, "Content-Disposition is not form-data"
+	}
+	if _, ok := params["name"]; !ok {
+		return "", false, "a part without a name"
+	}
+	for _, enc := range p.Header["Content-Transfer-Encoding"] {
+		switch strings.ToLower(strings.TrimSpace(enc)) {
+		case "7bit", "8bit", "binary":
+		default: // decoded by some parsers, ignored by Werkzeug
+			return "", false, "Content-Transfer-Encoding in a part (RFC 7578 section 4.7)"
+		}
+	}
+	filename, isFile = params["filename"]
+	if !isFile {
+		_, isFile = extendedName(cd[0])
+	}
+	return filename, isFile, ""
+}
+
+// extendedName returns the filename* parameter, decoded.
+func extendedName(contentDisposition string) (string, bool) {
+	i := strings.Index(strings.ToLower(contentDisposition), "filename*")
+	if i < 0 {
+		return "", false
+	}
+	_, v, _ := strings.Cut(contentDisposition[i:], "=")
+	v, _, _ = strings.Cut(v, ";")
+	v = strings.Trim(strings.TrimSpace(v), `"`)
+	if j := strings.LastIndexByte(v, '\''); j >= 0 {
+		v = v[j+1:]
+	}
+	if dec, err := url.PathUnescape(v); err == nil {
+		v = dec
+	}
+	return v, true
+}
+
+// executable are the extensions that web servers hand to an interpreter. A
+// file may end in one (whether the app wants such files is the app's
+// business); in the middle of a name there is no honest use for them.
+var executable = map[string]bool{
+	"php": true, "php3": true, "php4": true, "php5": true, "php7": true, "php8": true, "phtml": true, "phar": true, "pht": true,
+	"asp": true, "aspx": true, "ashx": true, "asmx": true, "cer": true, "jsp": true, "jspx": true, "jspf": true,
+	"cgi": true, "fcgi": true, "pl": true, "py": true, "pyc": true, "rb": true, "sh": true, "bash": true, "shtml": true,
+	"exe": true, "bat": true, "cmd": true, "com": true, "scr": true, "vbs": true, "ps1": true, "hta": true, "js": true, "jar": true, "lnk": true, "msi": true,
+}
+
+// compression are last extensions before which another extension is honest:
+// "tool.js.gz".
+var compression = map[string]bool{"gz": true, "bz2": true, "xz": true, "zst": true, "zip": true, "br": true, "map": true, "txt": true, "md": true, "bak": true, "sig": true, "asc": true, "html": true}
+
+// checkName returns the reason to refuse a file name, or "".
+func checkName(name string, directories bool) string {
+	if name == "" {
+		return "" // an empty file input
+	}
+	if len(name) > maxName && !directories || len(name) > 4096 || !utf8.ValidString(name) {
+		return "upload-name"
+	}
+	for _, r := range name {
+		// Cf covers the characters that turn the reading direction round and
+		// make "gpj.exe" look like "exe.jpg"; joiners belong to real words.
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) && r != '\u200c' && r != '\u200d' && r != '\u00ad' {
+			return "upload-name"
+		}
+	}
+	base := name
+	if strings.ContainsAny(name, `/\`) || len(name) > 1 && name[1] == ':' {
+		if !directories || strings.ContainsAny(name, `\:`) || strings.HasPrefix(name, "/") {
+			return "upload-path"
+		}
+		for seg := range strings.SplitSeq(name, "/") {
+			if seg == "" || seg == "." || seg == ".." {
+				return "upload-path"
+			}
+			base = seg
+		}
+	}
+	if base == "." || base == ".." {
+		return "upload-path"
+	}
+	lower := strings.ToLower(base)
+	switch lower {
+	case ".htaccess", ".htpasswd", ".user.ini", "web.config":
+		return "upload-name"
+	}
+	// Windows drops trailing dots and spaces and what follows "::".
+	if strings.HasSuffix(base, ".") || strings.HasSuffix(base, " ") || strings.Contains(base, "::$") {
+		return "upload-name"
+	}
+	ext := strings.Split(lower, ".")
+	if last := ext[len(ext)-1]; len(ext) > 2 && (!compression[last] || executable[last]) {
+		for _, e := range ext[1 : len(ext)-1] {
+			if executable[strings.TrimSpace(e)] && e != last {
+				return "upload-double-extension"
+			}
+		}
+		// "invoice.pdf.exe": a document that is a program.
+		if windows[last] && document[strings.TrimSpace(ext[len(ext)-2])] {
+			return "upload-double-extension"
+		}
+	}
+	return ""
+}
+
+var (
+	windows  = map[string]bool{"exe": true, "bat": true, "cmd": true, "com": true, "scr": true, "vbs": true, "ps1": true, "hta": true, "js": true, "jar": true, "lnk": true, "msi": true}
+	document = map[string]bool{"pdf": true, "doc": true, "docx": true, "xls": true, "xlsx": true, "jpg": true, "jpeg": true, "png": true, "gif": true, "txt": true, "mp3": true, "mp4": true, "csv": true}
+)
+
+// oneLine keeps an error's text, which may quote the request, on one line of
+// the log.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// quote makes text from a request fit for one line of the log.
+func quote(s string) string {
+	const most = 120
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,85 @@
+package guard
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func gzipped(t testing.TB, s string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := io.WriteString(w, s); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestPeekBody(t *testing.T) {
+	var deflated bytes.Buffer
+	w := zlib.NewWriter(&deflated)
+	io.WriteString(w, "hello")
+	w.Close()
+	bomb := gzipped(t, strings.Repeat("0", 50<<20))
+	for _, c := range []struct {
+		name, encoding string
+		body           []byte
+		n              int
+		want           string
+		err            error
+	}{
+		{"short", "", []byte("hello"), 10, "hello", nil},
+		{"long", "", []byte("hello world"), 5, "hello", nil},
+		{"gzip", "gzip", gzipped(t, "hello"), 100, "hello", nil},
+		{"deflate", "Deflate", deflated.Bytes(), 100, "hello", nil},
+		{"bomb", "gzip", bomb, 1000, strings.Repeat("0", 1000), nil},
+		{"no gzip at all", "gzip", []byte("hello"), 10, "", ErrContentEncoding},
+		{"br", "br", []byte("\x0b\x02"), 10, "", ErrContentEncoding},
+		{"two encodings", "gzip, br", []byte("x"), 10, "", ErrContentEncoding},
+		{"empty", "", nil, 10, "", nil},
+	} {
+		r := &http.Response{Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(c.body))}
+		if c.encoding != "" {
+			r.Header.Set("Content-Encoding", c.encoding)
+		}
+		got, err := PeekBody(r, c.n)
+		if string(got) != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%s: %.20q %v, want %.20q %v", c.name, got, err, c.want, c.err)
+		}
+		if rest, err := io.ReadAll(r.Body); err != nil || !bytes.Equal(rest, c.body) {
+			t.Errorf("%s: the client would get %.20q %v", c.name, rest, err)
+		}
+	}
+}
+
+type closeCounter struct {
+	io.Reader
+	n int
+}
+
+func (c *closeCounter) Close() error { c.n++; return nil }
+
+func TestPeekBodyKeepsErrorsAndClose(t *testing.T) {
+	broken := errors.New("upstream went away")
+	c := &closeCounter{Reader: io.MultiReader(strings.NewReader("hel"), errReader{broken})}
+	r := &http.Response{Header: http.Header{}, Body: c}
+	if got, err := PeekBody(r, 10); string(got) != "hel" || !errors.Is(err, broken) {
+		t.Errorf("%q %v", got, err)
+	}
+	if got, err := io.ReadAll(r.Body); string(got) != "hel" || !errors.Is(err, broken) {
+		t.Errorf("the client would get %q %v", got, err)
+	}
+	r.Body.Close()
+	if c.n != 1 {
+		t.Errorf("closed %d times", c.n)
+	}
+}
