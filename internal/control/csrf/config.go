@@ -1,0 +1,21 @@
+package csrf
+
+import "github.com/dewar-security/dewar/internal/guard"
+
+// Config is the [csrf] section of dewar.toml.
+type Config struct {
+	Mode           guard.Mode `toml:"mode" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the csrf layer. Exempt single routes with [[route]] and modes = { csrf = \"observe\" }."`
+	TrustedOrigins []string   `toml:"trusted-origins" jsonschema_description:"Other origins whose pages may change state here, exact, such as https://admin.shop.example. Sibling subdomains are not trusted unless listed."`
+	SessionCookies []string   `toml:"session-cookies" jsonschema_description:"Cookies, beside the app's session and remember cookies, that prove who the visitor is. Names that contain sess, auth, token, jwt or remember count without being listed."`
+}
+
+// Problems reports settings that cannot be used.
+func (c *Config) Problems() []guard.Problem {
+	var out []guard.Problem
+	for _, s := range c.TrustedOrigins {
+		if _, err := guard.ParseOrigin(s); err != nil {
+			out = append(out, guard.Problem{Key: "trusted-origins", Message: err.Error()})
+		}
+	}
+	return out
+}
