@@ -1,0 +1,192 @@
+package pysyntax
+
+import "bytes"
+
+// strings parses one or more adjacent string literals.
+func (p *parser) strings() uint32 {
+	start := p.start
+	m := len(p.pending)
+	k := Str
+	var f, t bool
+	for p.tok == tString || p.tok == tFString {
+		if p.tok == tString {
+			if p.strFlags&litBytes != 0 {
+				k = Bytes
+			}
+			id := p.add(Node{Kind: StrPart, Start: p.start, End: p.end, Op: p.strFlags})
+			p.push(id)
+			p.next()
+			continue
+		}
+		if p.strFlags&litT != 0 {
+			t = true
+		} else {
+			f = true
+		}
+		p.fstring()
+	}
+	if !f && !t {
+		// plain constant: drop the piece nodes when they are on top
+		n := len(p.pending) - m
+		p.nodes = p.nodes[:len(p.nodes)-n]
+		p.pending = p.pending[:m]
+		return p.node(k, start, 0, 0, 0)
+	}
+	l := p.list(m)
+	k = JoinedStr
+	if t {
+		k = TemplateStr
+	}
+	return p.node(k, start, l, 0, 0)
+}
+
+// fstring: current token is tFString with l.pos after the opening quote.
+func (p *parser) fstring() {
+	fl, q := p.strFlags, byte(p.sym)
+	p.fparts(fl, q, false)
+	p.tok = 0
+	p.end = p.pos
+	p.next()
+}
+
+// fparts scans literal text and replacement fields until the closing quote
+// (or, in a format spec, the closing brace), pushing part nodes.
+func (p *parser) fparts(fl uint8, q byte, spec bool) {
+	src := p.src
+	lit := p.pos
+	flush := func(end uint32) {
+		if end > lit {
+			p.push(p.add(Node{Kind: StrPart, Start: lit, End: end, Op: fl}))
+		}
+	}
+	for {
+		c := src[p.pos]
+		switch {
+		case c == q:
+			if fl&litTriple != 0 && !(src[p.pos+1] == q && src[p.pos+2] == q) {
+				p.pos++
+				continue
+			}
+			if spec {
+				p.start = p.pos
+				p.fail("unterminated replacement field")
+			}
+			flush(p.pos)
+			p.pos++
+			if fl&litTriple != 0 {
+				p.pos += 2
+			}
+			return
+		case c == '\\':
+			n := src[p.pos+1]
+			switch {
+			case n == '{' || n == '}':
+				p.pos++
+			case n == 'N' && fl&litRaw == 0 && src[p.pos+2] == '{' && !spec:
+				i := bytes.IndexByte(src[p.pos:], '}')
+				if i < 0 {
+					p.fail("bad \\N escape")
+				}
+				p.pos += uint32(i) + 1
+			case n == '\r' && src[p.pos+2] == '\n':
+				p.pos += 3
+			case p.pos+1 >= p.eof:
+				p.pos++
+			default:
+				p.pos += 2
+			}
+		case c == '{':
+			if src[p.pos+1] == '{' && !spec {
+				// keep one brace in the literal
+				p.pos++
+				flush(p.pos)
+				p.pos++
+				lit = p.pos
+				continue
+			}
+			flush(p.pos)
+			p.field(fl, q)
+			lit = p.pos
+		case c == '}':
+			if spec {
+				flush(p.pos)
+				return
+			}
+			if src[p.pos+1] == '}' {
+				p.pos++
+				flush(p.pos)
+				p.pos++
+				lit = p.pos
+				continue
+			}
+			p.start = p.pos
+			p.fail("single '}' in f-string")
+		case (c == '\n' || c == '\r') && fl&litTriple == 0 && !spec:
+			p.start, p.end, p.tok = p.pos, p.pos, tErr
+			p.fail("unterminated f-string")
+		case p.pos >= p.eof:
+			p.start, p.end, p.tok = p.pos, p.pos, tErr
+			p.fail("unterminated f-string")
+		default:
+			p.pos++
+		}
+	}
+}
+
+func (p *parser) field(fl uint8, q byte) {
+	start := p.pos
+	p.pos++
+	od, of := p.depth, p.colonDepth
+	p.depth++
+	p.colonDepth = p.depth
+	p.tok = 0
+	p.next()
+	es := p.pos
+	_ = es
+	var e uint32
+	es = p.start
+	if p.tok == tYield {
+		e = p.yield()
+	} else {
+		e = p.starExprs()
+		if p.tok == tWalrus {
+			p.fail("invalid syntax")
+		}
+	}
+	var conv uint8
+	var flags uint16
+	var spec uint32
+	if p.tok == tAssign {
+		flags |= FDebug
+		p.next()
+	}
+	if p.tok == tExcl {
+		p.next()
+		if p.tok != tName || p.end-p.start != 1 {
+			p.fail("bad conversion")
+		}
+		conv = p.src[p.start]
+		p.next()
+	}
+	end := p.start
+	if p.tok == tColon {
+		ss := p.start
+		m := len(p.pending)
+		sd := p.depth
+		p.fparts(fl, q, true)
+		l := p.list(m)
+		spec = p.add(Node{Kind: JoinedStr, Start: ss, End: p.pos, A: l})
+		p.depth = sd
+		p.start = p.pos
+		p.pos++ // '}'
+	} else if p.tok != tRBrace {
+		p.fail("expected '}'")
+	}
+	p.depth, p.colonDepth = od, of
+	k := FormattedValue
+	if fl&litT != 0 {
+		k = Interpolation
+	}
+	id := p.add(Node{Kind: k, Start: start, End: p.pos, A: e, B: spec, Op: conv, Flags: flags, C: end})
+	p.push(id)
+}
