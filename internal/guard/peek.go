@@ -31,7 +31,12 @@ func PeekBody(r *http.Response, n int) ([]byte, error) {
 	default:
 		return nil, ErrContentEncoding
 	}
-	raw, err := io.ReadAll(io.LimitReader(r.Body, int64(n)))
+	var buf bytes.Buffer
+	if r.ContentLength > 0 {
+		buf.Grow(int(min(r.ContentLength, int64(n))) + bytes.MinRead) // one allocation
+	}
+	_, err := buf.ReadFrom(io.LimitReader(r.Body, int64(n)))
+	raw := buf.Bytes()
 	r.Body = &peeked{io.MultiReader(bytes.NewReader(raw), errReader{err}, r.Body), r.Body}
 	if len(raw) == 0 {
 		return nil, err

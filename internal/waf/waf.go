@@ -121,7 +121,9 @@ type Request struct {
 	Proto  string // "HTTP/1.1"
 	Host   string
 	Header http.Header
-	Client netip.Addr
+	// TransferEncoding is what net/http took out of Header.
+	TransferEncoding []string
+	Client           netip.Addr
 	// Body is the body, or nil. It is read up to what inspection needs.
 	Body io.Reader
 	// Plan is what this request is exempt from, or nil.
@@ -183,12 +185,15 @@ func (v Verdict) Summary() string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		fmt.Fprintf(&b, "%d %s", m.ID, m.Message)
+		if m.ID != 0 {
+			fmt.Fprintf(&b, "%d ", m.ID)
+		}
+		b.WriteString(m.Message)
 		if m.Variable != "" {
 			fmt.Fprintf(&b, " in %s", m.Variable)
 		}
 	}
-	if v.Threshold > 0 {
+	if v.Score > 0 {
 		fmt.Fprintf(&b, " (score %d of %d)", v.Score, v.Threshold)
 	}
 	return strings.TrimSpace(b.String())
@@ -424,6 +429,9 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 		for _, value := range values {
 			tx.AddRequestHeader(name, value)
 		}
+	}
+	for _, te := range r.TransferEncoding {
+		tx.AddRequestHeader("Transfer-Encoding", te)
 	}
 	tx.AddRequestHeader("Host", r.Host)
 	tx.SetServerName(r.Host)

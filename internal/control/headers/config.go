@@ -2,13 +2,14 @@ package headers
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
-// Config is the [headers] section of dewar.toml. An empty value leaves a
-// header to the app; "off" is spelled out where that is meant.
+// Config is the [headers] section of dewar.toml. "off" leaves a header to the
+// app.
 type Config struct {
 	Mode              guard.Mode     `toml:"mode" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the headers layer."`
 	HSTS              guard.Duration `toml:"hsts" default:"365d" staging:"1d" development:"0s" jsonschema_description:"How long browsers refuse plain HTTP for this host (Strict-Transport-Security max-age); 0s does not send it."`
@@ -30,58 +31,68 @@ const (
 	defaultPermissions = "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), hid=(), midi=(), accelerometer=(), gyroscope=(), magnetometer=(), display-capture=(), browsing-topics=()"
 )
 
+// texts lists the settings with a fixed set of values or free text.
+func (c *Config) texts() []textSetting {
+	return []textSetting{
+		{"csp-mode", &c.CSPMode, "report-only", []string{"enforce", "report-only", "off"}},
+		{"csp", &c.CSP, defaultCSP, nil},
+		{"frame-ancestors", &c.FrameAncestors, "'none'", nil},
+		{"referrer-policy", &c.ReferrerPolicy, "strict-origin-when-cross-origin", []string{"strict-origin-when-cross-origin", "strict-origin", "same-origin", "origin", "off"}},
+		{"permissions-policy", &c.PermissionsPolicy, defaultPermissions, nil},
+		{"opener-policy", &c.OpenerPolicy, "same-origin", []string{"same-origin", "same-origin-allow-popups", "off"}},
+		{"resource-policy", &c.ResourcePolicy, "same-origin", []string{"same-origin", "same-site", "cross-origin", "off"}},
+	}
+}
+
+type textSetting struct {
+	key   string
+	value *string
+	zero  string // what an empty value stands for
+	known []string
+}
+
 // withDefaults fills in what a zero Config leaves open, with the values of the
 // default tags; a zero HSTS stays off, because it cannot be told from a
-// deliberate one. It refuses values that do not work.
-func (c Config) withDefaults() (Config, error) {
-	for _, s := range []struct {
-		p     *string
-		v     string
-		key   string
-		known []string
-	}{
-		{&c.CSPMode, "report-only", "csp-mode", []string{"enforce", "report-only", "off"}},
-		{&c.CSP, defaultCSP, "csp", nil},
-		{&c.FrameAncestors, "'none'", "frame-ancestors", nil},
-		{&c.ReferrerPolicy, "strict-origin-when-cross-origin", "referrer-policy", []string{"strict-origin-when-cross-origin", "strict-origin", "same-origin", "origin", "off"}},
-		{&c.PermissionsPolicy, defaultPermissions, "permissions-policy", nil},
-		{&c.OpenerPolicy, "same-origin", "opener-policy", []string{"same-origin", "same-origin-allow-popups", "off"}},
-		{&c.ResourcePolicy, "same-origin", "resource-policy", []string{"same-origin", "same-site", "cross-origin", "off"}},
-	} {
-		if *s.p == "" {
-			*s.p = s.v
+// deliberate one.
+func (c Config) withDefaults() Config {
+	for _, s := range c.texts() {
+		if *s.value = strings.TrimSpace(*s.value); *s.value == "" {
+			*s.value = s.zero
 		}
-		*s.p = strings.TrimSpace(*s.p)
-		if s.known != nil && !contains(s.known, *s.p) {
-			return c, fmt.Errorf("[headers] %s: %q is none of %s", s.key, *s.p, strings.Join(s.known, ", "))
-		}
-		if strings.ContainsAny(*s.p, "\r\n\x00") {
-			return c, fmt.Errorf("[headers] %s: a header cannot hold a line break", s.key)
+	}
+	return c
+}
+
+// Problems reports settings that cannot be used.
+func (c *Config) Problems() []guard.Problem {
+	var out []guard.Problem
+	add := func(key, format string, args ...any) {
+		out = append(out, guard.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+	}
+	for _, s := range c.texts() {
+		switch v := strings.TrimSpace(*s.value); {
+		case v != "" && s.known != nil && !slices.Contains(s.known, v):
+			add(s.key, "%q is none of %s", v, strings.Join(s.known, ", "))
+		case strings.ContainsAny(v, "\r\n\x00"):
+			add(s.key, "a header cannot hold a line break")
 		}
 	}
 	if strings.ContainsAny(c.CSPReport, " ;,\r\n\x00") {
-		return c, fmt.Errorf("[headers] csp-report: %q is not a URL", c.CSPReport)
+		add("csp-report", "%q is not a URL", c.CSPReport)
 	}
-	if strings.ContainsAny(c.FrameAncestors, ";,") {
-		return c, fmt.Errorf("[headers] frame-ancestors: %q: separate origins by spaces", c.FrameAncestors)
-	}
-	switch bare := strings.ToLower(c.FrameAncestors); {
+	switch bare := strings.ToLower(strings.TrimSpace(c.FrameAncestors)); {
+	case strings.ContainsAny(bare, ";,"):
+		add("frame-ancestors", "%q: separate origins by spaces", c.FrameAncestors)
 	case bare == "none" || bare == "self":
-		return c, fmt.Errorf("[headers] frame-ancestors: write '%s' with its quotes, or browsers take it for a host name", bare)
+		add("frame-ancestors", "write \"'%s'\" with the inner quotes, or browsers take it for a host name", bare)
 	case strings.Contains(bare, "'none'") && bare != "'none'":
-		return c, fmt.Errorf("[headers] frame-ancestors: 'none' stands alone")
+		add("frame-ancestors", "'none' stands alone")
+	}
+	if c.HSTS < 0 {
+		add("hsts", "must not be negative")
 	}
 	if c.HSTSPreload && (!c.HSTSSubdomains || c.HSTS < guard.Duration(yearOfHSTS)) {
-		return c, fmt.Errorf("[headers] hsts-preload needs hsts-subdomains = true and hsts of at least 365d (hstspreload.org)")
+		add("hsts-preload", "needs hsts-subdomains = true and hsts of at least 365d (hstspreload.org)")
 	}
-	return c, nil
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
+	return out
 }

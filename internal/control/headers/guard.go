@@ -1,6 +1,7 @@
 package headers
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -35,10 +36,10 @@ type headers struct {
 
 // NewHeaders returns the headers layer.
 func NewHeaders(cfg Config, _ guard.Env) (guard.Layer, error) {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
-		return nil, err
+	if p := cfg.Problems(); len(p) > 0 {
+		return nil, fmt.Errorf("headers.%s: %s", p[0].Key, p[0].Message)
 	}
+	cfg = cfg.withDefaults()
 	l := &headers{cfg: cfg, referrer: value(cfg.ReferrerPolicy), permissions: value(cfg.PermissionsPolicy), opener: value(cfg.OpenerPolicy), resource: value(cfg.ResourcePolicy)}
 	if cfg.HSTS > 0 {
 		l.hsts = "max-age=" + strconv.FormatInt(int64(time.Duration(cfg.HSTS)/time.Second), 10)

@@ -2,6 +2,7 @@ package injection
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/waf"
@@ -29,30 +30,55 @@ type Exclusion struct {
 	Reason     string   `toml:"reason" jsonschema_description:"Why. Required: it stands in evidence."`
 }
 
+// Problems reports settings that cannot be used. Ids of rules and the contents
+// of rule files are checked when the rules are loaded.
+func (c *Config) Problems() []guard.Problem {
+	var out []guard.Problem
+	add := func(key, format string, args ...any) {
+		out = append(out, guard.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+	}
+	if c.Paranoia < 0 || c.Paranoia > 4 {
+		add("paranoia", "%d: choose 1 to 4", c.Paranoia)
+	}
+	for _, n := range []struct {
+		key string
+		v   int64
+	}{{"threshold", int64(c.Threshold)}, {"response-threshold", int64(c.ResponseThreshold)}, {"inspect-body", int64(c.InspectBody)}, {"max-arguments", int64(c.MaxArguments)}} {
+		if n.v < 0 {
+			add(n.key, "must be positive")
+		}
+	}
+	switch c.Oversize {
+	case "", "refuse", "inspect-prefix":
+	default:
+		add("oversize", "%q: write \"refuse\" or \"inspect-prefix\"", c.Oversize)
+	}
+	for i, x := range c.Exclude {
+		if strings.TrimSpace(x.Reason) == "" {
+			add("exclude", "number %d gives no reason: add reason = \"why these rules are left out\"", i+1)
+		}
+		if len(x.Rules) == 0 && len(x.Parameters) == 0 {
+			add("exclude", "number %d names neither rules nor parameters", i+1)
+		}
+	}
+	return out
+}
+
 // engineConfig translates the settings for package waf, which has defaults of
 // its own for zero values; they are the same as the default tags.
-func (c Config) engineConfig() (waf.Config, error) {
+func (c Config) engineConfig() waf.Config {
 	out := waf.Config{
 		Paranoia:          c.Paranoia,
 		InboundThreshold:  c.Threshold,
 		OutboundThreshold: c.ResponseThreshold,
 		MaxInspect:        int64(c.InspectBody),
 		MaxArguments:      c.MaxArguments,
+		Partial:           c.Oversize == "inspect-prefix",
 		RuleFiles:         append([]string(nil), c.Rules...),
 		Responses:         c.Responses,
 	}
-	switch c.Oversize {
-	case "", "refuse":
-	case "inspect-prefix":
-		out.Partial = true
-	default:
-		return out, fmt.Errorf("[injection] oversize: %q: write \"refuse\" or \"inspect-prefix\"", c.Oversize)
-	}
-	for i, x := range c.Exclude {
-		if x.Reason == "" {
-			return out, fmt.Errorf("[[injection.exclude]] number %d has no reason: say why the rules are left out", i+1)
-		}
+	for _, x := range c.Exclude {
 		out.Exclude = append(out.Exclude, waf.Exclusion{Rules: x.Rules, Parameters: x.Parameters})
 	}
-	return out, nil
+	return out
 }

@@ -56,11 +56,10 @@ type WAF struct {
 
 // NewWAF loads the rules and returns the waf layer.
 func NewWAF(cfg Config, _ guard.Env) (guard.Layer, error) {
-	ec, err := cfg.engineConfig()
-	if err != nil {
-		return nil, err
+	if p := cfg.Problems(); len(p) > 0 {
+		return nil, fmt.Errorf("injection.%s: %s", p[0].Key, p[0].Message)
 	}
-	engine, err := waf.New(ec)
+	engine, err := waf.New(cfg.engineConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +125,8 @@ func (l *WAF) Describe() string {
 func (l *WAF) Request(x *guard.Exchange) guard.Decision {
 	r := x.Request
 	in := waf.Request{
-		Method: r.Method, URI: r.RequestURI, Proto: r.Proto, Host: r.Host, Header: r.Header, Client: x.Client.Addr,
+		Method: r.Method, URI: r.RequestURI, Proto: r.Proto, Host: r.Host, Header: r.Header,
+		TransferEncoding: r.TransferEncoding, Client: x.Client.Addr,
 	}
 	if in.URI == "" {
 		in.URI = r.URL.RequestURI()

@@ -1,6 +1,12 @@
 package session
 
-import "github.com/dewar-security/dewar/internal/guard"
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/guard"
+)
 
 // Config is the [session] section of dewar.toml: the app's cookies.
 type Config struct {
@@ -16,4 +22,30 @@ func (c Config) sameSite() string {
 		return "Strict"
 	}
 	return "Lax"
+}
+
+// Problems reports settings that cannot be used.
+func (c *Config) Problems() []guard.Problem {
+	var out []guard.Problem
+	switch c.SameSite {
+	case "", "Lax", "Strict":
+	default:
+		out = append(out, guard.Problem{Key: "same-site", Message: fmt.Sprintf("%q: write \"Lax\" or \"Strict\"", c.SameSite)})
+	}
+	for _, l := range []struct {
+		key  string
+		list []string
+	}{{"cookies", c.Cookies}, {"js-readable", c.JSReadable}} {
+		for _, name := range l.list {
+			if name == "" || strings.ContainsAny(name, "=; \t\r\n") {
+				out = append(out, guard.Problem{Key: l.key, Message: fmt.Sprintf("%q is not a cookie's name", name)})
+			}
+		}
+	}
+	for _, name := range c.JSReadable {
+		if slices.Contains(c.Cookies, name) {
+			out = append(out, guard.Problem{Key: "js-readable", Message: fmt.Sprintf("%q stands in cookies too: a session cookie that scripts can read is stolen by the first injected script", name)})
+		}
+	}
+	return out
 }

@@ -37,22 +37,8 @@ type cookies struct {
 
 // NewCookies returns the cookies layer.
 func NewCookies(cfg Config, env guard.Env) (guard.Layer, error) {
-	switch cfg.SameSite {
-	case "", "Lax", "Strict":
-	default:
-		return nil, fmt.Errorf("[session] same-site: %q: write \"Lax\" or \"Strict\"", cfg.SameSite)
-	}
-	for _, list := range [][]string{cfg.Cookies, cfg.JSReadable} {
-		for _, name := range list {
-			if name == "" || strings.ContainsAny(name, "=; \t\r\n") {
-				return nil, fmt.Errorf("[session]: %q is not a cookie's name", name)
-			}
-		}
-	}
-	for _, name := range cfg.JSReadable {
-		if slices.Contains(cfg.Cookies, name) {
-			return nil, fmt.Errorf("[session]: %q stands in cookies and in js-readable: a session cookie that scripts can read is stolen by the first injected script", name)
-		}
+	if p := cfg.Problems(); len(p) > 0 {
+		return nil, fmt.Errorf("session.%s: %s", p[0].Key, p[0].Message)
 	}
 	return &cookies{cfg: cfg, facts: env.Facts, sameSite: cfg.sameSite()}, nil
 }

@@ -21,36 +21,40 @@ type Config struct {
 }
 
 // withDefaults fills in what the zero Config leaves open, with the values of
-// the default tags, and refuses values that contradict one another.
-func (c Config) withDefaults() (Config, error) {
+// the default tags.
+func (c Config) withDefaults() Config {
 	for _, s := range []struct {
-		name string
-		p    *guard.Size
-		v    guard.Size
-	}{{"max-body", &c.MaxBody, 10 << 20}, {"max-form", &c.MaxForm, 1 << 20}, {"max-file", &c.MaxFile, 10 << 20}} {
+		p *guard.Size
+		v guard.Size
+	}{{&c.MaxBody, 10 << 20}, {&c.MaxForm, 1 << 20}, {&c.MaxFile, 10 << 20}} {
 		if *s.p == 0 {
 			*s.p = s.v
 		}
-		if *s.p < 0 {
-			return c, fmt.Errorf("[uploads] %s must be positive", s.name)
-		}
 	}
+	if c.MaxFiles == 0 {
+		c.MaxFiles = 20
+	}
+	if c.MaxFields == 0 {
+		c.MaxFields = 1000
+	}
+	return c
+}
+
+// Problems reports settings that cannot be used.
+func (c *Config) Problems() []guard.Problem {
+	var out []guard.Problem
 	for _, n := range []struct {
-		name string
-		p    *int
-		v    int
-	}{{"max-files", &c.MaxFiles, 20}, {"max-fields", &c.MaxFields, 1000}} {
-		if *n.p == 0 {
-			*n.p = n.v
-		}
-		if *n.p < 0 {
-			return c, fmt.Errorf("[uploads] %s must be positive", n.name)
+		key string
+		v   int64
+	}{{"max-body", int64(c.MaxBody)}, {"max-form", int64(c.MaxForm)}, {"max-file", int64(c.MaxFile)}, {"max-files", int64(c.MaxFiles)}, {"max-fields", int64(c.MaxFields)}} {
+		if n.v < 0 {
+			out = append(out, guard.Problem{Key: n.key, Message: "must be positive"})
 		}
 	}
 	for _, t := range c.ContentTypes {
 		if !validTypePattern(t) {
-			return c, fmt.Errorf("[uploads] content-types: %q is not a content type: write \"application/json\" or \"image/*\"", t)
+			out = append(out, guard.Problem{Key: "content-types", Message: fmt.Sprintf("%q is not a content type: write \"application/json\" or \"image/*\"", t)})
 		}
 	}
-	return c, nil
+	return out
 }

@@ -50,11 +50,10 @@ type bodyLayer struct{ cfg Config }
 
 // NewBody returns the body layer.
 func NewBody(cfg Config, _ guard.Env) (guard.Layer, error) {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
-		return nil, err
+	if p := cfg.Problems(); len(p) > 0 {
+		return nil, fmt.Errorf("uploads.%s: %s", p[0].Key, p[0].Message)
 	}
-	return &bodyLayer{cfg}, nil
+	return &bodyLayer{cfg.withDefaults()}, nil
 }
 
 // Health implements [guard.Reporter].

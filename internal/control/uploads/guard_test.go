@@ -253,6 +253,18 @@ func FuzzCheckName(f *testing.F) {
 	})
 }
 
+// What the walk over an upload costs beside reading it.
+func BenchmarkMultipart(b *testing.B) {
+	upload := []byte(part(`form-data; name="a"`, "hello") + file("cat.jpg", strings.Repeat("\xff\x0d", 1<<19)) + end)
+	l := newLayer(b, Config{}).(*bodyLayer)
+	b.SetBytes(int64(len(upload)))
+	for range b.N {
+		if d := l.multipart(bytes.NewReader(upload), mp, 1<<20, 10<<20); d.Verdict != guard.Allow {
+			b.Fatal(d)
+		}
+	}
+}
+
 func BenchmarkBody(b *testing.B) {
 	form := strings.Repeat("field=some+text&", 128)
 	upload := part(`form-data; name="a"`, "hello") + file("cat.jpg", strings.Repeat("\xff", 1<<20)) + end
