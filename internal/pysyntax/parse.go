@@ -2,6 +2,7 @@ package pysyntax
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"sort"
 	"unicode/utf8"
@@ -73,7 +74,7 @@ func (q *Parser) Parse(path string, src []byte) *File {
 	p.lists = append(p.lists[:0], 0)
 	p.pending, p.problems = p.pending[:0], problems
 	p.nest, p.deepest, p.longest = 0, 0, 0
-	p.backtracked = 0
+	p.backtracked, p.lastSemi = 0, 0
 
 	var body uint32
 	if binary {
@@ -81,6 +82,10 @@ func (q *Parser) Parse(path string, src []byte) *File {
 	} else {
 		p.next()
 		body = p.module()
+	}
+	if p.strange > 0 {
+		r, _ := utf8.DecodeRune(buf[p.strange:])
+		p.problems = append(p.problems, problem{p.strange, fmt.Sprintf("invalid character %q (%U)", r, r)})
 	}
 	root := p.add(Node{Kind: Module, End: n, A: body})
 
@@ -133,6 +138,8 @@ type parser struct {
 	lists    []uint32
 	pending  []uint32 // elements of lists that are not complete, as a stack
 	problems []problem
+
+	lastSemi uint32 // end of the last semicolon that ended a line
 
 	nest    int // how deep we are in brackets, blocks and operators
 	deepest int // greatest value of nest in this file
@@ -445,10 +452,12 @@ func (p *parser) suite() uint32 {
 func (p *parser) simpleLine() {
 	for {
 		p.push(p.simple())
+		end := p.end
 		if !p.accept(tSemi) {
 			break
 		}
-		if p.tok == tNewline {
+		if p.tok == tNewline || p.tok == tEOF {
+			p.lastSemi = end
 			break
 		}
 	}
@@ -458,11 +467,11 @@ func (p *parser) simpleLine() {
 	p.expect(tNewline, "end of line")
 }
 
-// lastEnd is the End of the last statement in a body list (compound nodes end there).
+// endAt lets a compound statement end where the last statement of its body
+// ends, or the semicolon after that, and returns the statement.
 func (p *parser) endAt(id, body uint32) uint32 {
-	n := p.lists[body]
-	if body != 0 && n > 0 {
-		p.nodes[id].End = p.nodes[p.lists[body+n]].End
+	if n := p.lists[body]; body != 0 && n > 0 {
+		p.nodes[id].End = max(p.nodes[p.lists[body+n]].End, p.lastSemi)
 	}
 	return id
 }
@@ -920,33 +929,17 @@ func (p *parser) typeAlias() uint32 {
 	return p.node(TypeAlias, start, nm, tps, v)
 }
 
+// dotted parses a.b.c and returns its symbol.
 func (p *parser) dotted() uint32 {
-	start := p.start
 	s := p.name()
 	if p.tok != tDot {
 		return s
 	}
-	simple := true
-	for p.tok == tDot {
-		p.next()
-		if p.tok != tName {
-			p.fail("expected a name")
-		}
-		if p.start != p.prevEnd {
-			simple = false
-		}
-		p.next()
+	name := []byte(p.names.strs[s])
+	for p.accept(tDot) {
+		name = append(append(name, '.'), p.names.strs[p.name()]...)
 	}
-	b := p.src[start:p.prevEnd]
-	if !simple || bytes.ContainsAny(b, " \t\\\r\n") {
-		b = bytes.Map(func(r rune) rune {
-			if r == ' ' || r == '\t' || r == '\\' || r == '\n' || r == '\r' {
-				return -1
-			}
-			return r
-		}, b)
-	}
-	return p.names.intern(string(b))
+	return p.names.intern(string(name))
 }
 
 func (p *parser) importStmt(start uint32, flags uint16) uint32 {

@@ -1,6 +1,12 @@
 package pysyntax
 
-import "bytes"
+import (
+	"bytes"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
 
 type tok uint8
 
@@ -145,6 +151,7 @@ type lexer struct {
 	sym        uint32
 	strFlags   uint8
 	prevEnd    uint32 // end of the token before
+	strange    uint32 // first character that no identifier may have, 0 if none
 	names      *interner
 	indents    []int32
 }
@@ -185,8 +192,10 @@ again:
 	case cIdent:
 		h := hashBasis
 		p := start
+		seen := byte(0)
 		for {
 			h = (h ^ uint32(c)) * 16777619
+			seen |= c
 			p++
 			c = src[p]
 			if k := class[c]; k != cIdent && k != cDigit {
@@ -201,6 +210,10 @@ again:
 			}
 		}
 		l.pos, l.end = p, p
+		if seen >= utf8.RuneSelf {
+			l.sym, l.tok = l.names.intern(l.identifier(src[start:p])), tName
+			return
+		}
 		s := l.names.lookup(h, src[start:p])
 		l.sym = s
 		if s <= uint32(lastKw) {
@@ -391,6 +404,31 @@ func (l *lexer) atEOF() {
 		return
 	}
 	l.tok = tEOF
+}
+
+// identifier returns the name that an identifier with characters beyond ASCII
+// stands for (PEP 3131). What is no identifier in Python is taken for one and
+// noted, so that the statement is not lost: quotes and blanks that a word
+// processor made.
+func (l *lexer) identifier(b []byte) string {
+	for i, r := range string(b) {
+		if r >= utf8.RuneSelf && !isIdentRune(r, i == 0) && l.strange == 0 {
+			l.strange = l.start + uint32(i)
+		}
+	}
+	return string(norm.NFKC.Bytes(b))
+}
+
+func isIdentRune(r rune, first bool) bool {
+	if unicode.In(r, unicode.L, unicode.Nl, unicode.Other_ID_Start) {
+		return true
+	}
+	if !first && unicode.In(r, unicode.Mn, unicode.Mc, unicode.Nd, unicode.Pc, unicode.Other_ID_Continue) {
+		return true
+	}
+	// XID closes these sets under NFKC; the few characters that this adds or
+	// takes away are left to Python.
+	return false
 }
 
 // endOfLine returns where the line of pos ends: at its line break or the end

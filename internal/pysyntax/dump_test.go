@@ -5,16 +5,22 @@ import (
 	"strconv"
 )
 
+// dumper writes a tree as testdata/pdump.py writes CPython's.
 type dumper struct {
-	f *File
-	b []byte
-	S func(uint32) string
+	f      *File
+	b      []byte
+	bare   bool // no positions now
+	fields bool // no positions inside of f-strings
 }
 
-// Dump renders a canonical form used to compare trees with CPython's.
-func Dump(f *File) []byte {
-	d := &dumper{f: f, S: f.Syms.Str}
-	for _, s := range f.List(f.Nodes[f.Root].A) {
+// dump renders the tree to compare it with CPython's. See testdata/pdump.py
+// for bareFields.
+func dump(f *File, bareFields bool) []byte {
+	d := &dumper{f: f, fields: bareFields}
+	if bareFields {
+		d.b = append(d.b, "bare\n"...)
+	}
+	for _, s := range f.Body() {
 		d.n(s)
 	}
 	return d.b
@@ -24,10 +30,12 @@ func (d *dumper) w(s string) { d.b = append(d.b, s...); d.b = append(d.b, ' ') }
 func (d *dumper) open(tag string, n *Node) {
 	d.b = append(d.b, '(')
 	d.b = append(d.b, tag...)
-	d.b = append(d.b, '@')
-	d.b = strconv.AppendUint(d.b, uint64(n.Start), 10)
-	d.b = append(d.b, '-')
-	d.b = strconv.AppendUint(d.b, uint64(n.End), 10)
+	if !d.bare {
+		d.b = append(d.b, '@')
+		d.b = strconv.AppendUint(d.b, uint64(n.Start), 10)
+		d.b = append(d.b, '-')
+		d.b = strconv.AppendUint(d.b, uint64(n.End), 10)
+	}
 	d.b = append(d.b, ' ')
 }
 func (d *dumper) close() { d.b = append(d.b, ')') }
@@ -49,7 +57,7 @@ func (d *dumper) args(id uint32) {
 			n := &d.f.Nodes[a]
 			d.b = append(d.b, "pnvkd"[n.Op])
 			d.open("arg", n)
-			d.w(d.S(n.A))
+			d.w(d.f.str(n.A))
 			d.n(n.B)
 			d.close()
 			if n.Op != ArgVar && n.Op != ArgKw {
@@ -62,6 +70,9 @@ func (d *dumper) args(id uint32) {
 }
 
 func (d *dumper) parts(l uint32) {
+	bare := d.bare
+	d.bare = d.fields
+	defer func() { d.bare = bare }()
 	lit := false
 	for _, x := range d.f.List(l) {
 		n := &d.f.Nodes[x]
@@ -118,7 +129,7 @@ func (d *dumper) n(id uint32) {
 			t = "AsyncFunctionDef"
 		}
 		d.open(t, n)
-		d.w(d.S(n.A))
+		d.w(d.f.str(n.A))
 		x := []uint32{0, 0, 0}
 		if n.D != 0 {
 			x = f.List(n.D)
@@ -130,7 +141,7 @@ func (d *dumper) n(id uint32) {
 		d.l(n.C)
 	case ClassDef:
 		d.open("ClassDef", n)
-		d.w(d.S(n.A))
+		d.w(d.f.str(n.A))
 		x := []uint32{0, 0, 0}
 		if n.D != 0 {
 			x = f.List(n.D)
@@ -222,7 +233,7 @@ func (d *dumper) n(id uint32) {
 	case ExceptHandler:
 		d.open("ExceptHandler", n)
 		d.n(n.A)
-		d.w(d.S(n.B))
+		d.w(d.f.str(n.B))
 		d.l(n.C)
 	case Assert:
 		d.open("Assert", n)
@@ -233,13 +244,13 @@ func (d *dumper) n(id uint32) {
 		d.l(n.A)
 	case ImportFrom:
 		d.open("ImportFrom", n)
-		d.w(d.S(n.A))
+		d.w(d.f.str(n.A))
 		d.w(fmt.Sprint(n.C))
 		d.l(n.B)
 	case Alias:
 		d.open("alias", n)
-		d.w(d.S(n.A))
-		d.w(d.S(n.B))
+		d.w(d.f.str(n.A))
+		d.w(d.f.str(n.B))
 	case Global, Nonlocal:
 		t := "Global"
 		if n.Kind == Nonlocal {
@@ -247,7 +258,7 @@ func (d *dumper) n(id uint32) {
 		}
 		d.open(t, n)
 		for _, s := range f.List(n.A) {
-			d.w(d.S(s))
+			d.w(d.f.str(s))
 		}
 	case ExprStmt:
 		d.open("Expr", n)
@@ -336,7 +347,7 @@ func (d *dumper) n(id uint32) {
 		d.l(n.B)
 	case Keyword:
 		d.open("keyword", n)
-		d.w(d.S(n.A))
+		d.w(d.f.str(n.A))
 		d.n(n.B)
 	case FormattedValue, Interpolation:
 		t := "FormattedValue"
@@ -380,7 +391,7 @@ func (d *dumper) n(id uint32) {
 	case Attribute:
 		d.open("Attribute", n)
 		d.n(n.A)
-		d.w(d.S(n.B))
+		d.w(d.f.str(n.B))
 	case Subscript:
 		d.open("Subscript", n)
 		d.n(n.A)
@@ -390,7 +401,7 @@ func (d *dumper) n(id uint32) {
 		d.n(n.A)
 	case Name:
 		d.open("Name", n)
-		d.w(d.S(n.A))
+		d.w(d.f.str(n.A))
 	case List:
 		d.open("List", n)
 		d.l(n.A)
@@ -413,13 +424,13 @@ func (d *dumper) n(id uint32) {
 	case MatchMapping:
 		d.open("MatchMapping", n)
 		d.l(n.A)
-		d.w(d.S(n.B))
+		d.w(d.f.str(n.B))
 	case MatchClass:
 		d.open("MatchClass", n)
 		d.n(n.A)
 		for _, x := range f.List(n.B) {
 			if k := &f.Nodes[x]; k.Kind == Keyword {
-				d.w(d.S(k.A))
+				d.w(d.f.str(k.A))
 				d.n(k.B)
 			} else {
 				d.n(x)
@@ -427,17 +438,17 @@ func (d *dumper) n(id uint32) {
 		}
 	case MatchStar:
 		d.open("MatchStar", n)
-		d.w(d.S(n.A))
+		d.w(d.f.str(n.A))
 	case MatchAs:
 		d.open("MatchAs", n)
 		d.n(n.A)
-		d.w(d.S(n.B))
+		d.w(d.f.str(n.B))
 	case MatchOr:
 		d.open("MatchOr", n)
 		d.l(n.A)
 	case TypeVar, ParamSpec, TypeVarTuple:
 		d.open([]string{"TypeVar", "ParamSpec", "TypeVarTuple"}[n.Kind-TypeVar], n)
-		d.w(d.S(n.A))
+		d.w(d.f.str(n.A))
 		d.n(n.B)
 		d.n(n.C)
 	default:

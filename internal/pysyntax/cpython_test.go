@@ -1,0 +1,159 @@
+package pysyntax
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// python returns the Python to compare with and its version.
+func python(t testing.TB) (path, version string) {
+	t.Helper()
+	name := "python3"
+	if p := os.Getenv("DEWAR_PYTHON"); p != "" {
+		name = p
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("DEWAR_REQUIRE_REAL") != "" {
+			t.Fatalf("no %s to compare with: %v", name, err)
+		}
+		t.Skipf("SKIPPED, NOTHING WAS COMPARED WITH CPYTHON: %v", err)
+	}
+	out, err := exec.Command(path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").Output()
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return path, strings.TrimSpace(string(out))
+}
+
+// stdlib returns the Python files of the standard library of python.
+func stdlib(t testing.TB, python string) []string {
+	t.Helper()
+	out, err := exec.Command(python, "-c", "import sysconfig; print(sysconfig.get_paths()['stdlib'])").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	err = filepath.WalkDir(strings.TrimSpace(string(out)), func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && d.Name() == "site-packages":
+			return fs.SkipDir
+		case d.Type().IsRegular() && strings.HasSuffix(path, ".py"):
+			files = append(files, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 100 {
+		t.Fatalf("only %d files in the standard library: nothing to compare with", len(files))
+	}
+	return files
+}
+
+// oracle is a running testdata/pdump.py.
+type oracle struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func startOracle(t testing.TB, python string) *oracle {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), python, "testdata/pdump.py")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	return &oracle{cmd, in, bufio.NewReaderSize(out, 1<<20)}
+}
+
+// dump returns CPython's tree, or why it refuses the file.
+func (o *oracle) dump(t testing.TB, path string) (tree []byte, refused string) {
+	t.Helper()
+	if _, err := fmt.Fprintln(o.in, path); err != nil {
+		t.Fatal(err)
+	}
+	line, err := o.out.ReadString('\n')
+	if err != nil {
+		t.Fatalf("the oracle died on %s: %v", path, err)
+	}
+	if refused, ok := strings.CutPrefix(line, "!"); ok {
+		return nil, strings.TrimSpace(refused)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree = make([]byte, n)
+	if _, err := io.ReadFull(o.out, tree); err != nil {
+		t.Fatal(err)
+	}
+	return tree, ""
+}
+
+// firstDifference shows two dumps where they part.
+func firstDifference(got, want []byte) string {
+	i := 0
+	for i < len(got) && i < len(want) && got[i] == want[i] {
+		i++
+	}
+	cut := func(b []byte) []byte { return b[max(0, min(i-100, len(b))):min(len(b), i+60)] }
+	return fmt.Sprintf("got  %s\nwant %s", cut(got), cut(want))
+}
+
+// TestCPython compares the tree of every file of the standard library with
+// CPython's, node for node and offset for offset.
+func TestCPython(t *testing.T) {
+	python, version := python(t)
+	o := startOracle(t, python)
+	parser := NewParser()
+	compared, refused, size := 0, 0, 0
+	for _, path := range stdlib(t, python) {
+		want, why := o.dump(t, path)
+		src, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := parser.Parse(path, src)
+		if why != "" {
+			refused++
+			continue
+		}
+		bare := bytes.HasPrefix(want, []byte("bare\n"))
+		compared++
+		size += len(src)
+		got := dump(f, bare)
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s\n%s", path, firstDifference(got, want))
+		}
+		if len(f.Errors) > 0 {
+			t.Errorf("%s: %v, but CPython has no objection", path, f.Errors[0])
+		}
+	}
+	t.Logf("Python %s: %d files compared, %.1f MB; %d files that CPython refuses", version, compared, float64(size)/1e6, refused)
+	if compared < 100 {
+		t.Errorf("only %d files compared", compared)
+	}
+}
