@@ -195,19 +195,14 @@ func (e *Engine) reduceMultipart(contentType string, r io.Reader) (body, error) 
 		if parts == e.cfg.MaxArguments {
 			return body{denied: ReasonArguments, why: fmt.Sprintf("more than %d parts", e.cfg.MaxArguments)}, nil
 		}
-		// Go decodes quoted-printable where Werkzeug does not: the rules
-		// would see another text than the app.
-		for _, enc := range p.Header["Content-Transfer-Encoding"] {
-			switch strings.ToLower(strings.TrimSpace(enc)) {
-			case "7bit", "8bit", "binary":
-			default:
-				return malformed("multipart part with a Content-Transfer-Encoding (RFC 7578 section 4.7)"), nil
-			}
+		d, why := PartDisposition(p.Header)
+		if why != "" {
+			return malformed(why), nil
 		}
 		out.WriteString("--" + boundary + "\r\n")
 		writeHeader(&out, p.Header)
 		out.WriteString("\r\n")
-		if isFile(p) {
+		if d.Filename != "" || d.Extended != "" {
 			if _, err := io.Copy(io.Discard, p); err != nil {
 				return bodyError(err)
 			}
@@ -235,17 +230,6 @@ func (e *Engine) reduceMultipart(contentType string, r io.Reader) (body, error) 
 	out.WriteString("--" + boundary + "--\r\n")
 	b.bytes = out.Bytes()
 	return b, nil
-}
-
-// isFile reports whether both Coraza and Werkzeug take p for a file. Anything
-// doubtful counts as a field, which is inspected.
-func isFile(p *multipart.Part) bool {
-	cd := p.Header["Content-Disposition"]
-	if len(cd) != 1 {
-		return false
-	}
-	kind, params, err := mime.ParseMediaType(cd[0])
-	return err == nil && kind == "form-data" && params["filename"] != ""
 }
 
 // writeHeader writes a part's header; names and values came out of a parsed

@@ -1,6 +1,7 @@
 package uploads
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,13 +10,13 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/waf"
 )
 
 var layers = []*guard.Spec{bodySpec}
@@ -190,11 +191,11 @@ func (l *bodyLayer) multipart(body io.Reader, contentType string, maxForm, maxFi
 		if err != nil {
 			return malformed(err.Error())
 		}
-		name, isFile, why := disposition(p)
+		d, why := waf.PartDisposition(p.Header)
 		if why != "" {
 			return malformed(why)
 		}
-		if !isFile {
+		if !d.File {
 			if fields++; fields > l.cfg.MaxFields {
 				return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-fields", fmt.Sprintf("more than %d fields", l.cfg.MaxFields))
 			}
@@ -210,13 +211,10 @@ func (l *bodyLayer) multipart(body io.Reader, contentType string, maxForm, maxFi
 		if files++; files > l.cfg.MaxFiles {
 			return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-files", fmt.Sprintf("more than %d files", l.cfg.MaxFiles))
 		}
-		if reason := checkName(name, l.cfg.Directories); reason != "" {
-			return guard.Refuse(http.StatusBadRequest, reason, "file name "+quote(name))
-		}
-		// The alternative spelling of RFC 8187: some parsers prefer it.
-		if alt, ok := extendedName(p.Header.Get("Content-Disposition")); ok {
-			if reason := checkName(alt, l.cfg.Directories); reason != "" {
-				return guard.Refuse(http.StatusBadRequest, reason, "file name "+quote(alt))
+		// Both spellings of the name: parsers differ in which goes before.
+		for _, name := range []string{d.Filename, d.Extended} {
+			if reason := checkName(name, l.cfg.Directories); reason != "" {
+				return guard.Refuse(http.StatusBadRequest, reason, "file name "+quote(name))
 			}
 		}
 		n, err := io.Copy(io.Discard, io.LimitReader(p, maxFile+1))
@@ -224,59 +222,9 @@ func (l *bodyLayer) multipart(body io.Reader, contentType string, maxForm, maxFi
 			return malformed(err.Error())
 		}
 		if n > maxFile {
-			return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-file-size", fmt.Sprintf("%s is larger than %d bytes", quote(name), maxFile))
+			return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-file-size", fmt.Sprintf("%s is larger than %d bytes", quote(cmp.Or(d.Filename, d.Extended)), maxFile))
 		}
 	}
-}
-
-// disposition reads a part's Content-Disposition. isFile follows Werkzeug: a
-// part with a filename parameter is a file, even if the name is empty. why
-// says what makes the part ambiguous.
-func disposition(p *multipart.Part) (filename string, isFile bool, why string) {
-	cd := p.Header["Content-Disposition"]
-	if len(cd) != 1 {
-		return "", false, fmt.Sprintf("a part with %d Content-Disposition headers", len(cd))
-	}
-	kind, params, err := mime.ParseMediaType(cd[0])
-	if err != nil {
-		return "", false, "Content-Disposition: " + err.Error()
-	}
-	if kind != "form-data" {
-		return "", false, "Content-Disposition is not form-data"
-	}
-	if _, ok := params["name"]; !ok {
-		return "", false, "a part without a name"
-	}
-	for _, enc := range p.Header["Content-Transfer-Encoding"] {
-		switch strings.ToLower(strings.TrimSpace(enc)) {
-		case "7bit", "8bit", "binary":
-		default: // decoded by some parsers, ignored by Werkzeug
-			return "", false, "Content-Transfer-Encoding in a part (RFC 7578 section 4.7)"
-		}
-	}
-	filename, isFile = params["filename"]
-	if !isFile {
-		_, isFile = extendedName(cd[0])
-	}
-	return filename, isFile, ""
-}
-
-// extendedName returns the filename* parameter, decoded.
-func extendedName(contentDisposition string) (string, bool) {
-	i := strings.Index(strings.ToLower(contentDisposition), "filename*")
-	if i < 0 {
-		return "", false
-	}
-	_, v, _ := strings.Cut(contentDisposition[i:], "=")
-	v, _, _ = strings.Cut(v, ";")
-	v = strings.Trim(strings.TrimSpace(v), `"`)
-	if j := strings.LastIndexByte(v, '\''); j >= 0 {
-		v = v[j+1:]
-	}
-	if dec, err := url.PathUnescape(v); err == nil {
-		v = dec
-	}
-	return v, true
 }
 
 // executable are the extensions that web servers hand to an interpreter. A
