@@ -1,0 +1,409 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/evidence"
+)
+
+// Kinds of [Suppression].
+const (
+	KindComment  = "dewar"
+	KindNosec    = "nosec"
+	KindBaseline = "baseline"
+)
+
+// Result is what an audit found. Everything in it is sorted, so that the
+// same tree gives the same result; only the durations differ.
+type Result struct {
+	Findings   []Finding // sorted by place, then rule
+	Suppressed []Finding // the same, with Suppressed set
+	// Notices are about the suppressions themselves: those that do not count
+	// and those that nothing needs any more.
+	Notices       []Notice
+	Skips         []Skip
+	NotUnderstood []Problem
+	// Outcomes has one entry for each rule, in the order of the rules' ids.
+	Outcomes []RuleOutcome
+	Stats    Stats
+}
+
+// Notice is a remark about a suppression or the baseline.
+type Notice struct {
+	Span    Span // zero for the baseline
+	Message string
+	Fix     string
+}
+
+// RuleOutcome is how one rule fared.
+type RuleOutcome struct {
+	Rule *Rule
+	// Outcome is Fail with findings that count, Error when the rule could
+	// not look (even if it found something before).
+	Outcome    evidence.Outcome
+	Reason     string // why NotApplicable or Error
+	Findings   int    // that count
+	Suppressed int    // by a comment or the baseline
+	Nosec      int    // by "# nosec"
+	Duration   time.Duration
+}
+
+// Stats are the numbers of an audit.
+type Stats struct {
+	Files    int `json:"files"`
+	Lines    int `json:"lines"`
+	Routes   int `json:"routes"`
+	Rules    int `json:"rules"`
+	Nosec    int `json:"nosec"` // findings silenced by "# nosec"
+	Baseline int `json:"baseline"`
+	// Duration is how long loading and all rules together took.
+	Duration time.Duration `json:"duration"`
+}
+
+// Run runs the rules over p. A rule that panics, or that ctx ends early, is
+// an Error outcome, and what it found before counts.
+func Run(ctx context.Context, p *Project, rules []*Rule, opt Options) *Result {
+	start := time.Now()
+	now := opt.Now
+	if now.IsZero() {
+		now = start
+	}
+	rules = slices.Clone(rules)
+	slices.SortStableFunc(rules, func(a, b *Rule) int { return strings.Compare(a.ID, b.ID) })
+
+	res := &Result{
+		Skips: p.Skipped, NotUnderstood: p.NotUnderstood,
+		Outcomes: make([]RuleOutcome, len(rules)),
+		Stats:    Stats{Files: len(p.Files), Rules: len(rules), Routes: len(p.Flask.Routes)},
+	}
+	for _, f := range p.Files {
+		res.Stats.Lines += f.LineCount()
+	}
+	passes := make([]*Pass, len(rules))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(opt.parallel(), max(1, len(rules))) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(rules) {
+					return
+				}
+				passes[i] = &Pass{Rule: rules[i], Project: p, Flask: p.Flask, ctx: ctx}
+				began := time.Now()
+				passes[i].run()
+				res.Outcomes[i] = RuleOutcome{Rule: rules[i], Duration: time.Since(began)}
+			}
+		})
+	}
+	wg.Wait()
+
+	var all []Finding
+	for _, pass := range passes {
+		all = append(all, pass.findings...)
+	}
+	slices.SortStableFunc(all, compareFindings)
+	all = slices.CompactFunc(all, func(a, b Finding) bool {
+		return a.Rule == b.Rule && a.Span == b.Span && a.Message == b.Message
+	})
+	fingerprints(p, all)
+	res.suppress(p, rules, all, &opt, now)
+	res.judge(p, passes)
+	res.Stats.Duration = p.took + time.Since(start)
+	return res
+}
+
+// run calls the rule and turns a panic into an outcome.
+func (p *Pass) run() {
+	defer func() {
+		if r := recover(); r != nil {
+			p.CouldNotLook(fmt.Sprintf("the rule failed: %v, at %s", r, panicSite(debug.Stack())))
+		}
+	}()
+	if err := p.ctx.Err(); err != nil {
+		p.CouldNotLook("the audit was called off: " + err.Error())
+		return
+	}
+	if p.Rule.Check == nil {
+		p.CouldNotLook("the rule has no code")
+		return
+	}
+	p.Rule.Check(p)
+	if err := p.ctx.Err(); err != nil {
+		p.CouldNotLook("the audit was called off: " + err.Error())
+	}
+}
+
+// panicSite returns the file and line of the innermost frame of ours in a
+// stack, which is what a bug report needs.
+func panicSite(stack []byte) string {
+	after := false
+	for line := range strings.SplitSeq(string(stack), "\n") {
+		if strings.HasPrefix(line, "panic(") {
+			after = true
+			continue
+		}
+		if i := strings.LastIndex(line, "/internal/"); after && i >= 0 && strings.HasPrefix(line, "\t") {
+			site, _, _ := strings.Cut(line[i+len("/internal/"):], " ")
+			return site
+		}
+	}
+	return "an unknown place"
+}
+
+func compareFindings(a, b Finding) int {
+	return cmp.Or(compareSpans(a.Span, b.Span), strings.Compare(a.Rule.ID, b.Rule.ID), strings.Compare(a.Message, b.Message))
+}
+
+// suppress parts the findings that count from those somebody decided to live
+// with, and remarks on suppressions that do not do what they seem to.
+func (r *Result) suppress(p *Project, rules []*Rule, all []Finding, opt *Options, now time.Time) {
+	byFile := map[string][]*suppression{}
+	var inOrder []*suppression
+	for _, f := range p.Files {
+		s := suppressions(f)
+		byFile[f.Path] = s
+		inOrder = append(inOrder, s...)
+	}
+	accepted := map[string]*BaselineEntry{}
+	if opt.Baseline != nil {
+		for i := range opt.Baseline.Entries {
+			e := &opt.Baseline.Entries[i]
+			accepted[e.Fingerprint] = e
+		}
+	}
+	matched := map[string]bool{}
+	for _, f := range all {
+		for _, s := range byFile[f.Span.File] {
+			if s.bad != "" || !s.covers(&f) || !s.silences(&f) {
+				continue
+			}
+			if !s.nosec {
+				s.used[f.Rule.ID] = true
+			}
+			if s.expired(now) {
+				continue
+			}
+			// A comment with a reason explains more than "# nosec".
+			if f.Suppressed == nil || f.Suppressed.Kind == KindNosec {
+				kind := KindComment
+				if s.nosec {
+					kind = KindNosec
+				}
+				f.Suppressed = &Suppression{Kind: kind, Reason: s.reason, Span: s.span}
+			}
+		}
+		if e, ok := accepted[f.Fingerprint]; ok {
+			matched[f.Fingerprint] = true
+			if f.Suppressed == nil {
+				f.Suppressed = &Suppression{Kind: KindBaseline, Reason: cmp.Or(e.Reason, noReason)}
+			}
+		}
+		if f.Suppressed == nil {
+			r.Findings = append(r.Findings, f)
+			continue
+		}
+		switch f.Suppressed.Kind {
+		case KindNosec:
+			r.Stats.Nosec++
+			f.Suppressed.Reason = "# nosec"
+		case KindBaseline:
+			r.Stats.Baseline++
+		}
+		r.Suppressed = append(r.Suppressed, f)
+	}
+
+	running := map[string]bool{}
+	for _, rule := range rules {
+		running[rule.ID] = true
+	}
+	known := opt.KnownRules
+	if known == nil {
+		for _, rule := range rules {
+			known = append(known, rule.ID)
+		}
+	}
+	for _, s := range inOrder {
+		if s.nosec {
+			continue
+		}
+		if s.bad != "" {
+			r.Notices = append(r.Notices, Notice{Span: s.span, Message: s.bad + ", so it does not count", Fix: s.fix})
+			continue
+		}
+		for _, id := range s.ids {
+			switch {
+			case !slices.Contains(known, id):
+				r.Notices = append(r.Notices, Notice{Span: s.span, Message: fmt.Sprintf("there is no rule %s", id), Fix: "did you mean " + nearest(id, known) + "?"})
+			case s.used[id] && s.expired(now):
+				r.Notices = append(r.Notices, Notice{Span: s.span, Message: fmt.Sprintf("the suppression of %s ended on %s", id, s.until.Format(time.DateOnly)), Fix: "repair the finding, or decide again until when to live with it"})
+			case !s.used[id] && running[id]:
+				r.Notices = append(r.Notices, Notice{Span: s.span, Message: fmt.Sprintf("nothing here needs the suppression of %s", id), Fix: "remove it"})
+			}
+		}
+	}
+	if opt.Baseline != nil {
+		gone := 0
+		for i := range opt.Baseline.Entries {
+			if e := &opt.Baseline.Entries[i]; !matched[e.Fingerprint] && running[e.Rule] {
+				gone++
+			}
+		}
+		if gone > 0 {
+			r.Notices = append(r.Notices, Notice{Message: fmt.Sprintf("%d of the baseline's findings are gone", gone), Fix: "write the baseline again with dewar audit --write-baseline"})
+		}
+	}
+}
+
+func (r *Result) judge(p *Project, passes []*Pass) {
+	at := map[*Rule]*RuleOutcome{}
+	for i := range r.Outcomes {
+		o := &r.Outcomes[i]
+		at[o.Rule] = o
+		o.Outcome, o.Reason = passes[i].outcome, passes[i].reason
+		if o.Reason == "" {
+			o.Outcome = evidence.Pass
+			if len(p.Files) == 0 {
+				o.Outcome, o.Reason = evidence.Error, "no file could be read"
+			}
+		}
+	}
+	for i := range r.Findings {
+		o := at[r.Findings[i].Rule]
+		o.Findings++
+		if o.Outcome != evidence.Error {
+			o.Outcome, o.Reason = evidence.Fail, ""
+		}
+	}
+	for i := range r.Suppressed {
+		o := at[r.Suppressed[i].Rule]
+		if r.Suppressed[i].Suppressed.Kind == KindNosec {
+			o.Nosec++
+		} else {
+			o.Suppressed++
+		}
+	}
+}
+
+// Failing returns the findings at or above the threshold.
+func (r *Result) Failing(t FailOn) []Finding {
+	var out []Finding
+	for i := range r.Findings {
+		if t.Reached(&r.Findings[i]) {
+			out = append(out, r.Findings[i])
+		}
+	}
+	return out
+}
+
+// Evidence returns what the audit says about the promises: a failure for
+// each finding that counts; for a rule that looked and found nothing that
+// counts a pass, which names what was silenced or not read; for one that
+// could not look an error.
+func (r *Result) Evidence(now time.Time) []evidence.Evidence {
+	var out []evidence.Evidence
+	blind := 0
+	for _, s := range r.Skips {
+		if !s.Routine {
+			blind++
+		}
+	}
+	unread := map[string]bool{}
+	for _, n := range r.NotUnderstood {
+		unread[n.Span.File] = true
+	}
+	for i := range r.Outcomes {
+		o := &r.Outcomes[i]
+		base := evidence.Evidence{Control: o.Rule.Control, Face: evidence.Audit, Check: o.Rule.ID, Time: now}
+		for j := range r.Findings {
+			f := &r.Findings[j]
+			if f.Rule != o.Rule {
+				continue
+			}
+			e := base
+			e.Outcome, e.Summary, e.Fix = evidence.Fail, f.Message, cmp.Or(f.Fix, o.Rule.Fix)
+			e.MitigatedBy = o.Rule.MitigatedBy
+			if f.Span.File != "" {
+				e.Location = &evidence.Location{File: f.Span.File, Line: f.Span.Line, Column: f.Span.Column}
+			}
+			out = append(out, e)
+		}
+		switch e := base; o.Outcome {
+		case evidence.Fail: // said above
+		case evidence.Pass:
+			e.Outcome, e.Summary = evidence.Pass, "not found: "+lowerFirst(o.Rule.Title)
+			var but []string
+			if o.Suppressed > 0 {
+				but = append(but, count(o.Suppressed, "finding", "findings")+" accepted with a reason")
+			}
+			if o.Nosec > 0 {
+				but = append(but, count(o.Nosec, "finding", "findings")+" silenced by # nosec")
+			}
+			if blind > 0 {
+				but = append(but, count(blind, "file", "files")+" not read")
+			}
+			if len(unread) > 0 {
+				but = append(but, count(len(unread), "file", "files")+" understood in part")
+			}
+			if but != nil {
+				e.Summary += " (" + strings.Join(but, ", ") + ")"
+			}
+			out = append(out, e)
+		default:
+			e.Outcome, e.Summary = o.Outcome, o.Reason
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// lowerFirst puts a title into the middle of a sentence, unless it begins
+// with an abbreviation or a name in capitals.
+func lowerFirst(s string) string {
+	if len(s) > 1 && s[0] >= 'A' && s[0] <= 'Z' && s[1] >= 'a' && s[1] <= 'z' {
+		return strings.ToLower(s[:1]) + s[1:]
+	}
+	return s
+}
+
+// nearest returns the word of known with the least edit distance to s.
+func nearest(s string, known []string) string {
+	best, least := "", 1<<30
+	for _, k := range known {
+		prev := make([]int, len(k)+1)
+		for j := range prev {
+			prev[j] = j
+		}
+		for i := range len(s) {
+			diag := prev[0]
+			prev[0] = i + 1
+			for j := range len(k) {
+				cost := diag
+				if s[i] != k[j] {
+					cost++
+				}
+				diag = prev[j+1]
+				prev[j+1] = min(cost, prev[j]+1, prev[j+1]+1)
+			}
+		}
+		if prev[len(k)] < least {
+			best, least = k, prev[len(k)]
+		}
+	}
+	return cmp.Or(best, "a rule of dewar explain")
+}
