@@ -166,7 +166,7 @@ var attacks = []attack{
 		return r
 	}, 942100},
 	{"multipart field behind a large file", func(t testing.TB) Request {
-		ct, b := multipartBody(t, map[string]string{"text": "<script>alert(1)</script>"}, "cat.jpg", random(3<<20))
+		ct, b := multipartBody(t, map[string]string{"text": "<script>alert(1)</script>"}, "cat.jpg", random(300<<10))
 		return withBody(browser("POST", "/upload"), ct, b)
 	}, 941100},
 	{"multipart script upload", func(t testing.TB) Request {
@@ -191,7 +191,7 @@ var attacks = []attack{
 }
 
 // dataURI is an image as editors paste it into text.
-var dataURI = "data:image/png;base64," + base64.StdEncoding.EncodeToString(append([]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"), random(300<<10)...))
+var dataURI = "data:image/png;base64," + base64.StdEncoding.EncodeToString(append([]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"), random(60<<10)...))
 
 func random(n int) []byte {
 	b := make([]byte, n)
@@ -230,7 +230,7 @@ var honests = []honest{
 	{"handlebars in a template editor", posted("Dear {{ name }}, your order {{order_id}} has shipped.")},
 	{"python in a comment", posted("Define __init__ and call super().__init__() first.")},
 	{"jpeg upload", func(t testing.TB) Request {
-		ct, b := multipartBody(t, map[string]string{"title": "Our holiday", "csrf_token": "IjY4ZjRhMmNk.aLx2Kw.Zb3"}, "Foto vom Strand (1).jpg", append([]byte("\xff\xd8\xff\xe0\x00\x10JFIF"), random(1<<20)...))
+		ct, b := multipartBody(t, map[string]string{"title": "Our holiday", "csrf_token": "IjY4ZjRhMmNk.aLx2Kw.Zb3"}, "Foto vom Strand (1).jpg", append([]byte("\xff\xd8\xff\xe0\x00\x10JFIF"), random(300<<10)...))
 		return withBody(browser("POST", "/upload"), ct, b)
 	}},
 	{"upload of a file that quotes an attack", func(t testing.TB) Request {
@@ -363,7 +363,7 @@ func TestConcurrentVerdicts(t *testing.T) {
 	for w := range 8 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 7))
-			for range 12 {
+			for range 8 {
 				if r.IntN(2) == 0 {
 					a := attacks[r.IntN(len(attacks))]
 					v, err := e.Inspect(t.Context(), a.request(t))
@@ -628,7 +628,7 @@ func TestNothingIsWrittenToDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ct, b := multipartBody(t, map[string]string{"secret": strings.Repeat("secret ", 20<<10)}, "a.txt", bytes.Repeat([]byte("secret"), 100000))
+	ct, b := multipartBody(t, map[string]string{"secret": strings.Repeat("secret ", 1<<10)}, "a.txt", bytes.Repeat([]byte("secret"), 100000))
 	stop := make(chan struct{})
 	seen := make(chan int64, 1)
 	go func() {
@@ -650,7 +650,13 @@ func TestNothingIsWrittenToDisk(t *testing.T) {
 		}
 	}()
 	inspect(t, e, withBody(browser("POST", "/"), ct, b))
-	inspect(t, e, withBody(browser("POST", "/"), "application/json", `{"a":"`+strings.Repeat("secret ", 20<<10)+`"}`))
+	long := withBody(browser("POST", "/"), "application/json", `{"a":"`+strings.Repeat("s", 140<<10)+`"}`)
+	if long.Plan, err = e.Plan(Exclusion{Parameters: []string{"a"}}); err != nil { // for speed
+		t.Fatal(err)
+	}
+	if v := inspect(t, e, long); v.Denied {
+		t.Error(v.Summary())
+	}
 	close(stop)
 	if n := <-seen; n > 0 {
 		t.Errorf("a file of %d bytes was written", n)
@@ -785,6 +791,10 @@ func TestDropImages(t *testing.T) {
 		if got := string(dropImages([]byte(in), processor)); got != want {
 			t.Errorf("%q → %q, want %q", in, got, want)
 		}
+	}
+	large := "data:image/png;base64,iVBORw0KGgo" + strings.Repeat("QUJD", 150<<10)
+	if v := inspect(t, engine(t), jsonBody(`{"avatar":"`+large+`"}`)(t)); v.Denied {
+		t.Errorf("an image larger than MaxInspect: %s", v.Summary())
 	}
 }
 
