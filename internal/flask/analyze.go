@@ -48,6 +48,9 @@ type analyzer struct {
 	callIndex  map[string][]Call
 	evalDepth  int
 	foldDepth  int
+	// What is left of the steps allowed to one question, so that a hostile
+	// file costs no more than a long one.
+	callFuel, testFuel int
 }
 
 // Analyze builds the model of a project. It never fails: what it does not

@@ -62,9 +62,6 @@ func (a *analyzer) factsOf(r *rawRoute) *facts {
 					if b.kind == bindDef && !seen[m] && (r.methods == nil || m == "dispatch_request" || slices.Contains(r.methods, strings.ToUpper(m))) {
 						seen[m] = true
 						start = append(start, b.def)
-						for _, d := range b.def.def.decorators {
-							r.decorators = append(r.decorators, a.decorator(c, d))
-						}
 					}
 				}
 			}
@@ -517,7 +514,10 @@ func (a *analyzer) turnsAway(fn *scope) bool {
 func (a *analyzer) identityTest(s *scope, id node, depth int) (is, negative bool) {
 	t := s.unit.tree
 	n := t.at(id)
-	if depth > 32 {
+	if depth == 0 {
+		a.testFuel = 2000
+	}
+	if a.testFuel--; depth > 32 || a.testFuel < 0 {
 		return false, false
 	}
 	switch n.Kind {

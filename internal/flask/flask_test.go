@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
@@ -232,6 +233,68 @@ func diamonds(n int) string {
 		fmt.Fprintf(&b, "class B%d(A%d): pass\nclass C%d(A%d): pass\nclass A%d(B%d, C%d): pass\n", i, i-1, i, i-1, i, i, i)
 	}
 	return b.String()
+}
+
+// TestCost holds that a file written to be slow is not: every level doubles
+// the work of one that follows all the ways.
+func TestCost(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("-- a.py --\nfrom flask import *\napp = Flask(__name__)\ndef f0(x): return x\nd0 = {}\nv0 = session\n")
+	for i := 1; i < 40; i++ {
+		wide := func(format string) string {
+			return strings.TrimSuffix(strings.Repeat(fmt.Sprintf(format, i-1)+", ", 40), ", ")
+		}
+		fmt.Fprintf(&b, "def f%d(x): return [%s]\n", i, wide("f%d(x)"))
+		fmt.Fprintf(&b, "d%d = %s\n", i, strings.ReplaceAll(wide("d%d"), ",", " or"))
+		fmt.Fprintf(&b, "v%d = %s\n", i, strings.ReplaceAll(wide("v%d"), ",", " or"))
+		fmt.Fprintf(&b, "x%d, y%d = (%s)\n", i, i, wide("x%d"))
+	}
+	b.WriteString("app.config.update(f39(1), A=f39(2))\napp.config.update(d39)\napp.add_url_rule('/', view_func=f39(d39)(v39))\n@app.before_request\ndef g():\n    if not v39: abort(401)\n")
+	src := sources(b.String())
+	done := make(chan struct{})
+	go func() {
+		flask.Analyze(src)
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("still at work after 20 s")
+	}
+}
+
+// TestClassViews holds that a login asked for by one method does not count
+// for the others, and that a second mount changes nothing.
+func TestClassViews(t *testing.T) {
+	m := flask.Analyze(sources(`
+-- app.py --
+from flask import Flask, Blueprint
+from flask.views import MethodView
+from flask_login import login_required
+app = Flask(__name__)
+bp = Blueprint("b", __name__)
+class Half(MethodView):
+    def get(self): pass
+    @login_required
+    def post(self): pass
+class Whole(MethodView):
+    @login_required
+    def get(self): pass
+    @login_required
+    def post(self): pass
+bp.add_url_rule("/half", view_func=Half.as_view("half"))
+bp.add_url_rule("/whole", view_func=Whole.as_view("whole"))
+app.register_blueprint(bp)
+app.register_blueprint(bp, name="c", url_prefix="/c")
+`))
+	got := map[string]bool{}
+	for _, r := range m.Routes {
+		got[r.Rule] = r.LoginRequired
+	}
+	want := map[string]bool{"/half": false, "/c/half": false, "/whole": true, "/c/whole": true, "/static/<path:filename>": false}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
 }
 
 func TestCalls(t *testing.T) {

@@ -230,7 +230,7 @@ var randomCalls = set(`secrets.token_hex secrets.token_urlsafe secrets.token_byt
 var readCalls = set(`open open().read open().readline open().read().strip pathlib.Path().read_text pathlib.Path().read_bytes json.load yaml.safe_load yaml.load
 	tomllib.load toml.load keyring.get_password hvac.Client().secrets.kv.v2.read_secret_version boto3.client().get_secret_value`)
 
-var builtins = set("bool int str float list tuple set frozenset dict bytes open print hash len sorted getattr eval exec input type id format compile __import__")
+var builtins = set("bool int str float list tuple set frozenset dict bytes open print hash len sorted getattr eval exec input type id format compile __import__ Exception BaseException ValueError KeyError LookupError TypeError RuntimeError PermissionError")
 
 // runCalls start a development server.
 var runCalls = set(`flask.Flask().run flask_socketio.SocketIO().run werkzeug.serving.run_simple werkzeug.run_simple quart.Quart().run connexion.FlaskApp().run flask_script.Manager().run`)

@@ -767,7 +767,6 @@ func (a *analyzer) evalNew(s *scope, id node) []*obj {
 // evalSubscript follows a constant key into a dict display; with any other
 // key, a container stands for all of its elements.
 func (a *analyzer) evalSubscript(s *scope, base, index node) []*obj {
-	t := s.unit.tree
 	if key := a.fold(s, index); key.Known && key.Kind == String {
 		for _, b := range a.dictsOf(s, base) {
 			bt := b.scope.unit.tree
@@ -787,7 +786,6 @@ func (a *analyzer) evalSubscript(s *scope, base, index node) []*obj {
 			return []*obj{a.lib(q + "[]")}
 		}
 	}
-	_ = t
 	return a.eval(s, base)
 }
 
@@ -865,10 +863,11 @@ func (a *analyzer) evalElements(s *scope, id node) []*obj {
 // returned tuple, or of each tuple in a list that is looped over.
 func (a *analyzer) evalItem(b binding) []*obj {
 	var out []*obj
+	fuel := 1000
 	var pick func(s *scope, id node, depth int)
 	pick = func(s *scope, id node, depth int) {
 		t := s.unit.tree
-		if depth > 8 {
+		if fuel--; depth > 8 || fuel < 0 {
 			return
 		}
 		switch t.kind(id) {
@@ -901,7 +900,7 @@ func (a *analyzer) evalItem(b binding) []*obj {
 	var each func(s *scope, id node, depth int)
 	each = func(s *scope, id node, depth int) {
 		t := s.unit.tree
-		if depth > 8 {
+		if fuel--; depth > 8 || fuel < 0 {
 			return
 		}
 		switch t.kind(id) {

@@ -422,9 +422,43 @@ func (a *analyzer) classView(r *rawRoute, cls *scope) {
 			r.decorators = append(r.decorators, a.decoratorList(x.scope, x.node)...)
 		}
 	}
+	r.decorators = append(r.decorators, a.commonDecorators(project, r.methods)...)
 	if b := a.classMember(cls, "provide_automatic_options"); len(b) == 1 && b[0].kind == bindExpr && a.fold(b[0].scope, b[0].node).IsFalse() {
 		r.autoOpt = false
 	}
+}
+
+// commonDecorators returns the decorators that stand on every method of a
+// class-based view; what guards one of them does not guard the route.
+func (a *analyzer) commonDecorators(project []*scope, methods []string) []Decorator {
+	var common []Decorator
+	first := true
+	names := []string{"dispatch_request"}
+	for _, m := range methods {
+		names = append(names, strings.ToLower(m))
+	}
+	for _, m := range names {
+		for _, c := range project {
+			i := slices.IndexFunc(c.binds[m], func(b binding) bool { return b.kind == bindDef })
+			if i < 0 {
+				continue
+			}
+			var here []Decorator
+			for _, d := range c.binds[m][i].def.def.decorators {
+				here = append(here, a.decorator(c, d))
+			}
+			if first {
+				common = here
+			} else {
+				common = slices.DeleteFunc(common, func(d Decorator) bool {
+					return !slices.ContainsFunc(here, func(h Decorator) bool { return h.Name == d.Name })
+				})
+			}
+			first = false
+			break
+		}
+	}
+	return common
 }
 
 func (a *analyzer) decoratorList(s *scope, id node) []Decorator {
@@ -462,10 +496,12 @@ func (a *analyzer) decorator(s *scope, id node) Decorator {
 func lastPart(s string) string { return s[strings.LastIndexByte(s, '.')+1:] }
 
 // view resolves what is given as view_func.
-func (a *analyzer) view(s *scope, id node, r *rawRoute, depth int) bool {
+func (a *analyzer) view(s *scope, id node, r *rawRoute, seen map[madeKey]bool) bool {
 	t := s.unit.tree
-	if depth > 8 || id == 0 {
+	if key := (madeKey{s.unit, id}); id == 0 || seen[key] || len(seen) > 100 {
 		return false
+	} else {
+		seen[key] = true
 	}
 	if fn, args := t.call(id); fn != 0 {
 		if base, name := t.attr(fn); name == "as_view" {
@@ -481,17 +517,9 @@ func (a *analyzer) view(s *scope, id node, r *rawRoute, depth int) bool {
 			return false
 		}
 		// A decorator called by hand: login_required(view), limit("…")(view).
-		var d Decorator
-		inner := fn
-		if t.kind(fn) == pysyntax.Call {
-			inner, _ = t.call(fn)
-			d = a.decorator(s, fn)
-		} else {
-			d = a.decorator(s, fn)
-		}
-		_ = inner
+		d := a.decorator(s, fn)
 		for _, x := range args {
-			if x.star == 0 && a.view(s, x.val, r, depth+1) {
+			if x.star == 0 && a.view(s, x.val, r, seen) {
 				r.decorators = append(r.decorators, d)
 				return true
 			}
@@ -517,7 +545,7 @@ func (a *analyzer) view(s *scope, id node, r *rawRoute, depth int) bool {
 		}
 	}
 	for _, b := range a.bindings(s, id) {
-		if b.kind == bindExpr && b.node != 0 && b.node != id && a.view(b.scope, b.node, r, depth+1) {
+		if b.kind == bindExpr && b.node != 0 && b.node != id && a.view(b.scope, b.node, r, seen) {
 			return true
 		}
 	}
@@ -532,7 +560,7 @@ func (a *analyzer) callRoutes(u *unit, c callSite, add func(*obj, *rawRoute), ad
 		if base, name := t.attr(inner); name == "route" {
 			for _, recv := range a.receivers(c.scope, base) {
 				if r := a.newRoute(u, c.scope, c.id, argNamed(iargs, "rule", 0), iargs, recv); r != nil {
-					if !a.view(c.scope, args[0].val, r, 0) {
+					if !a.view(c.scope, args[0].val, r, map[madeKey]bool{}) {
 						a.unknown(u, c.id, "the view of a route is not understood")
 					}
 					add(recv, r)
@@ -562,7 +590,7 @@ func (a *analyzer) callRoutes(u *unit, c callSite, add func(*obj, *rawRoute), ad
 			if e := argNamed(args, "endpoint", 1); e != 0 && r.endpoint == "" {
 				r.endpoint = a.fold(c.scope, e).Text
 			}
-			if v := argNamed(args, "view_func", 2); v != 0 && !a.view(c.scope, v, r, 0) {
+			if v := argNamed(args, "view_func", 2); v != 0 && !a.view(c.scope, v, r, map[madeKey]bool{}) {
 				a.unknown(u, v, "the view of a route is not understood")
 			}
 			if r.endpoint == "" {
@@ -950,7 +978,7 @@ func routeKind(r *Route) RouteKind {
 		return slices.ContainsFunc(words, func(x string) bool { return slices.Contains(w, x) })
 	}
 	switch {
-	case r.LogsIn && !has("register", "signup"), has("login", "signin", "logon", "authenticate") && !r.LogsOut,
+	case r.LogsIn && !r.LoginRequired && !has("register", "signup"), has("login", "signin", "logon", "authenticate") && !r.LogsOut,
 		strings.Contains(rule, "sign-in") || strings.Contains(rule, "log-in"):
 		return KindLogin
 	case has("logout", "signout", "logoff") || strings.Contains(rule, "sign-out") || r.LogsOut && !r.LogsIn && len(words) < 6:
@@ -963,7 +991,7 @@ func routeKind(r *Route) RouteKind {
 		return KindToken
 	case has("admin", "administrator", "backoffice", "superuser") || slices.Contains(r.Roles, "admin"):
 		return KindAdmin
-	case has("health", "healthz", "healthcheck", "ready", "readyz", "livez", "ping", "heartbeat", "alive"):
+	case has("health", "healthz", "healthcheck", "ready", "readyz", "livez", "ping", "heartbeat", "alive") && strings.Count(rule, "/") < 3 && len(r.Query)+len(r.Params) == 0:
 		return KindHealth
 	case has("api", "graphql", "rpc", "webhook", "webhooks") || len(r.JSON) > 0 || slices.ContainsFunc(r.Methods, func(m string) bool { return m == "PUT" || m == "PATCH" || m == "DELETE" }):
 		return KindAPI

@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 // ConfigClass is a class or module that holds settings.
@@ -256,33 +258,109 @@ func (a *analyzer) fromPrefix(prefix string) {
 
 // settingDict takes a mapping given to update or from_mapping apart.
 func (a *analyzer) settingDict(s *scope, id node, applied, cond bool) {
+	if !a.mapping(s, id, applied, cond, map[madeKey]bool{}) {
+		a.unknown(s.unit, id, unknownSettings+"come from a mapping that is not understood")
+	}
+}
+
+// mapping follows a mapping to the displays that it is written as: through
+// names, arms, and the functions of the project that return it.
+func (a *analyzer) mapping(s *scope, id node, applied, cond bool, seen map[madeKey]bool) bool {
 	t := s.unit.tree
-	for _, d := range a.dictsOf(s, id) {
-		dt := d.scope.unit.tree
-		l := dt.list(dt.at(d.node).A)
+	key := madeKey{s.unit, id}
+	if seen[key] || len(seen) > 200 {
+		return false
+	}
+	seen[key] = true
+	n := t.at(id)
+	switch n.Kind {
+	case pysyntax.Dict:
+		l := t.list(n.A)
 		for i := 0; i+1 < len(l); i += 2 {
 			if l[i] == 0 {
-				a.settingDict(d.scope, l[i+1], applied, cond)
+				if !a.mapping(s, l[i+1], applied, cond, seen) {
+					a.unknown(s.unit, l[i+1], unknownSettings+"come from a mapping that is not understood")
+				}
 				continue
 			}
-			if k := a.fold(d.scope, l[i]); k.Known && isKey(k.Text) {
-				a.add(d.scope, k.Text, l[i+1], l[i], FromUpdate, applied, cond, rankCode)
+			k := a.fold(s, l[i])
+			if !k.Known || k.Kind != String {
+				a.unknown(s.unit, l[i], unknownSettings+"key is not a constant")
+			} else if isKey(k.Text) {
+				a.add(s, k.Text, l[i+1], l[i], FromUpdate, applied, cond, rankCode)
 			}
 		}
-		return
-	}
-	if fn, args := t.call(id); fn != 0 && a.qname(s, fn) == "dict" {
-		for _, x := range args {
-			if isKey(x.name) {
-				a.add(s, x.name, x.val, x.val, FromUpdate, applied, cond, rankCode)
+		return true
+	case pysyntax.BoolOp:
+		ok := true
+		for _, x := range t.list(n.A) {
+			ok = a.mapping(s, x, applied, cond, seen) && ok
+		}
+		return ok
+	case pysyntax.IfExp:
+		one := a.mapping(s, n.B, applied, true, seen)
+		return a.mapping(s, n.C, applied, true, seen) && one
+	case pysyntax.None:
+		return true
+	case pysyntax.Call:
+		fn, args := t.call(id)
+		if a.qname(s, fn) == "dict" {
+			for _, x := range args {
+				switch {
+				case isKey(x.name):
+					a.add(s, x.name, x.val, x.val, FromUpdate, applied, cond, rankCode)
+				case x.name == "" && !a.mapping(s, x.val, applied, cond, seen):
+					return false
+				}
+			}
+			return true
+		}
+		ok := false
+		for _, o := range a.eval(s, fn) {
+			if o.kind == objFunc && len(o.scope.returns) > 0 {
+				ok = true
+				for _, r := range o.scope.returns {
+					ok = a.mapping(o.scope, r, applied, cond || len(o.scope.returns) > 1, seen) && ok
+				}
 			}
 		}
-		return
+		return ok
+	case pysyntax.Name, pysyntax.Attribute:
+		found := a.bindings(s, id)
+		ok := len(found) > 0
+		for _, b := range found {
+			switch {
+			case b.kind == bindExpr && !b.augmented:
+				ok = a.mapping(b.scope, b.node, applied, cond, seen) && ok
+			case b.kind == bindParam:
+				// create_app(overrides): what the project passes. A caller
+				// outside, such as a test, is not part of the app.
+				p := b.scope.def.params[b.index]
+				for _, site := range b.scope.sites {
+					if v, given := site.arg(p, b.index); given {
+						ok = a.mapping(site.scope, v, applied, cond, seen) && ok
+					}
+				}
+			default:
+				ok = false
+			}
+			// settings["X"] = … afterwards
+			if b.scope.unit != s.unit {
+				continue
+			}
+			for _, st := range s.unit.stores {
+				base, index := t.sub(st.target)
+				if base == 0 || st.scope != b.scope || t.name(base) == "" || t.name(base) != t.name(id) {
+					continue
+				}
+				if k := a.fold(st.scope, index); k.Known && isKey(k.Text) && st.value != 0 {
+					a.add(st.scope, k.Text, st.value, st.target, FromUpdate, applied, cond || st.cond, rankCode)
+				}
+			}
+		}
+		return ok
 	}
-	if n := t.name(id); strings.Contains(n, "test") || strings.Contains(n, "override") {
-		return // create_app(test_config): given by tests
-	}
-	a.unknown(s.unit, id, unknownSettings+"come from a mapping that is not understood")
+	return false
 }
 
 func (a *analyzer) fromObject(c callSite, v node, cond bool) {
