@@ -1,5 +1,7 @@
 package pysyntax
 
+import "fmt"
+
 // Kind says what a [Node] is. The names are those of CPython's ast module,
 // with Constant split by type: Str, Bytes, Num, None, True, False, Ellipsis.
 type Kind uint8
@@ -180,3 +182,100 @@ const (
 
 // IsStatement reports whether nodes of the kind are statements.
 func (k Kind) IsStatement() bool { return k >= FunctionDef && k <= ErrorStmt }
+
+// String returns the name of the kind, as of the constant.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("Kind(%d)", uint8(k))
+}
+
+var kindNames = [...]string{
+	Bad:              "Bad",
+	Module:           "Module",
+	FunctionDef:      "FunctionDef",
+	AsyncFunctionDef: "AsyncFunctionDef",
+	ClassDef:         "ClassDef",
+	Return:           "Return",
+	Delete:           "Delete",
+	Assign:           "Assign",
+	TypeAlias:        "TypeAlias",
+	AugAssign:        "AugAssign",
+	AnnAssign:        "AnnAssign",
+	For:              "For",
+	AsyncFor:         "AsyncFor",
+	While:            "While",
+	If:               "If",
+	With:             "With",
+	AsyncWith:        "AsyncWith",
+	Match:            "Match",
+	Raise:            "Raise",
+	Try:              "Try",
+	TryStar:          "TryStar",
+	Assert:           "Assert",
+	Import:           "Import",
+	ImportFrom:       "ImportFrom",
+	Global:           "Global",
+	Nonlocal:         "Nonlocal",
+	ExprStmt:         "ExprStmt",
+	Pass:             "Pass",
+	Break:            "Break",
+	Continue:         "Continue",
+	ErrorStmt:        "ErrorStmt",
+	BoolOp:           "BoolOp",
+	NamedExpr:        "NamedExpr",
+	BinOp:            "BinOp",
+	UnaryOp:          "UnaryOp",
+	Lambda:           "Lambda",
+	IfExp:            "IfExp",
+	Dict:             "Dict",
+	Set:              "Set",
+	ListComp:         "ListComp",
+	SetComp:          "SetComp",
+	DictComp:         "DictComp",
+	GeneratorExp:     "GeneratorExp",
+	Await:            "Await",
+	Yield:            "Yield",
+	YieldFrom:        "YieldFrom",
+	Compare:          "Compare",
+	Call:             "Call",
+	FormattedValue:   "FormattedValue",
+	Interpolation:    "Interpolation",
+	JoinedStr:        "JoinedStr",
+	TemplateStr:      "TemplateStr",
+	Str:              "Str",
+	Bytes:            "Bytes",
+	StrPart:          "StrPart",
+	Num:              "Num",
+	None:             "None",
+	True:             "True",
+	False:            "False",
+	Ellipsis:         "Ellipsis",
+	Attribute:        "Attribute",
+	Subscript:        "Subscript",
+	Starred:          "Starred",
+	Name:             "Name",
+	List:             "List",
+	Tuple:            "Tuple",
+	Slice:            "Slice",
+	Comprehension:    "Comprehension",
+	ExceptHandler:    "ExceptHandler",
+	Arguments:        "Arguments",
+	Arg:              "Arg",
+	Keyword:          "Keyword",
+	Alias:            "Alias",
+	WithItem:         "WithItem",
+	MatchCase:        "MatchCase",
+	MatchValue:       "MatchValue",
+	MatchSingleton:   "MatchSingleton",
+	MatchSequence:    "MatchSequence",
+	MatchMapping:     "MatchMapping",
+	MatchClass:       "MatchClass",
+	MatchStar:        "MatchStar",
+	MatchAs:          "MatchAs",
+	MatchOr:          "MatchOr",
+	TypeVar:          "TypeVar",
+	ParamSpec:        "ParamSpec",
+	TypeVarTuple:     "TypeVarTuple",
+}

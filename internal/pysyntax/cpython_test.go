@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/tools/txtar"
 )
 
 // python returns the Python to compare with and its version.
@@ -155,5 +157,39 @@ func TestCPython(t *testing.T) {
 	t.Logf("Python %s: %d files compared, %.1f MB; %d files that CPython refuses", version, compared, float64(size)/1e6, refused)
 	if compared < 100 {
 		t.Errorf("only %d files compared", compared)
+	}
+}
+
+// TestTreesCPython compares the sources in testdata/new.txtar with CPython as
+// far as the machine's is new enough for them.
+func TestTreesCPython(t *testing.T) {
+	python, version := python(t)
+	o := startOracle(t, python)
+	a, err := txtar.ParseFile("testdata/new.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	compared := 0
+	for _, file := range a.Files {
+		if !strings.HasSuffix(file.Name, ".py") {
+			continue
+		}
+		path := filepath.Join(dir, file.Name)
+		if err := os.WriteFile(path, file.Data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want, why := o.dump(t, path)
+		if why != "" {
+			t.Logf("Python %s refuses %s: %s", version, file.Name, why)
+			continue
+		}
+		compared++
+		if got := dump(Parse(path, file.Data), bytes.HasPrefix(want, []byte("bare\n"))); !bytes.Equal(got, want) {
+			t.Errorf("%s\n%s", file.Name, firstDifference(got, want))
+		}
+	}
+	if compared < 8 {
+		t.Errorf("only %d sources compared", compared)
 	}
 }

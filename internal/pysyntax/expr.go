@@ -28,19 +28,24 @@ func (p *parser) exprStart() bool {
 	return false
 }
 
+// starred parses *value.
+func (p *parser) starred() uint32 {
+	start := p.start
+	p.next()
+	e := p.bin(0)
+	return p.node(Starred, start, e, 0, 0)
+}
+
 func (p *parser) starExpr() uint32 {
 	if p.tok == tStar {
-		start := p.start
-		p.next()
-		e := p.bin(0)
-		return p.node(Starred, start, e, 0, 0)
+		return p.starred()
 	}
 	return p.expr()
 }
 
 func (p *parser) starNamed(named bool) uint32 {
 	if p.tok == tStar {
-		return p.starExpr()
+		return p.starred()
 	}
 	if named {
 		return p.namedExpr()
@@ -68,10 +73,7 @@ func (p *parser) targets() uint32 {
 
 func (p *parser) starTarget() uint32 {
 	if p.tok == tStar {
-		start := p.start
-		p.next()
-		e := p.bin(0)
-		return p.node(Starred, start, e, 0, 0)
+		return p.starred()
 	}
 	e := p.bin(0)
 	p.target(e)
@@ -92,9 +94,10 @@ func (p *parser) namedExpr() uint32 {
 	return e
 }
 
+// expr parses an expression without :=, * or a bare tuple.
 func (p *parser) expr() uint32 {
-	p.enter()
 	if p.tok == tLambda {
+		p.enter()
 		e := p.lambda()
 		p.leave()
 		return e
@@ -105,20 +108,19 @@ func (p *parser) expr() uint32 {
 		p.next()
 		c := p.or()
 		p.expect(tElse, "'else'")
+		p.enter()
 		o := p.expr()
+		p.leave()
 		e = p.node(IfExp, start, c, e, o)
 	}
-	p.leave()
 	return e
 }
 
 func (p *parser) lambda() uint32 {
 	start := p.start
 	p.next()
-	fd := p.colonDepth
 	args := p.params(tColon, false)
 	p.expect(tColon, "':'")
-	p.colonDepth = fd
 	b := p.expr()
 	return p.node(Lambda, start, args, b, 0)
 }
@@ -235,7 +237,7 @@ var prec = [16]int8{OpOr: 1, OpXor: 2, OpAnd: 3, OpLShift: 4, OpRShift: 4, OpAdd
 func (p *parser) bin(min int8) uint32 {
 	start := p.start
 	e := p.unary()
-	for p.tok > tOpBase && p.tok < tOpBase+16 {
+	for n := 1; p.tok > tOpBase && p.tok < tOpBase+16; n++ {
 		op := uint8(p.tok - tOpBase)
 		pr := prec[op]
 		if pr <= min {
@@ -245,6 +247,7 @@ func (p *parser) bin(min int8) uint32 {
 		r := p.bin(pr)
 		e = p.node(BinOp, start, e, r, 0)
 		p.nodes[e].Op = op
+		p.chain(n)
 	}
 	return e
 }
@@ -289,9 +292,11 @@ func (p *parser) unary() uint32 {
 }
 
 func (p *parser) primary() uint32 {
+	// Whatever nests by brackets comes through here.
+	p.enter()
 	start := p.start
 	e := p.atom()
-	for {
+	for n := 1; ; n++ {
 		switch p.tok {
 		case tDot:
 			p.next()
@@ -315,8 +320,10 @@ func (p *parser) primary() uint32 {
 			p.expect(tRBrk, "']'")
 			e = p.node(Subscript, start, e, s, 0)
 		default:
+			p.leave()
 			return e
 		}
+		p.chain(n)
 	}
 }
 
@@ -487,7 +494,7 @@ func (p *parser) atom() uint32 {
 	case tLBrace:
 		return p.braces(start)
 	}
-	p.fail("invalid syntax")
+	p.fail(invalidSyntax)
 	return 0
 }
 

@@ -99,6 +99,9 @@ func (f *File) Position(offset uint32) (line, col int) {
 	offset = min(offset, uint32(len(f.Src)))
 	i := max(sort.Search(len(lines), func(i int) bool { return lines[i] > offset })-1, 0)
 	start := lines[i]
+	for offset > start && int(offset) < len(f.Src) && !utf8.RuneStart(f.Src[offset]) {
+		offset-- // within a character
+	}
 	switch {
 	case offset <= start:
 		return i + 1, 1

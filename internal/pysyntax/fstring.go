@@ -2,45 +2,46 @@ package pysyntax
 
 import "bytes"
 
-// strings parses one or more adjacent string literals.
+// strings parses one or more string literals next to each other. Several
+// make one node: Str or Bytes, or if one of them has replacement fields,
+// JoinedStr or TemplateStr with parts.
 func (p *parser) strings() uint32 {
 	start := p.start
 	m := len(p.pending)
-	k := Str
-	var f, t bool
+	var seen uint8 // prefixes of all
+	plain := false
 	for p.tok == tString || p.tok == tFString {
+		seen |= p.strFlags
 		if p.tok == tString {
-			if p.strFlags&litBytes != 0 {
-				k = Bytes
-			}
-			id := p.add(Node{Kind: StrPart, Start: p.start, End: p.end, Op: p.strFlags})
-			p.push(id)
+			plain = plain || p.strFlags&litBytes == 0
+			p.push(p.add(Node{Kind: StrPart, Start: p.start, End: p.end, Op: p.strFlags}))
 			p.next()
 			continue
 		}
-		if p.strFlags&litT != 0 {
-			t = true
-		} else {
-			f = true
-		}
 		p.fstring()
 	}
-	if !f && !t {
-		// plain constant: drop the piece nodes when they are on top
-		n := len(p.pending) - m
-		p.nodes = p.nodes[:len(p.nodes)-n]
-		p.pending = p.pending[:m]
-		return p.node(k, start, 0, 0, 0)
+	if seen&litBytes != 0 && (plain || seen&(litF|litT) != 0) {
+		p.note(start, "cannot mix bytes and nonbytes literals")
 	}
-	l := p.list(m)
-	k = JoinedStr
-	if t {
-		k = TemplateStr
+	switch {
+	case seen&litT != 0:
+		l := p.list(m)
+		return p.node(TemplateStr, start, l, 0, 0)
+	case seen&litF != 0:
+		l := p.list(m)
+		return p.node(JoinedStr, start, l, 0, 0)
 	}
-	return p.node(k, start, l, 0, 0)
+	// The parts of a constant are the last nodes made: drop them.
+	p.nodes = p.nodes[:len(p.nodes)-(len(p.pending)-m)]
+	p.pending = p.pending[:m]
+	if seen&litBytes != 0 {
+		return p.node(Bytes, start, 0, 0, 0)
+	}
+	return p.node(Str, start, 0, 0, 0)
 }
 
-// fstring: current token is tFString with l.pos after the opening quote.
+// fstring parses one f-string or t-string (PEP 701, PEP 750). The current
+// token is its beginning, up to and with the opening quote.
 func (p *parser) fstring() {
 	fl, q := p.strFlags, byte(p.sym)
 	p.fparts(fl, q, false)
@@ -133,24 +134,24 @@ func (p *parser) fparts(fl uint8, q byte, spec bool) {
 	}
 }
 
+// field parses a replacement field and pushes its node. The position is at
+// its opening brace and afterwards behind its closing one.
 func (p *parser) field(fl uint8, q byte) {
+	p.enter()
 	start := p.pos
 	p.pos++
-	od, of := p.depth, p.colonDepth
+	depth, colonDepth := p.depth, p.colonDepth
 	p.depth++
 	p.colonDepth = p.depth
 	p.tok = 0
 	p.next()
-	es := p.pos
-	_ = es
 	var e uint32
-	es = p.start
 	if p.tok == tYield {
 		e = p.yield()
 	} else {
 		e = p.starExprs()
 		if p.tok == tWalrus {
-			p.fail("invalid syntax")
+			p.fail(invalidSyntax)
 		}
 	}
 	var conv uint8
@@ -182,7 +183,8 @@ func (p *parser) field(fl uint8, q byte) {
 	} else if p.tok != tRBrace {
 		p.fail("expected '}'")
 	}
-	p.depth, p.colonDepth = od, of
+	p.depth, p.colonDepth = depth, colonDepth
+	p.leave()
 	k := FormattedValue
 	if fl&litT != 0 {
 		k = Interpolation

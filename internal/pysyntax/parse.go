@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -24,6 +26,8 @@ const (
 	maxBacktrack = 1 << 16
 	// maxIndents is how many blocks deep a file may be indented, as in CPython.
 	maxIndents = 100
+	// maxNames is how many names a Parser keeps for the next file.
+	maxNames = 1 << 18
 	// maxSource is the longest source that is parsed, in bytes.
 	maxSource = 1 << 30
 )
@@ -31,23 +35,31 @@ const (
 // Parse parses one module. It never panics and always returns a File with a
 // Module: statements that are not Python become nodes of kind [ErrorStmt],
 // and File.Errors says what was wrong. src is not changed and not kept.
-func Parse(path string, src []byte) *File { return NewParser().Parse(path, src) }
+func Parse(path string, src []byte) *File {
+	q := parsers.Get().(*Parser)
+	f := q.Parse(path, src)
+	parsers.Put(q) // not after a panic: what it left behind is unknown
+	return f
+}
 
-// Parser parses one file after the other faster than [Parse], because it
-// keeps its buffers and its table of names. It belongs to one goroutine at a
-// time; the Files it returns are independent of it.
+var parsers = sync.Pool{New: func() any { return NewParser() }}
+
+// Parser keeps its buffers and its table of names from one file to the next.
+// It belongs to one goroutine at a time; the Files it returns are independent
+// of it and of each other. [Parse] has a pool of them.
 type Parser struct{ p parser }
 
 // NewParser returns a Parser.
 func NewParser() *Parser {
-	q := &Parser{}
-	q.p.names = newInterner()
-	return q
+	return &Parser{}
 }
 
 // Parse is as the function [Parse].
 func (q *Parser) Parse(path string, src []byte) *File {
 	p := &q.p
+	if p.names == nil || len(p.names.strs) > maxNames {
+		p.names = newInterner()
+	}
 	var problems []problem
 	if len(src) > maxSource {
 		src = nil
@@ -148,19 +160,25 @@ type parser struct {
 	backtracked int
 }
 
+const invalidSyntax = "invalid syntax"
+
 // unwind is what an error panics with.
 type unwind struct{}
 
+// add, node and list build the tree bottom-up: a node comes after all of its
+// children, which limitDepth and salvage rely on.
 func (p *parser) add(n Node) uint32 {
 	p.nodes = append(p.nodes, n)
 	return uint32(len(p.nodes) - 1)
 }
 
+// node makes a node that ends where the last token read ended.
 func (p *parser) node(k Kind, start, a, b, c uint32) uint32 {
 	p.nodes = append(p.nodes, Node{Kind: k, Start: start, End: p.prevEnd, A: a, B: b, C: c})
 	return uint32(len(p.nodes) - 1)
 }
 
+// list makes a list of what is pending above mark.
 func (p *parser) list(mark int) uint32 {
 	n := len(p.pending) - mark
 	if n == 0 {
@@ -191,10 +209,22 @@ func (p *parser) note(pos uint32, msg string) {
 
 // fail records an error and gives the statement up.
 func (p *parser) fail(msg string) {
+	if p.tok == tErr && (msg == invalidSyntax || strings.HasPrefix(msg, "expected ")) {
+		switch c := p.src[p.start]; {
+		case p.start >= p.eof: // it has been said
+		case c == '"' || c == '\'' || class[c] == cIdent:
+			msg = "unterminated string literal"
+		case c == '\\':
+			msg = "unexpected character after line continuation character"
+		default:
+			msg = fmt.Sprintf("invalid character %q", c)
+		}
+	}
 	p.note(p.start, msg)
 	panic(unwind{})
 }
 
+// expect reads a token of kind t, or gives the statement up.
 func (p *parser) expect(t tok, what string) {
 	if p.tok != t {
 		p.fail("expected " + what)
@@ -202,6 +232,7 @@ func (p *parser) expect(t tok, what string) {
 	p.next()
 }
 
+// accept reads a token of kind t if there is one.
 func (p *parser) accept(t tok) bool {
 	if p.tok == t {
 		p.next()
@@ -307,6 +338,7 @@ func (p *parser) stray() {
 // complete, and goes on with the next line.
 func (p *parser) stmt() {
 	mark, first, start, nest := len(p.pending), len(p.nodes), p.start, p.nest
+	compound := p.atCompound()
 	p.enter()
 	ok := p.safeStmt()
 	p.nest = nest
@@ -315,10 +347,20 @@ func (p *parser) stmt() {
 	}
 	p.pending = p.pending[:mark]
 	last := len(p.nodes)
-	p.sync(start)
-	bad := p.add(Node{Kind: ErrorStmt, Start: start, End: max(p.end, start)})
+	end := p.trim(start, p.sync(start))
+	bad := p.add(Node{Kind: ErrorStmt, Start: start, End: end})
 	p.push(bad)
-	p.salvage(first, last, bad)
+	if compound {
+		p.salvage(first, last, bad)
+	}
+}
+
+// trim returns end without the blanks and line breaks before it.
+func (p *parser) trim(start, end uint32) uint32 {
+	for end > start && class[p.src[end-1]] >= cSpace {
+		end--
+	}
+	return max(start, end)
 }
 
 // salvage pushes the outermost complete statements among the nodes first to
@@ -332,12 +374,23 @@ func (p *parser) salvage(first, last int, bad uint32) {
 		if n := &p.nodes[i]; n.Kind.IsStatement() && n.Kind != ErrorStmt && n.End <= low {
 			p.push(uint32(i))
 			low = n.Start
+			if decs := p.decorators(n); decs != 0 {
+				low = min(low, p.nodes[p.lists[decs+1]].Start)
+			}
 		}
 	}
 	if len(p.pending) > m {
 		slices.Reverse(p.pending[m:])
-		p.nodes[bad].End = low
+		p.nodes[bad].End = p.trim(p.nodes[bad].Start, low)
 	}
+}
+
+// decorators returns the list of decorators of a function or class.
+func (p *parser) decorators(n *Node) uint32 {
+	if n.D != 0 && (n.Kind == FunctionDef || n.Kind == AsyncFunctionDef || n.Kind == ClassDef) {
+		return p.lists[n.D+1]
+	}
+	return 0
 }
 
 func (p *parser) safeStmt() (ok bool) {
@@ -353,40 +406,39 @@ func (p *parser) safeStmt() (ok bool) {
 	return true
 }
 
-// sync skips to the beginning of a line that may be a statement, after an
-// error in the statement that begins at start.
-func (p *parser) sync(start uint32) {
+// sync goes on behind a statement that begins at start and has an error: at
+// the next line that may be a statement. It returns where the bad text ends.
+func (p *parser) sync(start uint32) (end uint32) {
 	p.colonDepth = -1
-	if p.depth == 0 {
-		for p.tok != tNewline && p.tok != tEOF && p.tok != tIndent && p.tok != tDedent {
-			p.next()
-			if p.depth > 0 {
-				break
-			}
-		}
-		if p.tok == tNewline {
-			p.next()
-			return
-		}
-		if p.depth == 0 {
-			return
-		}
-	}
-	// Within brackets lines do not count. Take the next one that looks like
-	// a statement, or is not indented deeper than the block.
-	p.depth = 0
 	pos := p.start
-	if p.tok == tErr && pos > start && p.backtracked <= maxBacktrack+16*len(p.src) {
-		pos = start // a string without an end has swallowed the lines
-		p.backtracked += int(p.start - start)
+	if p.tok == tErr && p.end > p.nextLine(start) && p.backtracked <= maxBacktrack+16*len(p.src) {
+		pos = start // a string without an end has swallowed lines
+		p.backtracked += int(p.end - start)
+	} else if p.depth == 0 {
+		for p.tok != tNewline && p.tok != tEOF && p.tok != tIndent && p.tok != tDedent && p.depth == 0 {
+			p.next()
+		}
+		switch {
+		case p.tok == tNewline:
+			end = p.start
+			p.next()
+			return end
+		case p.depth == 0:
+			return p.start
+		}
+		pos = p.start
+	}
+	// Within brackets lines do not count. Take the first one that looks like
+	// a statement, or is not indented deeper than the block: it may be the
+	// line of the error.
+	p.depth = 0
+	if i := bytes.LastIndexAny(p.src[start:pos], "\r\n"); i >= 0 {
+		pos = start + uint32(i) + 1
+	} else {
+		pos = p.nextLine(pos)
 	}
 	limit := p.indents[len(p.indents)-1]
-	for {
-		pos = p.nextLine(pos)
-		if pos >= p.eof {
-			pos = p.eof
-			break
-		}
+	for ; pos < p.eof; pos = p.nextLine(pos) {
 		q, col := pos, int32(0)
 		for p.src[q] == ' ' || p.src[q] == '\t' {
 			if p.src[q] == '\t' {
@@ -404,10 +456,11 @@ func (p *parser) sync(start uint32) {
 			break
 		}
 	}
-	p.pos = pos
+	p.pos, p.end = pos, pos
 	p.bol = true
 	p.tok = tNewline
 	p.next()
+	return pos
 }
 
 func beginsStatement(b []byte) bool {
@@ -417,656 +470,4 @@ func beginsStatement(b []byte) bool {
 		}
 	}
 	return false
-}
-
-func (p *parser) suite() uint32 {
-	p.expect(tColon, "':'")
-	m := len(p.pending)
-	if p.tok != tNewline {
-		p.simpleLine()
-		return p.list(m)
-	}
-	p.next()
-	if p.tok != tIndent {
-		p.note(p.start, "expected an indented block")
-		return 0
-	}
-	p.next()
-	for p.tok != tDedent && p.tok != tEOF {
-		if p.tok == tNewline {
-			p.next()
-			continue
-		}
-		if p.tok == tIndent {
-			p.stray()
-			continue
-		}
-		p.stmt()
-	}
-	if p.tok == tDedent {
-		p.next()
-	}
-	return p.list(m)
-}
-
-func (p *parser) simpleLine() {
-	for {
-		p.push(p.simple())
-		end := p.end
-		if !p.accept(tSemi) {
-			break
-		}
-		if p.tok == tNewline || p.tok == tEOF {
-			p.lastSemi = end
-			break
-		}
-	}
-	if p.tok == tEOF {
-		return
-	}
-	p.expect(tNewline, "end of line")
-}
-
-// endAt lets a compound statement end where the last statement of its body
-// ends, or the semicolon after that, and returns the statement.
-func (p *parser) endAt(id, body uint32) uint32 {
-	if n := p.lists[body]; body != 0 && n > 0 {
-		p.nodes[id].End = max(p.nodes[p.lists[body+n]].End, p.lastSemi)
-	}
-	return id
-}
-
-func (p *parser) statement() {
-	start := p.start
-	switch p.tok {
-	case tIf:
-		p.push(p.ifStmt())
-	case tWhile:
-		p.next()
-		test := p.namedExpr()
-		body := p.suite()
-		els := p.elseOpt()
-		id := p.node(While, start, test, body, els)
-		p.endAtLast(id, body, els)
-		p.push(id)
-	case tFor:
-		p.push(p.forStmt(start, For))
-	case tTry:
-		p.push(p.tryStmt())
-	case tWith:
-		p.push(p.withStmt(start, With))
-	case tDef:
-		p.push(p.funcDef(start, 0, FunctionDef))
-	case tClass:
-		p.push(p.classDef(0))
-	case tAt:
-		m := len(p.pending)
-		for p.tok == tAt {
-			p.next()
-			p.push(p.namedExpr())
-			p.expect(tNewline, "newline after decorator")
-		}
-		decs := p.list(m)
-		s := p.start
-		switch {
-		case p.tok == tDef:
-			p.push(p.funcDef(s, decs, FunctionDef))
-		case p.tok == tClass:
-			p.push(p.classDef(decs))
-		case p.tok == tAsync:
-			p.next()
-			if p.tok != tDef {
-				p.fail("expected def")
-			}
-			p.push(p.funcDef(s, decs, AsyncFunctionDef))
-		default:
-			p.fail("expected def or class after decorator")
-		}
-	case tAsync:
-		p.next()
-		switch p.tok {
-		case tDef:
-			p.push(p.funcDef(start, 0, AsyncFunctionDef))
-		case tFor:
-			p.push(p.forStmt(start, AsyncFor))
-		case tWith:
-			p.push(p.withStmt(start, AsyncWith))
-		default:
-			p.fail("expected def, for or with after async")
-		}
-	case tName:
-		if p.sym == symMatch {
-			if id := p.matchStmt(); id != 0 {
-				p.push(id)
-				return
-			}
-		}
-		p.simpleLine()
-	default:
-		p.simpleLine()
-	}
-}
-
-func (p *parser) endAtLast(id uint32, lists ...uint32) {
-	for i := len(lists) - 1; i >= 0; i-- {
-		if lists[i] != 0 {
-			p.endAt(id, lists[i])
-			return
-		}
-	}
-}
-
-func (p *parser) elseOpt() uint32 {
-	if p.tok == tElse {
-		p.next()
-		return p.suite()
-	}
-	return 0
-}
-
-func (p *parser) ifStmt() uint32 {
-	start := p.start
-	p.next()
-	test := p.namedExpr()
-	body := p.suite()
-	var els uint32
-	if p.tok == tElif {
-		m := len(p.pending)
-		p.push(p.ifStmt())
-		els = p.list(m)
-	} else {
-		els = p.elseOpt()
-	}
-	id := p.node(If, start, test, body, els)
-	p.endAtLast(id, body, els)
-	return id
-}
-
-func (p *parser) forStmt(start uint32, k Kind) uint32 {
-	p.next()
-	target := p.targets()
-	p.expect(tIn, "'in'")
-	iter := p.starExprs()
-	body := p.suite()
-	els := p.elseOpt()
-	id := p.node(k, start, target, iter, body)
-	p.nodes[id].D = els
-	p.endAtLast(id, body, els)
-	return id
-}
-
-func (p *parser) withStmt(start uint32, k Kind) uint32 {
-	p.next()
-	m := len(p.pending)
-	paren := false
-	if p.tok == tLPar {
-		paren = p.try(func() bool {
-			p.next()
-			for p.tok != tRPar {
-				p.withItem()
-				if !p.accept(tComma) {
-					break
-				}
-			}
-			if p.tok != tRPar || len(p.pending) == m {
-				return false
-			}
-			p.next()
-			return p.tok == tColon
-		})
-	}
-	if !paren {
-		for {
-			p.withItem()
-			if !p.accept(tComma) {
-				break
-			}
-		}
-	}
-	items := p.list(m)
-	body := p.suite()
-	return p.endAt(p.node(k, start, items, body, 0), body)
-}
-
-func (p *parser) withItem() {
-	start := p.start
-	e := p.expr()
-	var v uint32
-	if p.accept(tAs) {
-		v = p.starTarget()
-	}
-	p.push(p.node(WithItem, start, e, v, 0))
-}
-
-func (p *parser) tryStmt() uint32 {
-	start := p.start
-	p.next()
-	body := p.suite()
-	k := Try
-	m := len(p.pending)
-	for p.tok == tExcept {
-		hs := p.start
-		p.next()
-		if p.tok == tStar {
-			p.next()
-			k = TryStar
-		}
-		var typ, name uint32
-		if p.tok != tColon {
-			ts := p.start
-			typ = p.expr()
-			if p.tok == tComma { // PEP 758
-				mm := len(p.pending)
-				p.push(typ)
-				for p.accept(tComma) {
-					if p.tok == tColon {
-						break
-					}
-					p.push(p.expr())
-				}
-				l := p.list(mm)
-				typ = p.node(Tuple, ts, l, 0, 0)
-			}
-			if p.accept(tAs) {
-				name = p.name()
-			}
-		}
-		hb := p.suite()
-		p.push(p.endAt(p.node(ExceptHandler, hs, typ, name, hb), hb))
-	}
-	handlers := p.list(m)
-	els := p.elseOpt()
-	var final uint32
-	if p.tok == tFinally {
-		p.next()
-		final = p.suite()
-	}
-	if handlers == 0 && final == 0 {
-		p.note(p.start, "expected except or finally")
-	}
-	id := p.node(k, start, body, handlers, els)
-	p.nodes[id].D = final
-	p.endAtLast(id, body, handlers, els, final)
-	return id
-}
-
-func (p *parser) name() uint32 {
-	if p.tok != tName {
-		p.fail("expected a name")
-	}
-	s := p.sym
-	p.next()
-	return s
-}
-
-func (p *parser) funcDef(start, decs uint32, k Kind) uint32 {
-	p.next()
-	name := p.name()
-	tps := p.typeParams()
-	p.expect(tLPar, "'('")
-	args := p.params(tRPar, true)
-	p.expect(tRPar, "')'")
-	var ret uint32
-	if p.accept(tArrow) {
-		ret = p.starExprs()
-	}
-	body := p.suite()
-	id := p.node(k, start, name, args, body)
-	if decs|ret|tps != 0 {
-		p.nodes[id].D = p.listOf(decs, ret, tps)
-	}
-	return p.endAt(id, body)
-}
-
-func (p *parser) classDef(decs uint32) uint32 {
-	start := p.start
-	p.next()
-	name := p.name()
-	tps := p.typeParams()
-	var args uint32
-	if p.tok == tLPar {
-		p.next()
-		args = p.callArgs()
-		p.expect(tRPar, "')'")
-	}
-	body := p.suite()
-	id := p.node(ClassDef, start, name, args, body)
-	if decs|tps != 0 {
-		p.nodes[id].D = p.listOf(decs, 0, tps)
-	}
-	return p.endAt(id, body)
-}
-
-func (p *parser) typeParams() uint32 {
-	if p.tok != tLBrk {
-		return 0
-	}
-	p.next()
-	m := len(p.pending)
-	for p.tok != tRBrk {
-		start, k := p.start, TypeVar
-		if p.tok == tStar {
-			k = TypeVarTuple
-			p.next()
-		} else if p.tok == tPower {
-			k = ParamSpec
-			p.next()
-		}
-		n := p.name()
-		var bound, def uint32
-		if p.accept(tColon) {
-			bound = p.expr()
-		}
-		if p.accept(tAssign) {
-			if k == TypeVarTuple && p.tok == tStar {
-				def = p.starExpr()
-			} else {
-				def = p.expr()
-			}
-		}
-		p.push(p.node(k, start, n, bound, def))
-		if !p.accept(tComma) {
-			break
-		}
-	}
-	p.expect(tRBrk, "']'")
-	return p.list(m)
-}
-
-// params parses a parameter list up to (not including) close.
-func (p *parser) params(close tok, annot bool) uint32 {
-	start := p.start
-	m := len(p.pending)
-	kind := uint8(ArgNormal)
-	for p.tok != close {
-		switch p.tok {
-		case tSlash:
-			p.next()
-			for _, a := range p.pending[m:] {
-				p.nodes[a].Op = ArgPosOnly
-			}
-		case tStar:
-			p.next()
-			kind = ArgKwOnly
-			if p.tok != tComma {
-				p.param(ArgVar, annot)
-			}
-		case tPower:
-			p.next()
-			p.param(ArgKw, annot)
-		default:
-			p.param(kind, annot)
-		}
-		if !p.accept(tComma) {
-			break
-		}
-	}
-	if len(p.pending) == m {
-		return 0
-	}
-	l := p.list(m)
-	return p.node(Arguments, start, l, 0, 0)
-}
-
-func (p *parser) param(kind uint8, annot bool) {
-	start := p.start
-	n := p.name()
-	var ann, def uint32
-	if annot && p.accept(tColon) {
-		if kind == ArgVar {
-			ann = p.starExpr()
-		} else {
-			ann = p.expr()
-		}
-	}
-	end := p.prevEnd
-	if p.accept(tAssign) {
-		def = p.expr()
-	}
-	id := p.node(Arg, start, n, ann, def)
-	p.nodes[id].Op = kind
-	p.nodes[id].End = end
-	p.push(id)
-}
-
-func (p *parser) simple() uint32 {
-	start := p.start
-	switch p.tok {
-	case tPass:
-		p.next()
-		return p.node(Pass, start, 0, 0, 0)
-	case tBreak:
-		p.next()
-		return p.node(Break, start, 0, 0, 0)
-	case tContinue:
-		p.next()
-		return p.node(Continue, start, 0, 0, 0)
-	case tReturn:
-		p.next()
-		var v uint32
-		if p.tok != tNewline && p.tok != tSemi && p.tok != tEOF {
-			v = p.starExprs()
-		}
-		return p.node(Return, start, v, 0, 0)
-	case tRaise:
-		p.next()
-		var e, c uint32
-		if p.tok != tNewline && p.tok != tSemi && p.tok != tEOF {
-			e = p.expr()
-			if p.accept(tFrom) {
-				c = p.expr()
-			}
-		}
-		return p.node(Raise, start, e, c, 0)
-	case tGlobal, tNonlocal:
-		k := Global
-		if p.tok == tNonlocal {
-			k = Nonlocal
-		}
-		p.next()
-		m := len(p.pending)
-		for {
-			p.push(p.name())
-			if !p.accept(tComma) {
-				break
-			}
-		}
-		l := p.list(m)
-		return p.node(k, start, l, 0, 0)
-	case tDel:
-		p.next()
-		m := len(p.pending)
-		for p.tok != tNewline && p.tok != tSemi && p.tok != tEOF {
-			p.push(p.bin(0))
-			if !p.accept(tComma) {
-				break
-			}
-		}
-		l := p.list(m)
-		return p.node(Delete, start, l, 0, 0)
-	case tAssert:
-		p.next()
-		t := p.expr()
-		var msg uint32
-		if p.accept(tComma) {
-			msg = p.expr()
-		}
-		return p.node(Assert, start, t, msg, 0)
-	case tImport, tFrom:
-		return p.importStmt(start, 0)
-	case tName:
-		switch p.sym {
-		case symType:
-			if id := p.typeAlias(); id != 0 {
-				return id
-			}
-		case symLazy:
-			s := p.save()
-			p.next()
-			if p.tok == tImport || p.tok == tFrom {
-				return p.importStmt(start, FLazy)
-			}
-			p.restore(s)
-		}
-	}
-	return p.exprStmt(start)
-}
-
-func (p *parser) typeAlias() uint32 {
-	s := p.save()
-	start := p.start
-	p.next()
-	if p.tok != tName {
-		p.restore(s)
-		return 0
-	}
-	ns := p.start
-	n := p.name()
-	nm := p.node(Name, ns, n, 0, 0)
-	tps := p.typeParams()
-	p.expect(tAssign, "'='")
-	v := p.expr()
-	return p.node(TypeAlias, start, nm, tps, v)
-}
-
-// dotted parses a.b.c and returns its symbol.
-func (p *parser) dotted() uint32 {
-	s := p.name()
-	if p.tok != tDot {
-		return s
-	}
-	name := []byte(p.names.strs[s])
-	for p.accept(tDot) {
-		name = append(append(name, '.'), p.names.strs[p.name()]...)
-	}
-	return p.names.intern(string(name))
-}
-
-func (p *parser) importStmt(start uint32, flags uint16) uint32 {
-	from := p.tok == tFrom
-	p.next()
-	m := len(p.pending)
-	if !from {
-		for {
-			s := p.start
-			n := p.dotted()
-			var as uint32
-			if p.accept(tAs) {
-				as = p.name()
-			}
-			p.push(p.node(Alias, s, n, as, 0))
-			if !p.accept(tComma) {
-				break
-			}
-		}
-		l := p.list(m)
-		id := p.node(Import, start, l, 0, 0)
-		p.nodes[id].Flags = flags
-		return id
-	}
-	var level, mod uint32
-	for p.tok == tDot || p.tok == tEllipsis {
-		if p.tok == tDot {
-			level++
-		} else {
-			level += 3
-		}
-		p.next()
-	}
-	if p.tok != tImport {
-		mod = p.dotted()
-	}
-	p.expect(tImport, "'import'")
-	if p.tok == tStar {
-		s := p.start
-		p.next()
-		p.push(p.node(Alias, s, p.names.intern("*"), 0, 0))
-	} else {
-		paren := p.accept(tLPar)
-		for p.tok == tName {
-			s := p.start
-			n := p.name()
-			var as uint32
-			if p.accept(tAs) {
-				as = p.name()
-			}
-			p.push(p.node(Alias, s, n, as, 0))
-			if !p.accept(tComma) {
-				break
-			}
-		}
-		if paren {
-			p.expect(tRPar, "')'")
-		}
-		if len(p.pending) == m {
-			p.fail("expected names to import")
-		}
-	}
-	l := p.list(m)
-	id := p.node(ImportFrom, start, mod, l, level)
-	p.nodes[id].Flags = flags
-	return id
-}
-
-func (p *parser) exprStmt(start uint32) uint32 {
-	var e uint32
-	if p.tok == tYield {
-		e = p.yield()
-	} else {
-		e = p.starExprs()
-	}
-	switch {
-	case p.tok == tAssign:
-		m := len(p.pending)
-		for p.tok == tAssign {
-			p.target(e)
-			p.push(e)
-			p.next()
-			if p.tok == tYield {
-				e = p.yield()
-			} else {
-				e = p.starExprs()
-			}
-		}
-		l := p.list(m)
-		return p.node(Assign, start, l, e, 0)
-	case p.tok == tColon:
-		n := &p.nodes[e]
-		if n.Kind != Name && n.Kind != Attribute && n.Kind != Subscript {
-			p.fail("illegal target for annotation")
-		}
-		p.next()
-		ann := p.expr()
-		var v uint32
-		if p.accept(tAssign) {
-			if p.tok == tYield {
-				v = p.yield()
-			} else {
-				v = p.starExprs()
-			}
-		}
-		return p.node(AnnAssign, start, e, ann, v)
-	case p.tok >= tAugBase && p.tok < tAugBase+16:
-		op := uint8(p.tok - tAugBase)
-		p.target(e)
-		p.next()
-		var v uint32
-		if p.tok == tYield {
-			v = p.yield()
-		} else {
-			v = p.starExprs()
-		}
-		id := p.node(AugAssign, start, e, v, 0)
-		p.nodes[id].Op = op
-		return id
-	}
-	return p.node(ExprStmt, start, e, 0, 0)
-}
-
-func (p *parser) target(e uint32) {
-	switch p.nodes[e].Kind {
-	case Name, Attribute, Subscript, Starred, List, Tuple:
-	default:
-		p.fail("cannot assign to this expression")
-	}
 }

@@ -22,8 +22,6 @@ func (p *parser) matchStmt() uint32 {
 		if p.tok != tColon {
 			return false
 		}
-		s2 := p.pos
-		_ = s2
 		// a ':' that ends the line can only be a match statement
 		q := p.pos
 		for class[p.src[q]] == cSpace {
@@ -113,8 +111,8 @@ func (p *parser) maybeStar() uint32 {
 func (p *parser) asPattern() uint32 {
 	start := p.start
 	p.enter()
+	defer p.leave()
 	e := p.closed()
-	p.leave()
 	if p.tok == tPipe {
 		m := len(p.pending)
 		p.push(e)
@@ -154,9 +152,10 @@ func (p *parser) closed() uint32 {
 			return p.node(MatchAs, start, 0, s, 0)
 		}
 		e := p.node(Name, start, s, 0, 0)
-		for p.accept(tDot) {
+		for i := 1; p.accept(tDot); i++ {
 			n := p.name()
 			e = p.node(Attribute, start, e, n, 0)
+			p.chain(i)
 		}
 		if p.tok != tLPar {
 			return p.node(MatchValue, start, e, 0, 0)
@@ -232,9 +231,10 @@ func (p *parser) closed() uint32 {
 					ks := p.start
 					n := p.name()
 					k = p.node(Name, ks, n, 0, 0)
-					for p.accept(tDot) {
+					for i := 1; p.accept(tDot); i++ {
 						n := p.name()
 						k = p.node(Attribute, ks, k, n, 0)
+						p.chain(i)
 					}
 				}
 				p.expect(tColon, "':'")

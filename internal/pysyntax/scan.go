@@ -13,7 +13,7 @@ type tok uint8
 // Hard keywords: token kind == symbol id, so order matters (ids start at 1).
 var keywords = []string{"False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
 	// soft keywords (lexed as names)
-	"match", "case", "type", "lazy", "_", "print"}
+	"match", "case", "type", "lazy", "_"}
 
 const (
 	tFalse tok = iota + 1
@@ -59,7 +59,6 @@ const (
 	symType
 	symLazy
 	symUnderscore
-	symPrint
 )
 const (
 	tEOF tok = iota + 64
@@ -532,6 +531,9 @@ func (l *lexer) indentation() bool {
 		}
 		l.start, l.end = p, p
 		if col > top {
+			if len(l.indents) > maxIndents {
+				return false
+			}
 			l.indents = append(l.indents, col)
 			l.tok = tIndent
 			return true
@@ -558,7 +560,7 @@ func (l *lexer) lexNumber() {
 	src := l.src
 	p := l.pos
 	digits := func() {
-		for class[src[p]] == cDigit || src[p] == '_' && class[src[p+1]] == cDigit {
+		for class[src[p]] == cDigit || src[p] == '_' && class[src[p-1]] == cDigit && class[src[p+1]] == cDigit {
 			p++
 		}
 	}
@@ -575,7 +577,9 @@ func (l *lexer) lexNumber() {
 			break
 		}
 	} else {
-		digits()
+		if c != '.' {
+			digits()
+		}
 		if src[p] == '.' {
 			p++
 			digits()
