@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -323,6 +324,18 @@ def cookie(r):
 	if len(calls) != 2 || calls[0].Function != "app.index" || calls[1].File != "helpers.py" {
 		t.Fatalf("calls of set_cookie: %+v", calls)
 	}
+	var wg sync.WaitGroup // rules ask side by side
+	for range 4 {
+		wg.Go(func() {
+			for _, c := range m.Calls("flask.Response.set_cookie", "?.get") {
+				m.Args(c)
+				m.Name(c.File, c.Node)
+				m.Value(c.File, c.Node)
+			}
+			m.Effective("DEBUG", "production")
+		})
+	}
+	wg.Wait()
 	pos, kw := m.Args(calls[0])
 	if len(pos) != 2 || pos[0].Text != "a" || !kw["httponly"].IsFalse() {
 		t.Errorf("arguments %v %v", pos, kw)
