@@ -297,6 +297,7 @@ type source struct {
 var (
 	topAssign = regexp.MustCompile(`^([\p{L}_][\p{L}\p{N}_]*)\s*(?::[^=]*)?=([^=].*)?$`)
 	topDef    = regexp.MustCompile(`^(?:async\s+)?def\s+([\p{L}_][\p{L}\p{N}_]*)\s*\(`)
+	topBlock  = regexp.MustCompile(`^(?:class|def|async\s+def)\b`)
 	topImport = regexp.MustCompile(`^(?:from\s+\S+\s+)?import\s+(.*)$`)
 	flaskCall = regexp.MustCompile(`^\s*(?:[\p{L}_][\p{L}\p{N}_]*\s*\.\s*)?Flask\s*\(`)
 )
@@ -305,10 +306,16 @@ var (
 // not a parser: package pysyntax is that.
 func scanSource(text string) source {
 	s := source{names: map[string]bool{}, functions: map[string]bool{}}
+	inside := false // a function or class: what is bound there is its own
 	for line := range strings.SplitSeq(logicalLines(text), "\n") {
 		line = strings.TrimRight(line, " \t\r\f")
 		body := strings.TrimLeft(line, " \t")
 		if body == "" {
+			continue
+		}
+		if len(line) == len(body) {
+			inside = topBlock.MatchString(line)
+		} else if inside {
 			continue
 		}
 		if m := topImport.FindStringSubmatch(body); m != nil {

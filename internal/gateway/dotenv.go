@@ -10,16 +10,15 @@ import (
 	"strings"
 )
 
-// The grammar of python-dotenv 1.x, which Flask uses. Go's regexp prefers
-// alternatives in the same order as Python's re, so quoting comes out alike.
+// The grammar of python-dotenv 1.2, which Flask uses; a test compares.
 var (
 	dotenvSpace    = regexp.MustCompile(`^[\s\v\x{85}\p{Z}]*`)
 	dotenvInline   = regexp.MustCompile(`^(?:[\t\f\v ]|[\x{85}\p{Z}])*`)
 	dotenvExport   = regexp.MustCompile(`^export[\t\f\v ]+`)
 	dotenvQuoted   = regexp.MustCompile(`^'([^']+)'`)
 	dotenvKey      = regexp.MustCompile(`^([^=#\s\v\x{85}\p{Z}]+)`)
-	dotenvSingle   = regexp.MustCompile(`^'((?:\\'|[^'])*)'`)
-	dotenvDouble   = regexp.MustCompile(`^"((?:\\"|[^"])*)"`)
+	dotenvSingle   = regexp.MustCompile(`^'((?:\\(?s:.)|[^'\\])*)'`)
+	dotenvDouble   = regexp.MustCompile(`^"((?:\\(?s:.)|[^"\\])*)"`)
 	dotenvBare     = regexp.MustCompile(`^([^\r\n]*)`)
 	dotenvTail     = regexp.MustCompile(`[\s\v\x{85}\p{Z}]+#.*$`)
 	dotenvComment  = regexp.MustCompile(`^#[^\r\n]*`)
@@ -27,6 +26,9 @@ var (
 	dotenvRest     = regexp.MustCompile(`^[^\r\n]*(?:\r\n|\n|\r)?`)
 	dotenvVariable = regexp.MustCompile(`\$\{([^}:]*)(?::-([^}]*))?\}`)
 )
+
+// maxProblems bounds what is said about one dotenv file.
+const maxProblems = 20
 
 // variable is one binding of a dotenv file.
 type variable struct{ name, value string }
@@ -37,6 +39,7 @@ type variable struct{ name, value string }
 // left out too.
 func parseDotenv(text string) (vars []variable, problems []string) {
 	text = strings.TrimPrefix(text, "\ufeff")
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n") // as Python's text files
 	all := text
 	take := func(re *regexp.Regexp) (string, bool) {
 		m := re.FindStringSubmatch(text)
@@ -62,8 +65,11 @@ func parseDotenv(text string) (vars []variable, problems []string) {
 		take(dotenvInline)
 		if strings.HasPrefix(text, "=") {
 			set, text = v.name != "", text[1:]
+			before := len(text)
 			take(dotenvInline)
 			switch {
+			case len(text) < before && strings.HasPrefix(text, "#"):
+				// Empty, with a comment; "KEY=#x" has a value.
 			case strings.HasPrefix(text, "'"):
 				if v.value, ok = take(dotenvSingle); !ok {
 					return v, false, false
@@ -89,11 +95,13 @@ func parseDotenv(text string) (vars []variable, problems []string) {
 		if text == "" {
 			return vars, problems
 		}
-		line := 1 + strings.Count(all[:len(all)-len(text)], "\n")
+		at := len(all) - len(text)
 		v, set, ok := binding()
 		if !ok {
 			take(dotenvRest)
-			problems = append(problems, fmt.Sprintf("line %d is no NAME=value", line))
+			if len(problems) < maxProblems {
+				problems = append(problems, fmt.Sprintf("line %d is no NAME=value", 1+strings.Count(all[:at], "\n")))
+			}
 			continue
 		}
 		if set {

@@ -21,7 +21,7 @@ func TestKilled(t *testing.T) {
 		// We are the guard to be killed.
 		o := options(t, map[string]string{"app.py": echoApp})
 		r := start(t, o)
-		os.WriteFile(dir+"/pid.tmp", []byte(itoa(r.g.supervisor.child.cmd.Process.Pid)), 0o600)
+		os.WriteFile(dir+"/pid.tmp", []byte(itoa(r.master())), 0o600)
 		os.Rename(dir+"/pid.tmp", dir+"/pid")
 		time.Sleep(time.Minute)
 		return

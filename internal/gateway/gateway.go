@@ -450,7 +450,7 @@ func (g *Gateway) listen(ctx context.Context) ([]openListener, error) {
 	var out []openListener
 	c := g.o.Config
 	for _, a := range g.addresses() {
-		ln, err := listen(ctx, a.setting, a.spec)
+		ln, err := Listen(ctx, a.setting, a.spec)
 		if err != nil {
 			return out, err
 		}

@@ -524,18 +524,15 @@ func TestCrashLoop(t *testing.T) {
 	o := options(t, map[string]string{"app.py": echoApp})
 	restarts := 0
 	o.OnRestart = func() { restarts++ }
-	r := start(t, o)
-	s := r.g.supervisor
-	s.backoff = func(int) time.Duration { return 300 * time.Millisecond }
-	s.maxFailures = 3
-	master := func() int {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.child.cmd.Process.Pid
+	o.Handler = func(g *Gateway) (http.Handler, error) {
+		g.supervisor.backoff = func(int) time.Duration { return 300 * time.Millisecond }
+		g.supervisor.maxFailures = 3
+		return bare(g)
 	}
+	r := start(t, o)
 	var groups []int
 	for i := range 3 {
-		pid := master()
+		pid := r.master()
 		groups = append(groups, pid)
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -555,7 +552,7 @@ func TestCrashLoop(t *testing.T) {
 		if i == 2 {
 			break
 		}
-		<-waitFor(func() bool { return master() != pid && r.g.Ready() == nil })
+		<-waitFor(func() bool { return r.master() != pid && r.g.Ready() == nil })
 		if err := r.g.Ready(); err != nil {
 			t.Fatalf("not started again: %v\n%s", err, r.steps)
 		}
@@ -585,15 +582,17 @@ func TestCrashLoop(t *testing.T) {
 
 func TestRestartFails(t *testing.T) {
 	o := options(t, map[string]string{"app.py": echoApp})
+	o.Handler = func(g *Gateway) (http.Handler, error) {
+		g.supervisor.backoff = func(int) time.Duration { return 50 * time.Millisecond }
+		g.supervisor.maxFailures = 3
+		return bare(g)
+	}
 	r := start(t, o)
-	s := r.g.supervisor
-	s.backoff = func(int) time.Duration { return 50 * time.Millisecond }
-	s.maxFailures = 3
 	// The next deployment is broken.
 	if err := os.WriteFile(filepath.Join(o.Dir, "app.py"), []byte("raise RuntimeError('half a deployment')\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	syscall.Kill(s.child.cmd.Process.Pid, syscall.SIGKILL)
+	syscall.Kill(r.master(), syscall.SIGKILL)
 	select {
 	case err := <-r.done:
 		r.done <- err
@@ -621,7 +620,7 @@ def hang():
 			res.Body.Close()
 		}
 	}()
-	pgid := r.g.supervisor.child.cmd.Process.Pid
+	pgid := r.master()
 	<-waitFor(func() bool { return len(groupMembers(pgid)) >= 3 })
 	begin := time.Now()
 	if err := r.end(); err != nil { // also checks that the group is gone

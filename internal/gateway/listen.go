@@ -22,9 +22,9 @@ import (
 	"github.com/dewar-security/dewar/internal/control/deployment"
 )
 
-// listen opens one address of a setting. What cannot be opened is one message
+// Listen opens one address of a setting of the [deployment] section. What cannot be opened is one message
 // that names the setting, and who has the port if that can be seen.
-func listen(ctx context.Context, setting, spec string) (net.Listener, error) {
+func Listen(ctx context.Context, setting, spec string) (net.Listener, error) {
 	network, address, err := deployment.ParseListen(spec)
 	if err != nil {
 		return nil, fmt.Errorf("deployment.%s: %w", setting, err)
@@ -71,7 +71,7 @@ func tryListen(ctx context.Context, setting, spec string) error {
 			return nil
 		}
 	}
-	ln, err := listen(ctx, setting, spec)
+	ln, err := Listen(ctx, setting, spec)
 	if err != nil {
 		return err
 	}

@@ -232,6 +232,14 @@ func (r *running) end() error {
 	}
 }
 
+// master returns gunicorn's process id, which is also its group's.
+func (r *running) master() int {
+	s := r.g.supervisor
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.child.cmd.Process.Pid
+}
+
 // groupMembers lists the living processes of a process group.
 func groupMembers(pgid int) []int {
 	var out []int

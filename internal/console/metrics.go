@@ -1,0 +1,147 @@
+package console
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dewar-security/dewar/internal/guard"
+)
+
+// Metrics counts what the guard does, in a registry of its own. Nothing that
+// a client sends becomes a label: methods, layers and reasons that are not
+// known beforehand are counted as "other".
+type Metrics struct {
+	registry    *prometheus.Registry
+	requests    *prometheus.CounterVec
+	duration    prometheus.Histogram
+	decisions   *prometheus.CounterVec
+	restarts    prometheus.Counter
+	workers     prometheus.Counter
+	connections prometheus.Counter
+
+	known map[string]map[string]bool // layer to its reasons
+}
+
+// NewMetrics returns Metrics for the given layers. lost returns how many
+// events could not be written; nil means that nobody counts.
+func NewMetrics(version string, layers []*guard.Spec, lost func() uint64) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dewar_http_requests_total", Help: "Requests answered, by method and class of status.",
+		}, []string{"method", "class"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "dewar_http_request_duration_seconds", Help: "Time from the request's head to the answer's end, app included.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dewar_decisions_total", Help: "Decisions other than allow, by layer, verdict and reason.",
+		}, []string{"layer", "verdict", "reason"}),
+		restarts:    prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_app_restarts_total", Help: "Times gunicorn was started again after it had ended."}),
+		workers:     prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_app_workers_total", Help: "Workers that have loaded the app."}),
+		connections: prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_connection_errors_total", Help: "Connections that came to nothing: failed handshakes, broken framing."}),
+		known:       map[string]map[string]bool{},
+	}
+	for _, s := range layers {
+		m.known[s.Name] = map[string]bool{}
+		for _, r := range s.Reasons {
+			m.known[s.Name][r.Name] = true
+		}
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "dewar_build_info", Help: "Always 1; the labels say which build runs.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.requests, m.duration, m.decisions, m.restarts, m.workers, m.connections, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if lost != nil {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "dewar_events_lost_total", Help: "Events that could not be written: gaps in the security log.",
+		}, func() float64 { return float64(lost()) }))
+	}
+	return m
+}
+
+var methods = map[string]bool{
+	"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "OPTIONS": true, "CONNECT": true, "TRACE": true,
+}
+
+// Request counts one answered request. status is what the client got; 0 means
+// that the connection was cut.
+func (m *Metrics) Request(method string, status int, d time.Duration) {
+	if !methods[method] {
+		method = "other"
+	}
+	class := "cut"
+	if status >= 100 && status < 600 {
+		class = string(rune('0'+status/100)) + "xx"
+	}
+	m.requests.WithLabelValues(method, class).Inc()
+	m.duration.Observe(d.Seconds())
+}
+
+// Decision counts what a layer decided. Allow is not counted: it is every
+// request that no other line names.
+func (m *Metrics) Decision(layer string, v guard.Verdict, reason string) {
+	if v == guard.Allow {
+		return
+	}
+	reasons, ok := m.known[layer]
+	if !ok {
+		layer, reason = "other", "other"
+	} else if !reasons[reason] {
+		reason = "other"
+	}
+	m.decisions.WithLabelValues(layer, v.String(), reason).Inc()
+}
+
+// Restarted counts a gunicorn that was started again.
+func (m *Metrics) Restarted() { m.restarts.Inc() }
+
+// WorkerStarted counts a worker that has loaded the app.
+func (m *Metrics) WorkerStarted() { m.workers.Inc() }
+
+// ConnectionError counts a connection that came to nothing.
+func (m *Metrics) ConnectionError() { m.connections.Inc() }
+
+// handler serves the registry, with readiness and the layers' health as they
+// are at the moment of asking.
+func (m *Metrics) handler(o Options) http.Handler {
+	m.registry.MustRegister(&health{
+		o:     o,
+		ready: prometheus.NewDesc("dewar_ready", "1 when requests can be answered.", nil, nil),
+		layer: prometheus.NewDesc("dewar_layer_healthy", "1 when the layer can work.", []string{"layer"}, nil),
+	})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+}
+
+// health is a prometheus.Collector.
+type health struct {
+	o            Options
+	ready, layer *prometheus.Desc
+}
+
+func (h *health) Describe(c chan<- *prometheus.Desc) { c <- h.ready; c <- h.layer }
+
+func (h *health) Collect(c chan<- prometheus.Metric) {
+	value := func(err error) float64 {
+		if err != nil {
+			return 0
+		}
+		return 1
+	}
+	if h.o.Ready != nil {
+		c <- prometheus.MustNewConstMetric(h.ready, prometheus.GaugeValue, value(h.o.Ready()))
+	}
+	if h.o.Layers != nil {
+		for name, err := range h.o.Layers() {
+			c <- prometheus.MustNewConstMetric(h.layer, prometheus.GaugeValue, value(err), name)
+		}
+	}
+}
