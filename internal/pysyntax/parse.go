@@ -28,6 +28,9 @@ const (
 	maxIndents = 100
 	// maxNames is how many names a Parser keeps for the next file.
 	maxNames = 1 << 18
+	// maxFailures is how many statements may fail before the rest of the file
+	// is given up: it is no Python, and each failure costs microseconds.
+	maxFailures = 20_000
 	// maxSource is the longest source that is parsed, in bytes.
 	maxSource = 1 << 30
 )
@@ -86,7 +89,7 @@ func (q *Parser) Parse(path string, src []byte) *File {
 	p.lists = append(p.lists[:0], 0)
 	p.pending, p.problems = p.pending[:0], problems
 	p.nest, p.deepest, p.longest = 0, 0, 0
-	p.backtracked, p.lastSemi = 0, 0
+	p.backtracked, p.failures, p.lastSemi = 0, 0, 0
 
 	var body uint32
 	if binary {
@@ -133,7 +136,9 @@ func (f *File) setErrors(problems []problem) {
 		return
 	}
 	sort.SliceStable(problems, func(i, j int) bool { return problems[i].pos < problems[j].pos })
-	problems = problems[:min(len(problems), maxErrors)]
+	if n := len(problems); n > maxErrors {
+		problems = append(problems[:maxErrors-1], problems[n-1])
+	}
 	f.Errors = make([]SyntaxError, len(problems))
 	for i, e := range problems {
 		e.pos = min(e.pos, uint32(len(f.Src)))
@@ -158,6 +163,7 @@ type parser struct {
 	longest int // longest chain of nodes that nest does not count, as a.b.c
 	// backtracked counts the bytes that were scanned again after errors.
 	backtracked int
+	failures    int // statements that failed
 }
 
 const invalidSyntax = "invalid syntax"
@@ -411,6 +417,13 @@ func (p *parser) safeStmt() (ok bool) {
 func (p *parser) sync(start uint32) (end uint32) {
 	p.colonDepth = -1
 	pos := p.start
+	if p.failures++; p.failures > maxFailures {
+		p.problems = append(p.problems, problem{p.start, "too many errors: the rest of the file was not read"})
+		p.depth, p.pos, p.end = 0, p.eof, p.eof
+		p.tok = tNewline
+		p.next()
+		return p.eof
+	}
 	if p.tok == tErr && p.end > p.nextLine(start) && p.backtracked <= maxBacktrack+16*len(p.src) {
 		pos = start // a string without an end has swallowed lines
 		p.backtracked += int(p.end - start)

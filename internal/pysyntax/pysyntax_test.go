@@ -428,6 +428,19 @@ func TestMaxDepth(t *testing.T) {
 	}
 }
 
+// TestManyErrors holds that a large file of nonsense is given up, and says so.
+func TestManyErrors(t *testing.T) {
+	start := time.Now()
+	f := Parse("many.py", []byte(strings.Repeat("x = )\n", 1<<20)))
+	checkTree(t, f)
+	if n := len(f.Errors); n != maxErrors || !strings.Contains(f.Errors[n-1].Msg, "not read") {
+		t.Errorf("%d errors kept, the last of which is %v", n, f.Errors[n-1])
+	}
+	if len(f.Body()) > maxFailures+10 || time.Since(start) > 10*time.Second {
+		t.Errorf("%d statements in %v", len(f.Body()), time.Since(start))
+	}
+}
+
 // TestManyNames makes sure that names with one FNV-1a hash do not slow the
 // parser down: the basis is another in each process.
 func TestManyNames(t *testing.T) {
