@@ -20,31 +20,8 @@ import (
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
-// UpstreamError says why the app gave no answer. Nothing has been written to
-// the client: the chain writes the error page.
-type UpstreamError struct {
-	// Status is 502, 503 or 504 (RFC 9110, 15.6).
-	Status int
-	// RetryAfter is for the Retry-After header; 0 means unknown.
-	RetryAfter time.Duration
-	// Reason is a stable name for metrics and events: upstream-down,
-	// upstream-timeout, upstream-broken.
-	Reason string
-	Err    error
-}
-
-// Error returns the reason and what lies beneath.
-func (e *UpstreamError) Error() string { return e.Reason + ": " + e.Err.Error() }
-
-// Unwrap returns what lies beneath.
-func (e *UpstreamError) Unwrap() error { return e.Err }
-
-// ErrClientGone says that the client went away before the answer began: there
-// is nobody to tell.
-var ErrClientGone = errors.New("the client went away")
-
 // Forwarder hands requests to the app, over a unix socket or to an address.
-// It implements guard.Forwarder.
+// It implements [guard.Forwarder].
 //
 // It adds nothing to a request: what the client layer wrote into the
 // X-Forwarded headers is what the app gets. Path and query arrive byte for
@@ -58,6 +35,8 @@ type Forwarder struct {
 	// down returns when the upstream is known to be away, and for how long.
 	down func() (bool, time.Duration)
 }
+
+var _ guard.Forwarder = (*Forwarder)(nil)
 
 // ForwarderOptions bounds a [Forwarder].
 type ForwarderOptions struct {
@@ -217,12 +196,12 @@ func keepError(_ http.ResponseWriter, r *http.Request, err error) {
 // Forward sends x.Request to the app and its answer to w. modify sees the
 // answer before anything is written; an error from it comes back unchanged,
 // and nothing has been written then. When the app gives no answer the error
-// is an [*UpstreamError], or [ErrClientGone]. When the answer breaks off in
+// is an [*guard.UpstreamError], or wraps [guard.ErrClientGone]. When the answer breaks off in
 // the middle Forward panics with [http.ErrAbortHandler], as net/http wants
 // it: the client must not take a cut answer for a whole one.
 func (f *Forwarder) Forward(w http.ResponseWriter, x *guard.Exchange, modify func(*http.Response) error) error {
 	if down, retry := f.down(); down {
-		return &UpstreamError{Status: http.StatusServiceUnavailable, RetryAfter: retry, Reason: "upstream-down", Err: errors.New("the app's server is being started")}
+		return &guard.UpstreamError{Status: http.StatusServiceUnavailable, RetryAfter: retry, Reason: "upstream-down", Err: errors.New("the app's server is being started")}
 	}
 	s := &forwarding{modify: modify}
 	ctx := x.Request.Context()
@@ -237,7 +216,7 @@ func (f *Forwarder) Forward(w http.ResponseWriter, x *guard.Exchange, modify fun
 	}
 	if s.answered {
 		// An upgrade that failed half way: the connection is of no use.
-		return &UpstreamError{Status: http.StatusBadGateway, Reason: "upstream-broken", Err: s.err}
+		return &guard.UpstreamError{Status: http.StatusBadGateway, Reason: "upstream-broken", Err: s.err}
 	}
 	return f.explain(ctx, s)
 }
@@ -252,7 +231,7 @@ func (f *Forwarder) explain(ctx context.Context, s *forwarding) error {
 	var ne net.Error
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w: %w", ErrClientGone, err)
+		return fmt.Errorf("%w: %w", guard.ErrClientGone, err)
 	case s.body != nil && s.body.failed() != nil:
 		return s.body.failed() // the client's body: too large, too slow, cut
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EAGAIN):
@@ -261,11 +240,11 @@ func (f *Forwarder) explain(ctx context.Context, s *forwarding) error {
 		if _, r := f.down(); r > 0 {
 			retry = r
 		}
-		return &UpstreamError{Status: http.StatusServiceUnavailable, RetryAfter: retry, Reason: "upstream-down", Err: err}
+		return &guard.UpstreamError{Status: http.StatusServiceUnavailable, RetryAfter: retry, Reason: "upstream-down", Err: err}
 	case errors.As(err, &ne) && ne.Timeout():
-		return &UpstreamError{Status: http.StatusGatewayTimeout, Reason: "upstream-timeout", Err: err}
+		return &guard.UpstreamError{Status: http.StatusGatewayTimeout, Reason: "upstream-timeout", Err: err}
 	}
-	return &UpstreamError{Status: http.StatusBadGateway, RetryAfter: time.Second, Reason: "upstream-broken", Err: err}
+	return &guard.UpstreamError{Status: http.StatusBadGateway, RetryAfter: time.Second, Reason: "upstream-broken", Err: err}
 }
 
 // sendError marks what the transport returned.

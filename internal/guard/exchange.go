@@ -29,5 +29,8 @@ type Exchange struct {
 	// ThroughProbe is set when the request carries a valid probe signature.
 	ThroughProbe bool
 
-	body *Body
+	body      *Body
+	bodyErr   error
+	bodyLimit Size
+	limited   bool
 }

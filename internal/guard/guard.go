@@ -262,3 +262,13 @@ type Env struct {
 	// Facts returns what the running app said about itself, once it runs.
 	Facts func() Facts
 }
+
+// Service is something that keeps a promise beside the layers: the security
+// log, the egress proxy. Its evidence comes from whoever runs it.
+type Service struct {
+	Name    string
+	Control evidence.ControlID
+	Does    string // one sentence
+	Why     string
+	Fix     string
+}

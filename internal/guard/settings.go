@@ -144,3 +144,7 @@ type WAFOverride struct {
 	Exclude    []int    `toml:"exclude" jsonschema_description:"Ids of Core Rule Set rules that do not apply here."`
 	Parameters []string `toml:"parameters" jsonschema_description:"Request parameters (query, form or JSON) that the excluded rules ignore; empty means the rules are off altogether."`
 }
+
+// Problem is a setting that cannot be used: what a section's Problems method
+// returns. Key is relative to the section.
+type Problem struct{ Key, Message string }

@@ -1,0 +1,79 @@
+package catalog
+
+import (
+	"fmt"
+
+	"github.com/dewar-security/dewar/internal/control"
+	"github.com/dewar-security/dewar/internal/control/abuse"
+	"github.com/dewar-security/dewar/internal/control/csrf"
+	"github.com/dewar-security/dewar/internal/control/deployment"
+	"github.com/dewar-security/dewar/internal/control/headers"
+	"github.com/dewar-security/dewar/internal/control/injection"
+	"github.com/dewar-security/dewar/internal/control/session"
+	"github.com/dewar-security/dewar/internal/control/settings"
+	"github.com/dewar-security/dewar/internal/control/uploads"
+	"github.com/dewar-security/dewar/internal/guard"
+)
+
+// Layer is one line of the guard: what it is, why it stands where it stands,
+// and how it is made from the settings.
+type Layer struct {
+	Spec   *guard.Spec
+	Reason string
+	Mode   func(*Config) guard.Mode
+	New    func(*Config, guard.Env) (guard.Layer, error)
+}
+
+// Layers is the order of traffic. Requests pass from top to bottom; the last
+// three look at answers, in this order, too.
+var Layers = []Layer{
+	{spec(deployment.Control, "request"), "one unambiguous request or none: every later layer relies on it",
+		func(c *Config) guard.Mode { return c.Deployment.Request }, func(c *Config, e guard.Env) (guard.Layer, error) { return deployment.NewRequest(c.Deployment, e) }},
+	{spec(deployment.Control, "client"), "who asks: every decision about a client needs its true address, and the app must not see a forged one",
+		func(*Config) guard.Mode { return guard.Enforce }, func(c *Config, e guard.Env) (guard.Layer, error) { return deployment.NewClient(c.Deployment, e) }},
+	{spec(deployment.Control, "https"), "nothing is answered in clear text, or for a host that is not ours",
+		func(c *Config) guard.Mode { return c.Deployment.HTTPS }, func(c *Config, e guard.Env) (guard.Layer, error) { return deployment.NewHTTPS(c.Deployment, e) }},
+	{spec(abuse.Control, "rate-limit"), "a cheap refusal before anything expensive",
+		func(c *Config) guard.Mode { return c.Abuse.RateLimit }, func(c *Config, e guard.Env) (guard.Layer, error) { return abuse.NewRateLimit(c.Abuse, e) }},
+	{spec(settings.Control, "never-public"), "what no visitor may see needs no further look",
+		func(c *Config) guard.Mode { return c.Settings.NeverPublic }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewNeverPublic(c.Settings, e) }},
+	{spec(settings.Control, "cors"), "preflights are answered before csrf would refuse them",
+		func(c *Config) guard.Mode { return c.Settings.CORS }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewCORS(c.Settings, e) }},
+	{spec(csrf.Control, "csrf"), "where a request comes from is known from its head: no body is read for a forged one",
+		func(c *Config) guard.Mode { return c.CSRF.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return csrf.NewCSRF(c.CSRF, e) }},
+	{spec(uploads.Control, "body"), "the whole body is here, bounded, before rules read it or the app is bothered",
+		func(c *Config) guard.Mode { return c.Uploads.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return uploads.NewBody(c.Uploads, e) }},
+	{spec(injection.Control, "waf"), "the most expensive look comes last, at what nothing cheaper refused",
+		func(c *Config) guard.Mode { return c.Injection.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return injection.NewWAF(c.Injection, e) }},
+	{spec(settings.Control, "mask"), "an answer that gives the app away is replaced before anything is added to it",
+		func(c *Config) guard.Mode { return c.Settings.Mask }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewMask(c.Settings, e) }},
+	{spec(session.Control, "cookies"), "cookies are hardened on whatever answer is left",
+		func(c *Config) guard.Mode { return c.Session.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return session.NewCookies(c.Session, e) }},
+	{spec(headers.Control, "headers"), "the last word on every header, the error page's included",
+		func(c *Config) guard.Mode { return c.Headers.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return headers.NewHeaders(c.Headers, e) }},
+}
+
+// spec returns the layer of a control by its name. A name that is not there is
+// a mistake in the table above, found when any test starts.
+func spec(c *control.Control, name string) *guard.Spec {
+	for _, l := range c.Layers {
+		if l.Name == name {
+			return l
+		}
+	}
+	panic(fmt.Sprintf("catalog: control %s has no layer %q", c.ID, name))
+}
+
+// Bind makes every layer from the settings, in the order of traffic. A layer
+// that is off is made, too: a route may switch it on.
+func Bind(c *Config, env guard.Env) ([]guard.Bound, error) {
+	var out []guard.Bound
+	for _, l := range Layers {
+		layer, err := l.New(c, env)
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", l.Spec.Name, err)
+		}
+		out = append(out, guard.Bound{Spec: l.Spec, Layer: layer, Mode: l.Mode(c)})
+	}
+	return out, nil
+}

@@ -1,0 +1,275 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/catalog"
+	"github.com/dewar-security/dewar/internal/report"
+)
+
+func (a *app) auditCommand() *cobra.Command {
+	var (
+		formats       []string
+		routes, all   bool
+		writeBaseline string
+		exitZero      bool
+		strict        bool
+	)
+	c := &cobra.Command{
+		Use:   "audit [DIR]",
+		Short: "Read the project and report where it breaks a promise",
+		Long: `Audit reads the project's Python, templates, settings and manifests, and reports
+where a promise is broken, with the code, the reason and the fix. It runs
+nothing of the project and changes nothing.
+
+A finding is silenced where it stands, with a reason:
+
+    app.config["X"] = True  # dewar: ignore[DW-SETTINGS-001] only in the tests
+
+or by a baseline file, which names findings by content and not by line.
+
+What could not be read or understood is always listed.` + exitHelp,
+		Example: `  dewar audit
+  dewar audit --format sarif=dewar.sarif --format text
+  dewar audit --fail-on high
+  dewar audit --write-baseline .dewar-baseline.json
+  dewar audit --routes`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := project(args)
+			if err != nil {
+				return err
+			}
+			loaded, err := a.load(dir, slices.Concat(flag(c, "fail-on", "audit.fail-on"), flag(c, "baseline", "audit.baseline"))...)
+			if err != nil {
+				return err
+			}
+			outs, err := parseOutputs(formats)
+			if err != nil {
+				return err
+			}
+			read, err := readProject(c.Context(), dir, loaded.Config)
+			if err != nil {
+				return err
+			}
+			if routes {
+				return a.printRoutes(read.project, outs)
+			}
+			res := audit.Run(c.Context(), read.project, read.rules, read.options)
+			if err := c.Context().Err(); err != nil {
+				return errors.New("interrupted: the audit is not complete, so it reports nothing")
+			}
+			if writeBaseline != "" {
+				return a.saveBaseline(writeBaseline, res)
+			}
+			r := read.report(res, loaded)
+			r.All = all
+			failing := res.Failing(loaded.Config.Audit.FailOn)
+			switch {
+			case len(failing) > 0 && !exitZero:
+				r.Exit = exitFindings
+			case strict && len(r.Skipped)+len(r.NotUnderstood)+len(r.Unproven) > 0:
+				r.Exit = exitIncomplete
+			}
+			for _, o := range outs {
+				if err := a.output(o.file, func(w io.Writer) error { return o.format.Write(w, r, a.screen(w)) }); err != nil {
+					return err
+				}
+			}
+			if r.Exit != exitOK {
+				return exitStatus(r.Exit)
+			}
+			return nil
+		},
+	}
+	var names, docs []string
+	for _, f := range report.AuditFormats {
+		names = append(names, f.Name)
+		docs = append(docs, f.Name+" ("+f.Doc+")")
+	}
+	f := c.Flags()
+	f.StringArrayVarP(&formats, "format", "f", nil, "`format`, or format=file; may be repeated: "+strings.Join(docs, ", "))
+	f.BoolVar(&routes, "routes", false, "print the route map instead of findings")
+	f.BoolVar(&all, "all", false, "show hints and suppressed findings in full")
+	f.String("fail-on", "", "`severity` from which findings fail: low, medium, high, critical or never (default medium)")
+	f.String("baseline", "", "`file` of known findings not to report again")
+	f.StringVar(&writeBaseline, "write-baseline", "", "write the findings of now to `file` as the baseline")
+	f.BoolVar(&exitZero, "exit-zero", false, "end with 0 whatever is found")
+	f.BoolVar(&strict, "strict", false, "end with 3 when something was not read or not understood")
+	_ = c.RegisterFlagCompletionFunc("format", words(names...))
+	_ = c.RegisterFlagCompletionFunc("fail-on", words("low", "medium", "high", "critical", "never"))
+	return c
+}
+
+// auditOutput is one --format.
+type auditOutput struct {
+	format report.AuditFormat
+	file   string
+}
+
+func parseOutputs(in []string) ([]auditOutput, error) {
+	if len(in) == 0 {
+		in = []string{report.AuditFormats[0].Name}
+	}
+	var out []auditOutput
+	stdout := 0
+	for _, s := range in {
+		name, file, _ := strings.Cut(s, "=")
+		i := slices.IndexFunc(report.AuditFormats, func(f report.AuditFormat) bool { return f.Name == name })
+		if i < 0 {
+			var names []string
+			for _, f := range report.AuditFormats {
+				names = append(names, f.Name)
+			}
+			return nil, fmt.Errorf("--format: %q is no format: write one of %s", name, strings.Join(names, ", "))
+		}
+		if file == "" || file == "-" {
+			stdout++
+		}
+		out = append(out, auditOutput{report.AuditFormats[i], file})
+	}
+	if stdout > 1 {
+		return nil, errors.New("--format: two formats cannot share standard output: give one a file, such as --format sarif=dewar.sarif")
+	}
+	return out, nil
+}
+
+// reading is a project that has been read and is ready to be judged.
+type reading struct {
+	dir     string
+	project *audit.Project
+	rules   []*audit.Rule
+	options audit.Options
+}
+
+func readProject(ctx context.Context, dir string, cfg *catalog.Config) (*reading, error) {
+	r := &reading{dir: dir}
+	all := catalog.Rules()
+	var ids []string
+	for _, k := range all {
+		ids = append(ids, k.ID)
+		if !slices.Contains(cfg.Audit.Disable, k.ID) {
+			r.rules = append(r.rules, k)
+		}
+	}
+	for _, id := range cfg.Audit.Disable {
+		if !slices.Contains(ids, id) {
+			return nil, &catalog.ConfigError{Problems: []string{fmt.Sprintf("audit.disable: there is no rule %q%s", id, catalog.Suggest(id))}}
+		}
+	}
+	r.options = audit.Options{Exclude: cfg.Audit.Exclude, MaxFileSize: int64(cfg.Audit.MaxFile), KnownRules: ids}
+	if name := cfg.Audit.Baseline; name != "" {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("the baseline %s does not exist: make it with \"dewar audit --write-baseline %s\"", name, cfg.Audit.Baseline)
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if r.options.Baseline, err = audit.ReadBaseline(f, name); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	r.project, err = audit.Load(ctx, dir, r.options)
+	return r, err
+}
+
+// report fits a result for the formats.
+func (r *reading) report(res *audit.Result, loaded *catalog.Loaded) *report.AuditReport {
+	out := &report.AuditReport{
+		Version: version, App: appName(r.dir, loaded.Config), Profile: string(loaded.Config.Profile),
+		Findings: res.Findings, Suppressed: res.Suppressed, Rules: r.rules,
+		Source: func(file string) []byte {
+			if f := r.project.File(file); f != nil {
+				return f.Data
+			}
+			return nil
+		},
+		Files: res.Stats.Files, Lines: res.Stats.Lines, Routes: res.Stats.Routes, Duration: res.Stats.Duration,
+		FailOn: failOnText(loaded.Config.Audit.FailOn),
+	}
+	if loaded.File != "" {
+		out.Config = filepath.Base(loaded.File)
+	}
+	for _, s := range res.Skips {
+		if !s.Routine {
+			out.Skipped = append(out.Skipped, report.Note{Place: s.Path, Text: s.Reason})
+		}
+	}
+	for _, n := range res.NotUnderstood {
+		out.NotUnderstood = append(out.NotUnderstood, report.Note{Place: spanText(n.Span), Text: n.Message})
+	}
+	for _, o := range res.Outcomes {
+		if o.Outcome.String() == "error" {
+			out.Unproven = append(out.Unproven, report.Note{Place: o.Rule.ID, Text: o.Reason})
+		}
+	}
+	for _, n := range res.Notices {
+		out.NotUnderstood = append(out.NotUnderstood, report.Note{Place: cmp.Or(spanText(n.Span), "baseline"), Text: n.Message + ": " + n.Fix})
+	}
+	return out
+}
+
+func spanText(s audit.Span) string {
+	if s.File == "" || s.Line == 0 {
+		return s.File
+	}
+	return fmt.Sprintf("%s:%d:%d", s.File, s.Line, s.Column)
+}
+
+func failOnText(t audit.FailOn) string {
+	if t.Never {
+		return "nothing"
+	}
+	return t.String() + " and above"
+}
+
+func appName(dir string, cfg *catalog.Config) string { return cmp.Or(cfg.App.Name, filepath.Base(dir)) }
+
+func (a *app) saveBaseline(name string, res *audit.Result) error {
+	b := res.Baseline()
+	if err := a.output(name, b.Write); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "dewar: %d findings in %s; set audit.baseline = %q to use it\n", len(b.Entries), name, name)
+	return nil
+}
+
+func (a *app) printRoutes(p *audit.Project, outs []auditOutput) error {
+	if outs[0].format.Name == "json" {
+		return a.output(outs[0].file, func(w io.Writer) error { return writeJSON(w, p.Flask.Routes) })
+	}
+	return a.output(outs[0].file, func(w io.Writer) error {
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "METHODS\tRULE\tENDPOINT\tLOGIN\tREADS\tWHERE")
+		for _, r := range p.Flask.Routes {
+			fmt.Fprintln(t, strings.Join(routeColumns(r), "\t"))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		for _, u := range p.Flask.Unknown {
+			fmt.Fprintf(w, "not understood: %s\n", unknownText(u))
+		}
+		fmt.Fprintf(w, "%d routes\n", len(p.Flask.Routes))
+		return nil
+	})
+}

@@ -1,0 +1,253 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/catalog"
+	"github.com/dewar-security/dewar/internal/control"
+	"github.com/dewar-security/dewar/internal/evidence"
+	"github.com/dewar-security/dewar/internal/gateway"
+	"github.com/dewar-security/dewar/internal/report"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var (
+		formats []string
+		all     bool
+		p       probeFlags
+	)
+	c := &cobra.Command{
+		Use:   "check [DIR]",
+		Short: "Join all evidence into the checklist: which promises hold, and how do we know",
+		Long: `Check audits the project, asks the running guard for what it enforces, and, with
+--url, probes the site; then it judges every promise.
+
+  failed      a probe saw it broken, or the source breaks it and nothing makes up for it
+  mitigated   the source breaks it, but an enforcing guard layer stands in front
+  met         a face of Dewar looked, and it held
+  unproven    nobody could look; silence is never a pass
+
+It ends with 1 when a promise fails.` + exitHelp,
+		Example: `  dewar check
+  dewar check --url https://localhost:8443
+  dewar check --url https://staging.example.com --format html=checklist.html --format text`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := project(args)
+			if err != nil {
+				return err
+			}
+			loaded, err := a.load(dir, p.settings(c)...)
+			if err != nil {
+				return err
+			}
+			outs, err := parseChecklistOutputs(formats)
+			if err != nil {
+				return err
+			}
+			r, err := a.check(c.Context(), dir, loaded, p)
+			if err != nil {
+				return err
+			}
+			r.All = all
+			for _, o := range outs {
+				if err := a.output(o.file, func(w io.Writer) error { return o.format.Write(w, r, a.screen(w)) }); err != nil {
+					return err
+				}
+			}
+			if r.Score().Failed > 0 {
+				return exitStatus(exitFindings)
+			}
+			return nil
+		},
+	}
+	var names, docs []string
+	for _, f := range report.ChecklistFormats {
+		names = append(names, f.Name)
+		docs = append(docs, f.Name+" ("+f.Doc+")")
+	}
+	c.Flags().StringArrayVarP(&formats, "format", "f", nil, "`format`, or format=file; may be repeated: "+strings.Join(docs, ", "))
+	c.Flags().BoolVar(&all, "all", false, "show the evidence of promises that hold, too")
+	c.Flags().StringVar(&p.url, "url", "", "`URL` of the site to probe; without it nothing is sent")
+	p.register(c)
+	_ = c.RegisterFlagCompletionFunc("format", words(names...))
+	return c
+}
+
+type checklistOutput struct {
+	format report.ChecklistFormat
+	file   string
+}
+
+func parseChecklistOutputs(in []string) ([]checklistOutput, error) {
+	if len(in) == 0 {
+		in = []string{report.ChecklistFormats[0].Name}
+	}
+	var out []checklistOutput
+	stdout := 0
+	for _, s := range in {
+		name, file, _ := strings.Cut(s, "=")
+		i := slices.IndexFunc(report.ChecklistFormats, func(f report.ChecklistFormat) bool { return f.Name == name })
+		if i < 0 {
+			var names []string
+			for _, f := range report.ChecklistFormats {
+				names = append(names, f.Name)
+			}
+			return nil, fmt.Errorf("--format: %q is no format: write one of %s", name, strings.Join(names, ", "))
+		}
+		if file == "" || file == "-" {
+			stdout++
+		}
+		out = append(out, checklistOutput{report.ChecklistFormats[i], file})
+	}
+	if stdout > 1 {
+		return nil, errors.New("--format: two formats cannot share standard output: give one a file, such as --format html=checklist.html")
+	}
+	return out, nil
+}
+
+// check gathers evidence from every face that can speak now.
+func (a *app) check(ctx context.Context, dir string, loaded *catalog.Loaded, p probeFlags) (*report.ChecklistReport, error) {
+	r := &report.ChecklistReport{Version: version, App: appName(dir, loaded.Config), Profile: string(loaded.Config.Profile), Looked: map[string]string{}}
+	var all []evidence.Evidence
+
+	if p.url != "" && p.wait > 0 {
+		if err := waitFor(ctx, p.url, p.wait); err != nil {
+			return nil, err
+		}
+	}
+	read, err := readProject(ctx, dir, loaded.Config)
+	if err != nil {
+		return nil, err
+	}
+	res := audit.Run(ctx, read.project, read.rules, read.options)
+	if ctx.Err() != nil {
+		return nil, errors.New("interrupted")
+	}
+	all = append(all, res.Evidence(time.Now())...)
+	r.Looked["audit"] = fmt.Sprintf("%d files, %d routes, %d rules, %d findings", res.Stats.Files, res.Stats.Routes, res.Stats.Rules, len(res.Findings))
+
+	state, err := a.running(dir)
+	switch {
+	case errors.Is(err, gateway.ErrNotRunning):
+		r.Looked["guard"] = "not asked: " + err.Error() + " (dewar run)"
+	case err != nil:
+		r.Looked["guard"] = "could not be asked: " + err.Error()
+	case state.Console == "":
+		r.Looked["guard"] = "running, but its console is switched off (deployment.console)"
+	default:
+		ev, err := askConsole(ctx, state)
+		if err != nil {
+			r.Looked["guard"] = "could not be asked: " + err.Error()
+			break
+		}
+		all = append(all, ev...)
+		r.Looked["guard"] = fmt.Sprintf("running since %s, pid %d", state.Started.Format("15:04:05"), state.PID)
+	}
+
+	r.Looked["probe"] = "not asked: give --url to ask the live site"
+	if p.url != "" {
+		ev, text, err := a.probe(ctx, dir, loaded, p, nil)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ev...)
+		r.Looked["probe"] = text
+	}
+	r.Checklist = control.Fold(catalog.All, all, time.Now())
+	return r, nil
+}
+
+// running returns the state of the guard that runs for the project.
+func (a *app) running(dir string) (gateway.State, error) {
+	sd, err := gateway.StateDir(dir, a.environ)
+	if err != nil {
+		return gateway.State{}, err
+	}
+	return gateway.ReadState(sd)
+}
+
+// askConsole gets the guard's evidence over its private listener.
+func askConsole(ctx context.Context, s gateway.State) ([]evidence.Evidence, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	base := s.Console
+	transport := &http.Transport{Proxy: nil}
+	if path, ok := strings.CutPrefix(base, "unix:"); ok {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		}
+		base = "http://localhost"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+"/evidence", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+s.ConsoleToken)
+	res, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the console answered %s", res.Status)
+	}
+	var out []evidence.Evidence
+	if err := json.NewDecoder(io.LimitReader(res.Body, 16<<20)).Decode(&out); err != nil {
+		return nil, fmt.Errorf("the console's answer: %w", err)
+	}
+	return out, nil
+}
+
+// waitFor waits until something answers at the site's address.
+func waitFor(ctx context.Context, site string, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	// Only whether it answers is asked here; the probe verifies the
+	// certificate.
+	client := &http.Client{
+		Timeout:       2 * time.Second,
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	var last error
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodHead, site, nil)
+		if err != nil {
+			return fmt.Errorf("--url: %w", err)
+		}
+		res, err := client.Do(req)
+		if err == nil {
+			res.Body.Close()
+			return nil
+		}
+		if ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s did not answer within %s: %w", site, most, errors.Join(last, context.Cause(ctx)))
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+

@@ -1,0 +1,323 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"charm.land/lipgloss/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/dewar-security/dewar/internal/catalog"
+	"github.com/dewar-security/dewar/internal/console"
+	"github.com/dewar-security/dewar/internal/control"
+	"github.com/dewar-security/dewar/internal/control/monitoring"
+	"github.com/dewar-security/dewar/internal/event"
+	"github.com/dewar-security/dewar/internal/evidence"
+	"github.com/dewar-security/dewar/internal/gateway"
+	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/store"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "run [DIR]",
+		Short: "Run the app under gunicorn behind the guard",
+		Long: `Run finds the Flask app as flask does, starts it under gunicorn on a private unix
+socket, looks at it before the first request is let in, and serves it over HTTPS
+through the guard's layers. With --upstream it guards an app that something else
+runs.
+
+In production it refuses to start with debug mode on, with a weak SECRET_KEY or
+on a development server; --profile development relaxes that and says so.
+
+Ctrl-C or SIGTERM ends it in good order: nothing new is accepted, running
+requests finish, gunicorn ends.` + exitHelp,
+		Example: `  dewar run --profile development
+  dewar run --app 'shop:create_app("prod")'
+  dewar run --upstream http://127.0.0.1:8000
+  dewar run --set csrf.mode=observe --set injection.mode=off`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := project(args)
+			if err != nil {
+				return err
+			}
+			var more []catalog.Flag
+			for name, key := range map[string]string{"app": "app.target", "upstream": "app.upstream", "listen": "deployment.listen", "listen-http": "deployment.listen-http", "log": "monitoring.log"} {
+				more = append(more, flag(c, name, key)...)
+			}
+			sort.Slice(more, func(i, j int) bool { return more[i].Key < more[j].Key })
+			loaded, err := a.load(dir, more...)
+			if err != nil {
+				return err
+			}
+			return a.run(c.Context(), dir, loaded)
+		},
+	}
+	f := c.Flags()
+	f.String("app", "", "the WSGI app as `module:name`, when it is not found by itself")
+	f.String("upstream", "", "`URL` of an app that something else runs")
+	f.String("listen", "", "`address` for HTTPS, such as :443; commas between several")
+	f.String("listen-http", "", "`address` that redirects HTTP to HTTPS")
+	f.String("log", "", "`file` for the security log (default stderr)")
+	return c
+}
+
+// guardRun is one running guard: what the console and the chain share.
+type guardRun struct {
+	a      *app
+	loaded *catalog.Loaded
+	bus    *event.Bus
+	chain  *guard.Chain
+	gw     *gateway.Gateway
+
+	mu         sync.Mutex
+	preflights []evidence.Evidence
+	selfTest   error
+}
+
+func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error {
+	cfg := loaded.Config
+	out := a.progress()
+	fmt.Fprintf(a.stderr, "%s %s guard   profile %s\n", out.name("dewar"), version, cfg.Profile)
+
+	bus, err := monitoring.Open(cfg.Monitoring, a.stdout, a.stderr)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	r := &guardRun{a: a, loaded: loaded, bus: bus, selfTest: monitoring.SelfTest(cfg.Monitoring)}
+	if r.selfTest != nil {
+		return fmt.Errorf("the security log would leak: %w", r.selfTest)
+	}
+	probeKey, consoleToken := console.NewToken(), console.NewToken()
+	shared := store.NewMemory(store.MemoryOptions{})
+	defer shared.Close()
+
+	opts := gateway.Options{
+		Dir: dir, Profile: cfg.Profile, Config: cfg.Deployment, Upstream: cfg.App.Upstream, Environ: a.environ,
+		ProbeKey: probeKey, ConsoleToken: consoleToken,
+		Progress:  func(s gateway.Step) { out.step(s) },
+		Output:    func(line string) { out.app(line) },
+		Preflight: r.preflight,
+	}
+	if opts.Upstream == "" {
+		origin := ""
+		if cfg.App.Target != "" {
+			origin = loaded.Origin("app.target").String()
+		}
+		opts.App, err = gateway.FindApp(dir, gateway.AppOptions{Target: cfg.App.Target, TargetSource: origin, Python: cfg.App.Python, Environ: a.environ, Profile: cfg.Profile})
+		if err != nil {
+			return err
+		}
+	}
+	var specs []*guard.Spec
+	for _, l := range catalog.Layers {
+		specs = append(specs, l.Spec)
+	}
+	metrics := console.NewMetrics(version, specs, bus.Lost)
+	opts.OnWorker, opts.OnConnectionError = metrics.WorkerStarted, func(string) { metrics.ConnectionError() }
+	opts.OnRestart = func() {
+		metrics.Restarted()
+		bus.Publish(event.Event{Name: "sys_restart", Severity: event.High, Message: "gunicorn ended and was started again", Control: "deployment"})
+	}
+	var consoleURL string
+	if cfg.Deployment.Console != "" {
+		cons, err := console.Listen(ctx, console.Options{
+			Address: cfg.Deployment.Console, Token: consoleToken, Ready: r.ready, Metrics: metrics, Events: r.events, Layers: r.health,
+			Checklist: func(context.Context) (any, error) { return r.checklist(), nil },
+			Evidence:  func(context.Context) (any, error) { return r.evidence(), nil },
+		})
+		if err != nil {
+			return err
+		}
+		defer cons.Close()
+		consoleURL = cons.URL()
+		opts.Console = consoleURL
+		opts.Actors = append(opts.Actors, cons.Actor())
+	}
+	opts.Handler = func(g *gateway.Gateway) (http.Handler, error) {
+		r.mu.Lock()
+		r.gw = g
+		r.mu.Unlock()
+		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts}
+		bound, err := catalog.Bind(cfg, env)
+		if err != nil {
+			return nil, err
+		}
+		o := guard.Options{
+			Layers: bound, Overrides: cfg.Routes, Forward: g.Forwarder(), Publish: bus.Publish, Now: time.Now,
+			ProbeKey: []byte(probeKey), LogAllowed: cfg.Monitoring.Requests, Metrics: metrics,
+		}
+		chain, err := guard.NewChain(o)
+		if err != nil {
+			return nil, err
+		}
+		r.mu.Lock()
+		r.chain = chain
+		r.mu.Unlock()
+		out.step(gateway.Step{Kind: gateway.StepDone, Name: "layers", Text: layersText(bound, cfg.Routes)})
+		out.step(gateway.Step{Kind: gateway.StepDone, Name: "log", Text: cfg.Monitoring.Log + " · redaction tested with canaries"})
+		if consoleURL != "" {
+			out.step(gateway.Step{Kind: gateway.StepDone, Name: "console", Text: consoleURL + " · /healthz /readyz /metrics /checklist"})
+		}
+		return chain, nil
+	}
+	bus.Publish(event.Event{Time: time.Now(), Name: "sys_startup", Severity: event.Info, Message: "the guard starts", Control: "monitoring", Attributes: map[string]string{"version": version, "profile": string(cfg.Profile)}})
+	err = gateway.Run(ctx, opts)
+	msg := "the guard stopped"
+	if err != nil {
+		msg = "the guard ended with an error"
+	}
+	bus.Publish(event.Event{Time: time.Now(), Name: "sys_shutdown", Severity: event.Info, Message: msg, Control: "monitoring"})
+	return err
+}
+
+// preflight judges the app before the first request, and again when a later
+// worker says something else.
+func (r *guardRun) preflight(f guard.Facts) error {
+	refusals, warnings, ev := guard.RunPreflights(r.loaded.Config.Profile, f, catalog.Preflights())
+	r.mu.Lock()
+	r.preflights = ev
+	r.mu.Unlock()
+	for _, w := range warnings {
+		r.a.progress().step(gateway.Step{Kind: gateway.StepWarning, Name: "relaxed", Text: fmt.Sprintf("%s: %s (production refuses to start)", w.Preflight.Name, w.Problem)})
+	}
+	if len(refusals) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "refusing to start in profile %s:", r.loaded.Config.Profile)
+	for _, p := range refusals {
+		fmt.Fprintf(&b, "\n  ✗ %s: %s\n    fix: %s", p.Preflight.Name, p.Problem, p.Preflight.Fix)
+	}
+	b.WriteString("\n  while developing: dewar run --profile development")
+	return errors.New(b.String())
+}
+
+func (r *guardRun) ready() error {
+	r.mu.Lock()
+	g := r.gw
+	r.mu.Unlock()
+	if g == nil {
+		return errors.New("starting")
+	}
+	return g.Ready()
+}
+
+// evidence is what the guard can say about the promises now.
+func (r *guardRun) evidence() []evidence.Evidence {
+	r.mu.Lock()
+	chain, pre := r.chain, r.preflights
+	r.mu.Unlock()
+	out := append([]evidence.Evidence(nil), pre...)
+	if chain != nil {
+		out = append(out, chain.Evidence()...)
+	}
+	return append(out, monitoring.Evidence(r.loaded.Config.Monitoring, r.bus, r.selfTest, time.Now()))
+}
+
+func (r *guardRun) checklist() *control.Checklist {
+	return control.Fold(catalog.All, r.evidence(), time.Now())
+}
+
+// events returns the latest n events, the newest first.
+func (r *guardRun) events(n int) []event.Event {
+	all := r.bus.Recent()
+	slices.Reverse(all)
+	return all[:min(n, len(all))]
+}
+
+// health returns the state of every layer.
+func (r *guardRun) health() map[string]error {
+	r.mu.Lock()
+	chain := r.chain
+	r.mu.Unlock()
+	if chain == nil {
+		return nil
+	}
+	return chain.Health()
+}
+
+func layersText(bound []guard.Bound, routes []guard.Override) string {
+	var enforce, observe, off []string
+	for _, b := range bound {
+		switch b.Mode {
+		case guard.Observe:
+			observe = append(observe, b.Spec.Name)
+		case guard.Off:
+			off = append(off, b.Spec.Name)
+		default:
+			enforce = append(enforce, b.Spec.Name)
+		}
+	}
+	s := fmt.Sprintf("%d enforcing", len(enforce))
+	if len(observe) > 0 {
+		s += fmt.Sprintf(", %d observing (%s)", len(observe), strings.Join(observe, ", "))
+	}
+	if len(off) > 0 {
+		s += fmt.Sprintf(", %d off (%s)", len(off), strings.Join(off, ", "))
+	}
+	if n := len(routes); n > 0 {
+		s += fmt.Sprintf(", %d route exceptions", n)
+	}
+	return s
+}
+
+// progress writes the lines of a start. Several goroutines may use it.
+type progress struct {
+	w      io.Writer
+	colour bool
+	mu     *sync.Mutex
+}
+
+var progressMu sync.Mutex
+
+func (a *app) progress() *progress {
+	return &progress{w: a.stderr, colour: a.screen(a.stderr).Colour, mu: &progressMu}
+}
+
+func (p *progress) name(s string) string { return p.paint("#41b7e6", s) }
+
+func (p *progress) paint(colour, s string) string {
+	if !p.colour {
+		return s
+	}
+	return lipgloss.NewStyle().Foreground(lipgloss.Color(colour)).Render(s)
+}
+
+func (p *progress) step(s gateway.Step) {
+	mark := p.paint("#46c768", "✓")
+	switch s.Kind {
+	case gateway.StepReady:
+		mark = p.paint("#41b7e6", "➜")
+	case gateway.StepNote:
+		mark = "·"
+	case gateway.StepWarning:
+		mark = p.paint("#e3a72f", "!")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.w, "  %s %-11s %s\n", mark, s.Name, strings.ReplaceAll(s.Text, "\n", "\n                "))
+}
+
+// app prints a line of the app's or gunicorn's own log. What an app writes
+// must not drive the terminal (CWE-150).
+func (p *progress) app(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.w, "    app │ %s\n", strings.Map(func(r rune) rune {
+		if r < 0x20 && r != '\t' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, line))
+}

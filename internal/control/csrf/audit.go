@@ -1,0 +1,329 @@
+package csrf
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/html"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/pysyntax"
+)
+
+var rules = []*audit.Rule{
+	{
+		ID: "DW-CSRF-001", Control: "csrf",
+		Title:    "Routes that change state have no protection against forged requests",
+		Why:      "Nothing proves that a POST comes from the app's own pages: any site a visitor opens can send it with the visitor's cookies.",
+		Fix:      "Enable it for the whole app: csrf = CSRFProtect(); csrf.init_app(app).",
+		Severity: audit.High, Confidence: audit.Likely, CWE: []int{352}, OWASP: []string{"A01:2025"}, ASVS: []string{"3.5.1"},
+		MitigatedBy: []string{"csrf"},
+		Bad:         "import os\nfrom flask import Flask, request, session\napp = Flask(__name__)\napp.secret_key = os.environ[\"SECRET_KEY\"]\n@app.post(\"/name\")\ndef name():\n    session[\"name\"] = request.form[\"name\"]\n    return \"\"\n",
+		Good:        "import os\nfrom flask import Flask, request, session\nfrom flask_wtf import CSRFProtect\napp = Flask(__name__)\napp.secret_key = os.environ[\"SECRET_KEY\"]\nCSRFProtect(app)\n@app.post(\"/name\")\ndef name():\n    session[\"name\"] = request.form[\"name\"]\n    return \"\"\n",
+		Check:       unprotected,
+	},
+	{
+		ID: "DW-CSRF-002", Control: "csrf",
+		Title:    "A view is exempt from CSRF protection",
+		Why:      "The token check is switched off for this view, so another site can send its requests with the visitor's cookies.",
+		Fix:      "Take the exemption away; if a machine calls the view (a webhook), let the view check a signature and read no session, and say so in a suppression.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{352}, OWASP: []string{"A01:2025"}, ASVS: []string{"3.5.1"},
+		MitigatedBy: []string{"csrf"},
+		Bad:         "from flask import Flask\nfrom flask_wtf import CSRFProtect\napp = Flask(__name__)\ncsrf = CSRFProtect(app)\n@app.post(\"/pay\")\n@csrf.exempt\ndef pay():\n    return \"\"\n",
+		Good:        "from flask import Flask\nfrom flask_wtf import CSRFProtect\napp = Flask(__name__)\ncsrf = CSRFProtect(app)\n@app.post(\"/pay\")\ndef pay():\n    return \"\"\n",
+		Check: func(p *audit.Pass) {
+			if len(protections(p)) == 0 {
+				p.NotApplicable("the app has no CSRF protection to be exempt from")
+				return
+			}
+			for _, r := range p.Flask.Routes {
+				if r.CSRFExempt && r.Writes() && !inTest(p, r.File) {
+					p.Report(audit.Finding{Span: p.Span(exemption(r)), Message: fmt.Sprintf("%s is exempt from CSRF protection", routeName(r))})
+				}
+			}
+		},
+	},
+	{
+		ID: "DW-CSRF-003", Control: "csrf",
+		Title:    "CSRF protection is switched off",
+		Why:      "Flask-WTF then accepts every form, whoever made it.",
+		Fix:      "Switch it off only in the class or fixture that the tests use.",
+		Severity: audit.High, Confidence: audit.Certain, CWE: []int{352}, OWASP: []string{"A01:2025"}, ASVS: []string{"3.5.1"},
+		MitigatedBy: []string{"csrf"},
+		Bad:         "from flask import Flask\napp = Flask(__name__)\napp.config[\"WTF_CSRF_ENABLED\"] = False\n",
+		Good:        "from flask import Flask\napp = Flask(__name__)\napp.config[\"WTF_CSRF_ENABLED\"] = True\n",
+		Check: func(p *audit.Pass) {
+			for _, s := range p.Flask.Settings {
+				if s.Profile == "testing" || s.Profile == "development" {
+					continue
+				}
+				if (s.Key == "WTF_CSRF_ENABLED" || s.Key == "WTF_CSRF_CHECK_DEFAULT" && !callsProtect(p)) && s.Value.IsFalse() {
+					p.Report(audit.Finding{Span: p.Span(s.Position), Message: s.Key + " is off"})
+				}
+			}
+			if len(p.Flask.Apps) == 0 {
+				p.NotApplicable("no Flask app was found")
+			}
+		},
+	},
+	{
+		ID: "DW-CSRF-004", Control: "csrf",
+		Title:    "A form has no CSRF token",
+		Why:      "Without a token the app cannot tell its own form from one on another site.",
+		Fix:      "Put {{ form.hidden_tag() }} or <input type=\"hidden\" name=\"csrf_token\" value=\"{{ csrf_token() }}\"> into the form.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{352}, OWASP: []string{"A01:2025"}, ASVS: []string{"3.5.1"},
+		MitigatedBy: []string{"csrf"},
+		File:        "templates/form.html",
+		Bad:         "<form method=\"post\" action=\"/buy\"><button>Buy</button></form>\n",
+		Good:        "<form method=\"post\" action=\"/buy\">{{ form.hidden_tag() }}<button>Buy</button></form>\n",
+		Check: func(p *audit.Pass) {
+			looked := false
+			for f := range p.Files(audit.Template) {
+				looked = true
+				for _, at := range formsWithoutToken(f.Data) {
+					p.Report(audit.Finding{Span: f.SpanAt(at[0], at[1])})
+				}
+			}
+			if !looked {
+				p.NotApplicable("the project has no templates")
+			}
+		},
+	},
+	{
+		ID: "DW-CSRF-005", Control: "csrf",
+		Title:    "A GET request changes state",
+		Why:      "Links, images and prefetching send GET requests by themselves, with the visitor's cookies and without any token.",
+		Fix:      "Accept only POST (or PUT, PATCH, DELETE) for what changes something, and use a form or fetch to send it.",
+		Severity: audit.Medium, Confidence: audit.Possible, CWE: []int{352, 650}, OWASP: []string{"A01:2025"}, ASVS: []string{"3.5.3"},
+		Bad:  "from flask import Flask\nfrom flask_sqlalchemy import SQLAlchemy\napp = Flask(__name__)\ndb = SQLAlchemy(app)\n@app.get(\"/item/<int:n>/delete\")\ndef delete(n):\n    db.session.delete(db.session.get(Item, n))\n    db.session.commit()\n    return \"\"\n",
+		Good: "from flask import Flask\nfrom flask_sqlalchemy import SQLAlchemy\napp = Flask(__name__)\ndb = SQLAlchemy(app)\n@app.post(\"/item/<int:n>/delete\")\ndef delete(n):\n    db.session.delete(db.session.get(Item, n))\n    db.session.commit()\n    return \"\"\n",
+		Check: func(p *audit.Pass) {
+			for _, r := range p.Flask.Routes {
+				if r.Writes() || !r.WritesState || r.LogsIn || r.LogsOut || inTest(p, r.File) {
+					continue
+				}
+				p.Report(audit.Finding{Span: p.Span(r.Position), Message: fmt.Sprintf("%s changes state on GET", routeName(r))})
+			}
+			if len(p.Flask.Routes) == 0 {
+				p.NotApplicable("no routes were found")
+			}
+		},
+	},
+}
+
+// unprotected reports, once per app, the routes that accept a form or JSON
+// with the visitor's cookies and that no extension protects.
+func unprotected(p *audit.Pass) {
+	if len(p.Flask.Apps) == 0 {
+		p.NotApplicable("no Flask app was found")
+		return
+	}
+	for _, e := range protections(p) {
+		if e.Initialised {
+			return
+		}
+	}
+	if p.Flask.Effective("SECRET_KEY", "production").Setting == nil && len(p.Flask.Extension("LoginManager")) == 0 {
+		p.NotApplicable("the app has no sessions, so a forged request carries no rights")
+		return
+	}
+	var open []*flask.Route
+	for _, r := range p.Flask.Routes {
+		if r.Writes() && r.Function != "" && !inTest(p, r.File) && !validatesForm(p, r) {
+			open = append(open, r)
+		}
+	}
+	if len(open) == 0 {
+		if len(p.Flask.Unknown) > 0 {
+			p.CouldNotLook(fmt.Sprintf("no unprotected route was found, but %d places were not understood", len(p.Flask.Unknown)))
+		}
+		return
+	}
+	f := audit.Finding{Span: p.Span(p.Flask.Apps[0].Position), Label: "no CSRFProtect is given this app"}
+	for _, e := range protections(p) {
+		f.Span, f.Label = p.Span(e.Position), "made, but never given an app"
+	}
+	f.Message = fmt.Sprintf("%d %s state without protection against forged requests", len(open), map[bool]string{true: "route changes", false: "routes change"}[len(open) == 1])
+	for i, r := range open {
+		if i == 5 {
+			break
+		}
+		f.Related = append(f.Related, audit.Step{Span: p.Span(r.Position), Note: routeName(r)})
+	}
+	p.Report(f)
+}
+
+// protections returns the uses of extensions that check every request.
+func protections(p *audit.Pass) []*flask.Extension {
+	return slices.Concat(p.Flask.Extension("CSRFProtect"), p.Flask.Extension("CsrfProtect"), p.Flask.Extension("SeaSurf"))
+}
+
+func callsProtect(p *audit.Pass) bool {
+	return len(p.Flask.Calls("flask_wtf.csrf.CSRFProtect.protect", "flask_wtf.CSRFProtect.protect")) > 0
+}
+
+// validatesForm reports whether the view validates a Flask-WTF form, which
+// checks the token by itself.
+func validatesForm(p *audit.Pass, r *flask.Route) bool {
+	f := p.Project.File(r.FunctionPosition.File)
+	if f == nil || f.Python == nil || !bytes.Contains(f.Data, []byte("validate")) {
+		return false
+	}
+	found := false
+	for id := range f.Python.Nodes {
+		kind := f.Python.Kind(pysyntax.ID(id))
+		if kind != pysyntax.FunctionDef && kind != pysyntax.AsyncFunctionDef && kind != pysyntax.ClassDef {
+			continue
+		}
+		span := f.NodeSpan(pysyntax.ID(id))
+		if span.Line <= r.FunctionPosition.Line && r.FunctionPosition.Line <= span.EndLine && definesAt(f, pysyntax.ID(id), r.FunctionPosition) {
+			found = found || bytes.Contains(f.Python.Text(pysyntax.ID(id)), []byte(".validate_on_submit("))
+		}
+	}
+	return found
+}
+
+// definesAt reports whether the name of a function or class stands at a
+// position: the definition itself, not one around it.
+func definesAt(f *audit.File, id pysyntax.ID, at flask.Position) bool {
+	from, _ := f.Python.NameSpan(id)
+	line, column := f.Python.Position(from)
+	return line == at.Line && column == at.Column
+}
+
+func inTest(p *audit.Pass, file string) bool {
+	f := p.Project.File(file)
+	return f != nil && f.Test
+}
+
+func routeName(r *flask.Route) string {
+	var writes []string
+	for _, m := range r.Methods {
+		if m != "GET" && m != "HEAD" && m != "OPTIONS" {
+			writes = append(writes, m)
+		}
+	}
+	if len(writes) == 0 {
+		writes = []string{"GET"}
+	}
+	return strings.Join(writes, ", ") + " " + r.Rule
+}
+
+// exemption is the place of the decorator that exempts a view, or of the
+// route where the exemption is elsewhere.
+func exemption(r *flask.Route) flask.Position {
+	for _, d := range r.Decorators {
+		if strings.HasSuffix(d.Name, ".exempt") {
+			return d.Position
+		}
+	}
+	return r.Position
+}
+
+// tokenMarks are the ways a Jinja template puts a token into a form, by hand
+// or through the macros of Flask-WTF, Bootstrap-Flask and Flask-Admin.
+var tokenMarks = [][]byte{
+	[]byte("csrf_token"), []byte("hidden_tag("), []byte("quick_form("), []byte("render_form("),
+	[]byte("csrf_input"), []byte("_csrf"), []byte("csrf-token"), []byte("csrf_field"), []byte("render_hidden"), []byte("hidden_fields"),
+	[]byte("csrfmiddlewaretoken"), []byte("xsrf"),
+}
+
+// formsWithoutToken returns the byte ranges of the start tags of forms that
+// post to the app itself and hold no token. Jinja's own tags are text to the
+// HTML tokenizer, which is what is wanted here: what stands between the form's
+// tags is searched as it is written.
+func formsWithoutToken(src []byte) [][2]int {
+	var out [][2]int
+	z := html.NewTokenizer(bytes.NewReader(blankJinja(src)))
+	offset := 0
+	open, from, to := false, 0, 0
+	finish := func(end int) {
+		if !open {
+			return
+		}
+		open = false
+		body := bytes.ToLower(src[from:end])
+		if !slices.ContainsFunc(tokenMarks, func(m []byte) bool { return bytes.Contains(body, m) }) && !hasInclude(body) {
+			out = append(out, [2]int{from, to})
+		}
+	}
+	for {
+		kind := z.Next()
+		raw := len(z.Raw())
+		start, end := offset, offset+raw
+		offset = end
+		if kind == html.ErrorToken {
+			finish(min(start, len(src)))
+			return out
+		}
+		name, hasAttr := z.TagName()
+		if string(name) != "form" {
+			continue
+		}
+		switch kind {
+		case html.StartTagToken, html.SelfClosingTagToken:
+			finish(start)
+			attrs := map[string]string{}
+			for hasAttr {
+				var k, v []byte
+				k, v, hasAttr = z.TagAttr()
+				attrs[string(k)] = string(v)
+			}
+			method := strings.ToLower(strings.TrimSpace(attrs["method"]))
+			action := strings.ToLower(strings.TrimSpace(attrs["action"]))
+			if method == "post" && !strings.HasPrefix(action, "http://") && !strings.HasPrefix(action, "https://") && !strings.HasPrefix(action, "//") {
+				open, from, to = true, start, end
+			}
+		case html.EndTagToken:
+			finish(end)
+		}
+	}
+}
+
+// hasInclude reports whether a form's content comes from elsewhere: another
+// template, a macro, a block of a child. Where nobody can look, nothing is
+// claimed.
+func hasInclude(body []byte) bool {
+	for _, m := range []string{"{% include", "{%- include", "{% block", "{%- block", "{% call", "{%- call", "caller()"} {
+		if bytes.Contains(body, []byte(m)) {
+			return true
+		}
+	}
+	return false
+}
+
+// blankJinja replaces what stands inside Jinja's delimiters by spaces, byte
+// for byte, so that a > or a quote in an expression does not end a tag.
+func blankJinja(src []byte) []byte {
+	out := bytes.Clone(src)
+	for i := 0; i+1 < len(out); i++ {
+		if out[i] != '{' {
+			continue
+		}
+		var end []byte
+		switch out[i+1] {
+		case '{':
+			end = []byte("}}")
+		case '%':
+			end = []byte("%}")
+		case '#':
+			end = []byte("#}")
+		default:
+			continue
+		}
+		n := bytes.Index(out[i+2:], end)
+		if n < 0 {
+			return out
+		}
+		for j := i; j < i+2+n+2; j++ {
+			if out[j] != '\n' {
+				out[j] = ' '
+			}
+		}
+		i += n + 3
+	}
+	return out
+}

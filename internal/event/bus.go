@@ -1,0 +1,292 @@
+package event
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/invopop/jsonschema"
+)
+
+// Sink takes finished lines of the security log. Write gets one JSON object
+// with its newline; it is called from one goroutine at a time and must not
+// keep the slice.
+type Sink interface {
+	Write(line []byte) error
+	// Sync makes what was written safe, as far as the sink promises that.
+	Sync() error
+	Close() error
+}
+
+// Detector turns events into alerts.
+type Detector struct {
+	Name    string
+	Control string
+	Doc     string // one sentence: what it notices
+	// New makes the detector's state; the function it returns sees every
+	// event, redacted, in order, and returns the alerts to publish.
+	New func() func(Event) []Event
+}
+
+// BusOptions says where events go.
+type BusOptions struct {
+	Sinks     []Sink
+	Detectors []*Detector
+	Redactor  *Redactor // nil means NewRedactor()
+	// Queue is how many events may wait for the sinks; 0 means 8192.
+	Queue int
+	// Wait is how long Publish waits when the queue is full before the event
+	// counts as lost; 0 means 50 ms. A request waits for its log line rather
+	// than losing it, but it does not wait for a dead disk for ever.
+	Wait time.Duration
+	// Recent is how many events [Bus.Recent] keeps; 0 means 512.
+	Recent int
+}
+
+// Bus takes events from any goroutine, redacts them, and hands them to the
+// detectors and the sinks, in order, from one goroutine of its own. What
+// cannot be written is counted, and a dewar_gap event says so as soon as
+// something can be written again.
+type Bus struct {
+	o        BusOptions
+	queue    chan Event
+	done     chan struct{}
+	closing  sync.RWMutex
+	closed   bool
+	flush    chan chan struct{}
+	detect   []func(Event) []Event
+	written  atomic.Uint64
+	lost     atomic.Uint64
+	reported uint64
+
+	mu     sync.Mutex
+	recent []Event
+	next   int
+	err    error
+}
+
+// NewBus starts a bus. Close it to write what waits.
+func NewBus(o BusOptions) *Bus {
+	if o.Queue <= 0 {
+		o.Queue = 8192
+	}
+	if o.Wait <= 0 {
+		o.Wait = 50 * time.Millisecond
+	}
+	if o.Recent <= 0 {
+		o.Recent = 512
+	}
+	if o.Redactor == nil {
+		o.Redactor = NewRedactor()
+	}
+	b := &Bus{o: o, queue: make(chan Event, o.Queue), done: make(chan struct{}), flush: make(chan chan struct{})}
+	for _, d := range o.Detectors {
+		b.detect = append(b.detect, d.New())
+	}
+	go b.run()
+	return b
+}
+
+// Publish takes an event. It fills in a missing Time and ID.
+func (b *Bus) Publish(e Event) {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	if e.ID == "" {
+		e.ID = NewID(e.Time)
+	}
+	b.closing.RLock()
+	defer b.closing.RUnlock()
+	if b.closed {
+		b.lost.Add(1)
+		return
+	}
+	select {
+	case b.queue <- e:
+		return
+	default:
+	}
+	t := time.NewTimer(b.o.Wait)
+	defer t.Stop()
+	select {
+	case b.queue <- e:
+	case <-t.C:
+		b.lost.Add(1)
+	}
+}
+
+func (b *Bus) run() {
+	defer close(b.done)
+	dirty := false
+	sync := func() {
+		if !dirty {
+			return
+		}
+		dirty = false
+		for _, s := range b.o.Sinks {
+			if err := s.Sync(); err != nil {
+				b.fail(err)
+			}
+		}
+	}
+	for {
+		select {
+		case e, ok := <-b.queue:
+			if !ok {
+				sync()
+				return
+			}
+			b.handle(e)
+			dirty = true
+			if len(b.queue) == 0 {
+				sync() // a burst is made safe as a whole
+			}
+		case ack := <-b.flush:
+			for range len(b.queue) {
+				b.handle(<-b.queue)
+				dirty = true
+			}
+			sync()
+			close(ack)
+		}
+	}
+}
+
+func (b *Bus) handle(e Event) {
+	e = b.o.Redactor.Event(e)
+	if lost := b.lost.Load(); lost > b.reported && e.Name != "dewar_gap" {
+		gap := Event{Time: e.Time, ID: NewID(e.Time), Name: "dewar_gap", Severity: Critical, Message: "events were lost", Control: "monitoring",
+			Attributes: map[string]string{"lost": strconv.FormatUint(lost-b.reported, 10)}}
+		if b.write(gap) {
+			b.reported = lost
+		}
+	}
+	b.write(e)
+	for _, d := range b.detect {
+		for _, alert := range d(e) {
+			b.write(b.o.Redactor.Event(alert))
+		}
+	}
+}
+
+// write hands a redacted event to every sink; false if one of them failed.
+func (b *Bus) write(e Event) bool {
+	line, err := json.Marshal(e)
+	if err != nil {
+		b.lost.Add(1)
+		b.fail(err)
+		return false
+	}
+	line = append(line, '\n')
+	ok := true
+	for _, s := range b.o.Sinks {
+		if err := s.Write(line); err != nil {
+			ok = false
+			b.fail(err)
+		}
+	}
+	if ok {
+		b.written.Add(1)
+	} else if e.Name != "dewar_gap" {
+		b.lost.Add(1)
+	}
+	b.mu.Lock()
+	if ok {
+		b.err = nil
+	}
+	if len(b.recent) < b.o.Recent {
+		b.recent = append(b.recent, e)
+	} else {
+		b.recent[b.next] = e
+		b.next = (b.next + 1) % b.o.Recent
+	}
+	b.mu.Unlock()
+	return ok
+}
+
+func (b *Bus) fail(err error) {
+	b.mu.Lock()
+	b.err = err
+	b.mu.Unlock()
+}
+
+// Err returns what the last write to a sink failed with, or nil if it worked.
+func (b *Bus) Err() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// Written and Lost count events since the start.
+func (b *Bus) Written() uint64 { return b.written.Load() }
+
+// Lost counts the events that no sink has: the queue was full too long, or a
+// sink failed.
+func (b *Bus) Lost() uint64 { return b.lost.Load() }
+
+// Recent returns the last events, redacted, the oldest first.
+func (b *Bus) Recent() []Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append(append([]Event(nil), b.recent[b.next:]...), b.recent[:b.next]...)
+}
+
+// Flush waits until everything published before is written.
+func (b *Bus) Flush(ctx context.Context) error {
+	ack := make(chan struct{})
+	select {
+	case b.flush <- ack:
+	case <-b.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-ack:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close writes what waits and closes the sinks. It is safe to call twice.
+func (b *Bus) Close() error {
+	b.closing.Lock()
+	already := b.closed
+	b.closed = true
+	if !already {
+		close(b.queue)
+	}
+	b.closing.Unlock()
+	<-b.done
+	if already {
+		return nil
+	}
+	var errs []error
+	for _, s := range b.o.Sinks {
+		errs = append(errs, s.Close())
+	}
+	if n := b.Lost(); n > 0 {
+		errs = append(errs, fmt.Errorf("%d events were lost", n))
+	}
+	return errors.Join(errs...)
+}
+
+// Schema returns the JSON schema (draft 2020-12) of a line of the log.
+func Schema() ([]byte, error) {
+	r := &jsonschema.Reflector{Anonymous: true, ExpandedStruct: true}
+	s := r.Reflect(&Event{})
+	s.ID, s.Title = "", "Dewar security event"
+	s.Required = []string{"time", "id", "event.name", "severity"}
+	if p, ok := s.Properties.Get("severity"); ok {
+		p.Ref, p.Type = "", "string"
+		p.Enum = []any{"debug", "info", "warn", "high", "critical"}
+	}
+	out, err := json.MarshalIndent(s, "", "  ")
+	return append(out, '\n'), err
+}

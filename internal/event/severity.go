@@ -1,0 +1,58 @@
+package event
+
+import "fmt"
+
+var severityNames = map[Severity]string{Debug: "debug", Info: "info", Warn: "warn", High: "high", Critical: "critical"}
+
+// String returns the level's name.
+func (s Severity) String() string {
+	if n, ok := severityNames[s]; ok {
+		return n
+	}
+	return fmt.Sprintf("severity(%d)", s)
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (s *Severity) UnmarshalText(b []byte) error {
+	for k, n := range severityNames {
+		if n == string(b) {
+			*s = k
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no severity: debug, info, warn, high or critical", b)
+}
+
+// Name documents one value of [Event.Name].
+type Name struct {
+	Name string
+	// Means says when the event is written.
+	Means string
+	// Level is its usual severity.
+	Level Severity
+}
+
+// Names lists the values of [Event.Name]. They are those of the OWASP Logging
+// Vocabulary where it has one; http_request is OpenTelemetry's word for what
+// it leaves to access logs, and the dewar_ names are our own.
+var Names = []Name{
+	{"http_request", "A request was answered and no layer had anything to say.", Info},
+	{"sys_startup", "The guard starts.", Info},
+	{"sys_shutdown", "The guard stopped.", Info},
+	{"sys_restart", "The app's server was started again.", High},
+	{"sys_crash", "A part of the guard, or the app, failed while it served a request.", Critical},
+	{"excess_rate_limit_exceeded", "A client asked for more than its limit.", Warn},
+	{"input_validation_fail", "A request was not what it must be: path, host, headers, body.", Warn},
+	{"upload_validation", "A file was not what it must be.", Warn},
+	{"malicious_csrf", "A request that changes state came from another site.", Warn},
+	{"malicious_cors", "Another site tried to read answers.", Warn},
+	{"malicious_direct_reference", "Somebody asked for what nobody may see: debugger, repository, backup.", Warn},
+	{"malicious_attack_tool", "A request carries the mark of an attack tool.", High},
+	{"malicious_sqli", "A request looks like an attack on the app's code.", High},
+	{"malicious_extraneous", "A request carries what the app never asked for.", Warn},
+	{"authz_fail", "A request was refused for want of rights.", Warn},
+	{"dewar_gap", "Events were lost: attribute lost says how many.", Critical},
+}

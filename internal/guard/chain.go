@@ -1,0 +1,563 @@
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/event"
+	"github.com/dewar-security/dewar/internal/evidence"
+)
+
+// Bound is a layer with its description and the mode that the settings give
+// it.
+type Bound struct {
+	Spec  *Spec
+	Layer Layer
+	Mode  Mode
+}
+
+// Forwarder hands a request to the app. It sends x.Request and copies the
+// answer to w, calling modify on the answer before its header is written. An
+// error from modify comes back unchanged, and nothing has been written then;
+// any other error means that there was no answer, and is an [*UpstreamError],
+// one that wraps [ErrClientGone], or the client's body error.
+type Forwarder interface {
+	Forward(w http.ResponseWriter, x *Exchange, modify func(*http.Response) error) error
+}
+
+// UpstreamError says that the app gave no answer.
+type UpstreamError struct {
+	// Status is 502, 503 or 504 (RFC 9110, 15.6).
+	Status int
+	// RetryAfter is for the Retry-After header; 0 means unknown.
+	RetryAfter time.Duration
+	// Reason is a stable name for metrics and events: upstream-down,
+	// upstream-timeout, upstream-broken.
+	Reason string
+	Err    error
+}
+
+// Error returns the reason and what lies beneath.
+func (e *UpstreamError) Error() string { return e.Reason + ": " + e.Err.Error() }
+
+// Unwrap returns what lies beneath.
+func (e *UpstreamError) Unwrap() error { return e.Err }
+
+// ErrClientGone says that the client went away before the answer began: there
+// is nobody to tell.
+var ErrClientGone = errors.New("the client went away")
+
+// Metrics counts. It is called on the hot path, from many goroutines.
+type Metrics interface {
+	// Request is called once per request, when its answer has ended.
+	Request(x *Exchange, status int, bytes int64, d time.Duration)
+	// Decision is called for every decision that is not Allow.
+	Decision(d Decision)
+}
+
+// An OverrideChecker is a layer that reads more of an override than its mode
+// and its common fields; an error there is an error at the start.
+type OverrideChecker interface {
+	CheckOverride(*Override) error
+}
+
+// Options is what a [Chain] is made of.
+type Options struct {
+	// Layers in the order of traffic.
+	Layers    []Bound
+	Overrides []Override
+	Forward   Forwarder
+	// Publish gets one event per decision worth telling, and per request
+	// with LogAllowed. It must not block for long.
+	Publish    func(event.Event)
+	LogAllowed bool
+	Metrics    Metrics // may be nil
+	Now        Clock   // nil means time.Now
+	// ProbeKey lets a probe that holds it learn that it came through here.
+	// Empty: nobody learns it.
+	ProbeKey []byte
+}
+
+// Chain is the guard: an [http.Handler] that lets every request pass the
+// layers, forwards what they allow, and lets the answer pass the responders.
+type Chain struct {
+	o         Options
+	layers    []bound
+	overrides []override
+	pathFrom  int // index of the layer after which x.Path is final
+}
+
+type bound struct {
+	Bound
+	responder Responder // nil if it does not look at answers
+	seen      atomic.Uint64
+	denied    atomic.Uint64
+	observed  atomic.Uint64
+	answered  atomic.Uint64
+	failed    atomic.Uint64
+}
+
+// pathLayer is the layer that makes x.Path unambiguous; overrides match after
+// it.
+const pathLayer = "request"
+
+// NewChain checks the options and returns the chain. The error names what is
+// wrong with an override.
+func NewChain(o Options) (*Chain, error) {
+	if o.Forward == nil {
+		return nil, errors.New("guard: no forwarder")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Publish == nil {
+		o.Publish = func(event.Event) {}
+	}
+	c := &Chain{o: o, layers: make([]bound, len(o.Layers)), pathFrom: -1}
+	for i, b := range o.Layers {
+		if b.Spec == nil || b.Layer == nil {
+			return nil, fmt.Errorf("guard: layer %d is not complete", i)
+		}
+		if slices.ContainsFunc(o.Layers[:i], func(p Bound) bool { return p.Spec.Name == b.Spec.Name }) {
+			return nil, fmt.Errorf("guard: two layers are called %q", b.Spec.Name)
+		}
+		c.layers[i].Bound = b
+		c.layers[i].responder, _ = b.Layer.(Responder)
+		if b.Spec.Name == pathLayer {
+			c.pathFrom = i
+		}
+	}
+	var err error
+	c.overrides, err = compileOverrides(o.Overrides, o.Layers)
+	return c, err
+}
+
+// ServeHTTP implements [http.Handler].
+func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	now := c.o.Now()
+	x := &Exchange{ID: event.NewID(now), Start: now, Request: r, Path: r.URL.Path}
+	x.Client = Client{Peer: peerOf(r), Scheme: "http", Host: strings.ToLower(r.Host)}
+	x.Client.Addr = x.Client.Peer
+	if r.TLS != nil {
+		x.Client.Scheme = "https"
+	}
+	asked := request{method: r.Method, host: r.Host, path: r.URL.Path, query: r.URL.RawQuery, agent: r.UserAgent()}
+	proof := c.probe(x)
+	out := &recorder{ResponseWriter: w}
+	finished := false
+	defer func() {
+		if x.body != nil {
+			x.body.close()
+		}
+		if !finished {
+			out.status = statusAborted // a panic on its way to net/http: the connection is cut
+		}
+		c.finish(x, out, asked)
+	}()
+	d := c.inspect(x)
+	if d.Verdict != Allow {
+		c.write(out, x, d, proof)
+		finished = true
+		return
+	}
+	r = x.Request
+	r.Header.Set("X-Request-Id", x.ID)
+	if r.Body != nil && r.Body != http.NoBody && x.body == nil && x.limited {
+		r.Body = http.MaxBytesReader(out, r.Body, int64(x.bodyLimit))
+	}
+	err := c.o.Forward.Forward(out, x, func(res *http.Response) error { return c.respond(x, res, proof) })
+	if err != nil && !out.wrote {
+		if d, tell := c.explain(x, err); tell {
+			c.write(out, x, d, proof)
+		} else {
+			out.status = statusClientGone
+		}
+	}
+	finished = true
+}
+
+// statusClientGone and statusAborted are what the log says when nobody got a
+// status: nginx's 499, and a connection cut in the middle of an answer.
+const (
+	statusClientGone = 499
+	statusAborted    = 598
+)
+
+// request is what the log says about a request: how it came, not what layers
+// made of it.
+type request struct{ method, host, path, query, agent string }
+
+// probe checks a probe's signature, takes the header away and returns what
+// proves to the probe that it came through here.
+func (c *Chain) probe(x *Exchange) (proof string) {
+	v := x.Request.Header[evidence.ProbeHeader]
+	if len(v) == 0 {
+		return ""
+	}
+	delete(x.Request.Header, evidence.ProbeHeader)
+	if len(v) == 1 {
+		target, _, _ := strings.Cut(x.Request.RequestURI, "?")
+		proof, x.ThroughProbe = evidence.VerifyProbe(c.o.ProbeKey, c.o.Now(), v[0], x.Request.Host, target)
+	}
+	if !x.ThroughProbe {
+		return ""
+	}
+	return proof
+}
+
+// inspect runs the layers until one has the last word.
+func (c *Chain) inspect(x *Exchange) Decision {
+	if c.pathFrom < 0 {
+		x.Override = c.match(x)
+	}
+	for i := range c.layers {
+		l := &c.layers[i]
+		mode := l.mode(x)
+		if mode != Off {
+			l.seen.Add(1)
+			d := c.ask(l, x)
+			if i == c.pathFrom {
+				// Only now is it sure which route this is.
+				x.Override = c.match(x)
+				mode = l.mode(x)
+			}
+			if mode != Off {
+				if d = c.settle(l, x, d, mode); d.Verdict == Deny || d.Verdict == Answer {
+					return d
+				}
+			}
+		}
+	}
+	return Pass()
+}
+
+func (l *bound) mode(x *Exchange) Mode {
+	if x.Override != nil {
+		if m, ok := x.Override.Modes[l.Spec.Name]; ok {
+			return m
+		}
+	}
+	return l.Mode
+}
+
+// ask calls a layer. One that panics does what its Spec declares.
+func (c *Chain) ask(l *bound, x *Exchange) (d Decision) {
+	defer func() {
+		if v := recover(); v != nil {
+			d = c.broken(l, x, v)
+		}
+	}()
+	return l.Layer.Request(x)
+}
+
+func (c *Chain) broken(l *bound, x *Exchange, v any) Decision {
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	l.failed.Add(1)
+	detail := fmt.Sprintf("the layer panicked: %v", v)
+	c.o.Publish(event.Event{
+		Time: c.o.Now(), ID: event.NewID(c.o.Now()), Name: "sys_crash", Severity: event.Critical, Control: string(l.Spec.Control), Layer: l.Spec.Name,
+		Reason: "layer-failed", Message: "a layer of the guard failed", Detail: detail, RequestID: x.ID,
+		Attributes: map[string]string{"stack": string(debug.Stack())},
+	})
+	if l.Spec.Failure == FailOpen {
+		return Pass()
+	}
+	return Refuse(http.StatusServiceUnavailable, "layer-failed", detail)
+}
+
+// settle applies the mode to a decision, counts and notes it.
+func (c *Chain) settle(l *bound, x *Exchange, d Decision, mode Mode) Decision {
+	if d.Verdict == Allow {
+		return d
+	}
+	d.Layer, d.Mode = l.Spec.Name, mode
+	if d.Status == 0 && d.Verdict == Deny {
+		d.Status = http.StatusForbidden
+	}
+	if d.Event == "" {
+		d.Event = l.Spec.Event
+	}
+	if d.Severity == 0 {
+		d.Severity = l.Spec.Severity
+	}
+	if d.Severity == 0 {
+		d.Severity = event.Warn
+	}
+	switch {
+	case d.Verdict == Deny && mode == Observe:
+		d.Verdict = Observed
+		l.observed.Add(1)
+	case d.Verdict == Deny:
+		l.denied.Add(1)
+	case d.Verdict == Answer:
+		l.answered.Add(1)
+		if d.Severity == event.Warn && l.Spec.Severity == 0 {
+			d.Severity = event.Info
+		}
+	case d.Verdict == Observed:
+		l.observed.Add(1)
+	}
+	x.Decisions = append(x.Decisions, d)
+	if c.o.Metrics != nil {
+		c.o.Metrics.Decision(d)
+	}
+	return d
+}
+
+// refusal carries a responder's Deny through the forwarder.
+type refusal struct{ d Decision }
+
+func (r *refusal) Error() string { return r.d.Reason }
+
+// respond lets an answer of the app pass the responders.
+func (c *Chain) respond(x *Exchange, res *http.Response, proof string) error {
+	if d := c.responders(x, res); d.Verdict == Deny {
+		return &refusal{d}
+	}
+	c.mark(x, res.Header, proof)
+	return nil
+}
+
+func (c *Chain) mark(x *Exchange, h http.Header, proof string) {
+	h.Set("X-Request-Id", x.ID)
+	h.Del(evidence.GuardHeader)
+	if proof != "" {
+		h.Set(evidence.GuardHeader, proof)
+	}
+}
+
+func (c *Chain) responders(x *Exchange, res *http.Response) Decision {
+	for i := range c.layers {
+		l := &c.layers[i]
+		if l.responder == nil {
+			continue
+		}
+		mode := l.mode(x)
+		if mode == Off {
+			continue
+		}
+		var before http.Header
+		if mode == Observe {
+			before = res.Header.Clone()
+		}
+		d := c.settle(l, x, c.answerOf(l, x, res), mode)
+		if d.Verdict == Deny {
+			return d
+		}
+		if mode == Observe {
+			c.undo(l, x, res, before)
+		}
+	}
+	return Pass()
+}
+
+func (c *Chain) answerOf(l *bound, x *Exchange, res *http.Response) (d Decision) {
+	defer func() {
+		if v := recover(); v != nil {
+			d = c.broken(l, x, v)
+		}
+	}()
+	return l.responder.Response(x, res)
+}
+
+// undo takes back what an observing responder changed in the header, and
+// notes what it would have changed.
+func (c *Chain) undo(l *bound, x *Exchange, res *http.Response, before http.Header) {
+	var changed []string
+	for name, v := range res.Header {
+		if !slices.Equal(v, before[name]) {
+			changed = append(changed, name)
+		}
+	}
+	for name := range before {
+		if _, ok := res.Header[name]; !ok {
+			changed = append(changed, name)
+		}
+	}
+	if len(changed) == 0 {
+		return
+	}
+	slices.Sort(changed)
+	for name := range res.Header {
+		delete(res.Header, name)
+	}
+	for name, v := range before {
+		res.Header[name] = v
+	}
+	c.settle(l, x, Decision{Verdict: Observed, Reason: l.Spec.Name + "-would-change", Detail: strings.Join(changed, ", "), Severity: event.Info}, Observe)
+}
+
+// explain turns the forwarder's error into a decision. tell is false when
+// nobody is there to be told.
+func (c *Chain) explain(x *Exchange, err error) (d Decision, tell bool) {
+	var denied *refusal
+	var up *UpstreamError
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &denied):
+		return denied.d, true
+	case errors.Is(err, ErrClientGone):
+		return d, false
+	case errors.As(err, &tooLarge):
+		d = Refuse(http.StatusRequestEntityTooLarge, "body-too-large", err.Error())
+	case errors.As(err, &up):
+		d = Refuse(up.Status, up.Reason, err.Error())
+		d.Event, d.Severity = "sys_monitor_disabled", event.High
+		if up.RetryAfter > 0 {
+			d.Header = http.Header{"Retry-After": {fmt.Sprint(int((up.RetryAfter + time.Second - 1) / time.Second))}}
+		}
+	default:
+		d = Refuse(http.StatusBadGateway, "upstream-broken", err.Error())
+		d.Severity = event.High
+	}
+	if d.Event == "" || up != nil {
+		d.Event = "sys_crash"
+	}
+	d.Layer = "upstream"
+	x.Decisions = append(x.Decisions, d)
+	if c.o.Metrics != nil {
+		c.o.Metrics.Decision(d)
+	}
+	return d, true
+}
+
+// finish counts the request and writes its events.
+func (c *Chain) finish(x *Exchange, w *recorder, asked request) {
+	now := c.o.Now()
+	took := now.Sub(x.Start)
+	if c.o.Metrics != nil {
+		c.o.Metrics.Request(x, w.status, w.bytes, took)
+	}
+	base := event.Event{
+		Time: now, RequestID: x.ID, Method: asked.method, Scheme: x.Client.Scheme, Host: asked.host, Path: asked.path, Query: asked.query,
+		Status: w.status, Bytes: w.bytes, Client: x.Client.Addr, UserAgent: asked.agent, Duration: float64(took.Microseconds()) / 1000,
+	}
+	final := false
+	for _, d := range x.Decisions {
+		e := base
+		e.ID, e.Name, e.Severity = event.NewID(now), d.Event, d.Severity
+		e.Layer, e.Verdict, e.Reason, e.Detail = d.Layer, d.Verdict.String(), d.Reason, d.Detail
+		if e.Name == "" {
+			e.Name = "http_request"
+		}
+		for i := range c.layers {
+			if c.layers[i].Spec.Name == d.Layer {
+				e.Control = string(c.layers[i].Spec.Control)
+			}
+		}
+		final = final || d.Verdict == Deny || d.Verdict == Answer
+		c.o.Publish(e)
+	}
+	if !final && c.o.LogAllowed {
+		base.ID, base.Name, base.Severity, base.Verdict = event.NewID(now), "http_request", event.Info, Allow.String()
+		c.o.Publish(base)
+	}
+}
+
+// peerOf returns the other end of the connection; the zero address for a
+// unix socket.
+func peerOf(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// recorder remembers what the client got.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+	wrote  bool
+}
+
+// Unwrap lets [http.ResponseController] reach flush, hijack and deadlines.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter]. A 1xx is not the answer yet,
+// except 101, after which there is none.
+func (w *recorder) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.wrote, w.status = true, status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *recorder) Write(p []byte) (int, error) {
+	if !w.wrote {
+		w.wrote, w.status = true, http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Health returns the state of every layer by name: nil when it works, as far
+// as it can tell.
+func (c *Chain) Health() map[string]error {
+	out := make(map[string]error, len(c.layers))
+	for i := range c.layers {
+		out[c.layers[i].Spec.Name] = nil
+		if r, ok := c.layers[i].Layer.(Reporter); ok && c.layers[i].Mode != Off {
+			out[c.layers[i].Spec.Name] = r.Health()
+		}
+	}
+	return out
+}
+
+// Evidence says what the guard enforces now, one line per layer.
+func (c *Chain) Evidence() []evidence.Evidence {
+	var out []evidence.Evidence
+	now := c.o.Now()
+	for i := range c.layers {
+		l := &c.layers[i]
+		e := evidence.Evidence{Control: l.Spec.Control, Face: evidence.Guard, Check: l.Spec.Name, Layer: l.Spec.Name, Time: now}
+		reporter, _ := l.Layer.(Reporter)
+		var health error
+		what := l.Spec.Does
+		if reporter != nil {
+			health = reporter.Health()
+			if d := reporter.Describe(); d != "" {
+				what = d
+			}
+		}
+		counts := fmt.Sprintf("%d requests seen, %d refused, %d observed", l.seen.Load(), l.denied.Load(), l.observed.Load())
+		switch {
+		case l.Mode == Off:
+			e.Summary = "layer " + l.Spec.Name + " is switched off in the settings"
+		case health != nil:
+			e.Summary = fmt.Sprintf("layer %s cannot work: %v", l.Spec.Name, health)
+		case l.Mode == Observe:
+			e.Summary = fmt.Sprintf("layer %s only observes: %d would have been refused", l.Spec.Name, l.observed.Load())
+		default:
+			e.Outcome = evidence.Pass
+			e.Summary = fmt.Sprintf("layer %s enforces: %s (%s)", l.Spec.Name, strings.TrimSuffix(what, "."), counts)
+		}
+		if n := l.failed.Load(); n > 0 {
+			e.Outcome = evidence.Error
+			e.Summary = fmt.Sprintf("layer %s failed on %d requests: see the log", l.Spec.Name, n)
+		}
+		var weaker []string
+		for _, o := range c.overrides {
+			if m, ok := o.Modes[l.Spec.Name]; ok && m != Enforce && l.Mode == Enforce {
+				weaker = append(weaker, fmt.Sprintf("%s on %s because %s", m, o.Path, o.Reason))
+			}
+		}
+		if len(weaker) > 0 {
+			e.Summary += "; " + strings.Join(weaker, "; ")
+		}
+		out = append(out, e)
+	}
+	return out
+}

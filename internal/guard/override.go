@@ -1,0 +1,75 @@
+package guard
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+type override struct {
+	*Override
+	methods []string
+}
+
+// unmovable layers cannot be weakened for a route: who is asking and what is
+// asked must be known before the route is.
+var unmovable = []string{"client"}
+
+func compileOverrides(in []Override, layers []Bound) ([]override, error) {
+	var out []override
+	for i := range in {
+		o := &in[i]
+		where := fmt.Sprintf("route %q", o.Path)
+		if err := CheckPattern(o.Path); err != nil {
+			return nil, fmt.Errorf("[[route]]: path: %w", err)
+		}
+		if strings.TrimSpace(o.Reason) == "" {
+			return nil, fmt.Errorf("[[route]]: %s: no reason: say why this route is different", where)
+		}
+		var methods []string
+		for _, m := range o.Methods {
+			m = strings.ToUpper(strings.TrimSpace(m))
+			if m == "" || strings.ContainsAny(m, " \t,;") {
+				return nil, fmt.Errorf("[[route]]: %s: %q is no method", where, m)
+			}
+			methods = append(methods, m)
+		}
+		for name := range o.Modes {
+			if slices.Contains(unmovable, name) {
+				return nil, fmt.Errorf("[[route]]: %s: layer %q works on every route: every other layer relies on it", where, name)
+			}
+			if !slices.ContainsFunc(layers, func(b Bound) bool { return b.Spec.Name == name }) {
+				var names []string
+				for _, b := range layers {
+					names = append(names, b.Spec.Name)
+				}
+				return nil, fmt.Errorf("[[route]]: %s: there is no layer %q: write one of %s", where, name, strings.Join(names, ", "))
+			}
+		}
+		for _, b := range layers {
+			if k, ok := b.Layer.(OverrideChecker); ok {
+				if err := k.CheckOverride(o); err != nil {
+					return nil, fmt.Errorf("[[route]]: %s: %w", where, err)
+				}
+			}
+		}
+		out = append(out, override{o, methods})
+	}
+	return out, nil
+}
+
+// match returns the first override for a request. HEAD is GET to a route.
+func (c *Chain) match(x *Exchange) *Override {
+	for i := range c.overrides {
+		o := &c.overrides[i]
+		m := x.Request.Method
+		if len(o.methods) > 0 && !slices.Contains(o.methods, m) && (m != http.MethodHead || !slices.Contains(o.methods, http.MethodGet)) {
+			continue
+		}
+		if MatchPattern(o.Path, x.Path) {
+			return o.Override
+		}
+	}
+	return nil
+}

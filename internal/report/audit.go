@@ -1,0 +1,100 @@
+package report
+
+import (
+	"cmp"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/audit"
+)
+
+// AuditReport is the result of an audit, ready to be written.
+type AuditReport struct {
+	Version string
+	App     string
+	Profile string
+	// Config is the settings file in force, "" for none.
+	Config string
+	// Findings are what counts; Suppressed what somebody decided to live
+	// with. Both are in the audit's order.
+	Findings   []audit.Finding
+	Suppressed []audit.Finding
+	// Rules are the rules that ran.
+	Rules []*audit.Rule
+	// Source returns a file's text for code frames; nil if it is gone.
+	Source func(file string) []byte
+
+	Files, Lines, Routes int
+	Duration             time.Duration
+	// Skipped files were not read, NotUnderstood read but not understood,
+	// Unproven rules could not look. They are never silent.
+	Skipped       []Note
+	NotUnderstood []Note
+	Unproven      []Note
+	// FailOn is the threshold in words, Exit the status dewar will end with.
+	FailOn string
+	Exit   int
+	// All shows findings of low severity and suppressed ones in full.
+	All bool
+}
+
+// Note is one remark about a place.
+type Note struct {
+	Place string `json:"place"`
+	Text  string `json:"text"`
+}
+
+// AuditFormat is one way to write an audit.
+type AuditFormat struct {
+	Name  string
+	Doc   string
+	Write func(io.Writer, *AuditReport, Screen) error
+}
+
+// AuditFormats lists the formats of "dewar audit", the default first.
+var AuditFormats = []AuditFormat{
+	{"text", "code frames for a person", AuditText},
+	{"concise", "one line per finding: file:line:column: severity[rule] message", AuditConcise},
+	{"json", "everything, for a program", AuditJSON},
+	{"sarif", "SARIF 2.1.0, for code-scanning services and editors", SARIF},
+}
+
+// ChecklistFormat is one way to write a checklist.
+type ChecklistFormat struct {
+	Name  string
+	Doc   string
+	Write func(io.Writer, *ChecklistReport, Screen) error
+}
+
+// ChecklistFormats lists the formats of "dewar check", the default first.
+var ChecklistFormats = []ChecklistFormat{
+	{"text", "a table with evidence for a person", ChecklistText},
+	{"json", "everything, for a program", ChecklistJSON},
+	{"html", "one self-contained page, without scripts", ChecklistHTML},
+}
+
+// level is the word a compiler would use.
+func level(s audit.Severity) string {
+	switch {
+	case s >= audit.High:
+		return "error"
+	case s == audit.Medium:
+		return "warning"
+	}
+	return "hint"
+}
+
+// bySeverity orders findings for a reader: the worst first, then by place.
+func bySeverity(in []audit.Finding) []audit.Finding {
+	out := slices.Clone(in)
+	slices.SortStableFunc(out, func(a, b audit.Finding) int {
+		return cmp.Or(
+			cmp.Compare(b.Rule.Severity, a.Rule.Severity),
+			cmp.Compare(a.Span.File, b.Span.File),
+			cmp.Compare(a.Span.Line, b.Span.Line),
+			cmp.Compare(a.Span.Column, b.Span.Column),
+			cmp.Compare(a.Rule.ID, b.Rule.ID))
+	})
+	return out
+}

@@ -1,0 +1,240 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/audit"
+)
+
+// The part of SARIF 2.1.0 (OASIS, errata 01) that Dewar writes. A test holds
+// the output against the official schema.
+type (
+	sarifLog struct {
+		Schema  string     `json:"$schema"`
+		Version string     `json:"version"`
+		Runs    []sarifRun `json:"runs"`
+	}
+	sarifRun struct {
+		Tool               sarifTool                `json:"tool"`
+		ColumnKind         string                   `json:"columnKind"`
+		OriginalURIBaseIDs map[string]sarifArtifact `json:"originalUriBaseIds,omitempty"`
+		Invocations        []sarifInvocation        `json:"invocations"`
+		Results            []sarifResult            `json:"results"`
+	}
+	sarifTool struct {
+		Driver sarifDriver `json:"driver"`
+	}
+	sarifDriver struct {
+		Name            string      `json:"name"`
+		SemanticVersion string      `json:"semanticVersion,omitempty"`
+		Version         string      `json:"version"`
+		InformationURI  string      `json:"informationUri"`
+		Rules           []sarifRule `json:"rules"`
+	}
+	sarifRule struct {
+		ID                   string          `json:"id"`
+		Name                 string          `json:"name"`
+		ShortDescription     sarifText       `json:"shortDescription"`
+		FullDescription      sarifText       `json:"fullDescription"`
+		Help                 sarifText       `json:"help"`
+		DefaultConfiguration sarifDefault    `json:"defaultConfiguration"`
+		Properties           sarifProperties `json:"properties"`
+	}
+	sarifDefault struct {
+		Level string `json:"level"`
+	}
+	sarifProperties struct {
+		Tags             []string `json:"tags"`
+		Precision        string   `json:"precision"`
+		SecuritySeverity string   `json:"security-severity"`
+	}
+	sarifText struct {
+		Text     string `json:"text"`
+		Markdown string `json:"markdown,omitempty"`
+	}
+	sarifInvocation struct {
+		ExecutionSuccessful        bool                `json:"executionSuccessful"`
+		ToolExecutionNotifications []sarifNotification `json:"toolExecutionNotifications,omitempty"`
+	}
+	sarifNotification struct {
+		Level     string          `json:"level"`
+		Message   sarifText       `json:"message"`
+		Locations []sarifLocation `json:"locations,omitempty"`
+	}
+	sarifResult struct {
+		RuleID              string             `json:"ruleId"`
+		RuleIndex           int                `json:"ruleIndex"`
+		Level               string             `json:"level"`
+		Message             sarifText          `json:"message"`
+		Locations           []sarifLocation    `json:"locations"`
+		RelatedLocations    []sarifLocation    `json:"relatedLocations,omitempty"`
+		CodeFlows           []sarifCodeFlow    `json:"codeFlows,omitempty"`
+		PartialFingerprints map[string]string  `json:"partialFingerprints,omitempty"`
+		Suppressions        []sarifSuppression `json:"suppressions,omitempty"`
+	}
+	sarifSuppression struct {
+		Kind          string `json:"kind"`
+		Justification string `json:"justification,omitempty"`
+	}
+	sarifLocation struct {
+		ID               int           `json:"id,omitempty"`
+		PhysicalLocation sarifPhysical `json:"physicalLocation"`
+		Message          *sarifText    `json:"message,omitempty"`
+	}
+	sarifPhysical struct {
+		ArtifactLocation sarifArtifact `json:"artifactLocation"`
+		Region           *sarifRegion  `json:"region,omitempty"`
+	}
+	sarifArtifact struct {
+		URI         string     `json:"uri,omitempty"`
+		URIBaseID   string     `json:"uriBaseId,omitempty"`
+		Description *sarifText `json:"description,omitempty"`
+	}
+	sarifRegion struct {
+		StartLine   int `json:"startLine"`
+		StartColumn int `json:"startColumn,omitempty"`
+		EndLine     int `json:"endLine,omitempty"`
+		EndColumn   int `json:"endColumn,omitempty"`
+	}
+	sarifCodeFlow struct {
+		ThreadFlows []sarifThreadFlow `json:"threadFlows"`
+	}
+	sarifThreadFlow struct {
+		Locations []sarifFlowLocation `json:"locations"`
+	}
+	sarifFlowLocation struct {
+		Location sarifLocation `json:"location"`
+	}
+)
+
+// cvss is the score that code-scanning services sort by; the middle of the
+// CVSS 3.1 band of each severity.
+var cvss = map[audit.Severity]string{audit.Low: "3.0", audit.Medium: "5.5", audit.High: "8.0", audit.Critical: "9.5"}
+
+var sarifLevel = map[string]string{"error": "error", "warning": "warning", "hint": "note"}
+
+var sarifPrecision = map[audit.Confidence]string{audit.Possible: "medium", audit.Likely: "high", audit.Certain: "very-high"}
+
+// SARIF writes findings as SARIF 2.1.0.
+func SARIF(w io.Writer, r *AuditReport, _ Screen) error {
+	run := sarifRun{
+		Tool: sarifTool{sarifDriver{
+			Name: "dewar", Version: r.Version, InformationURI: "https://github.com/dewar-security/dewar", Rules: []sarifRule{},
+		}},
+		ColumnKind:         "unicodeCodePoints",
+		OriginalURIBaseIDs: map[string]sarifArtifact{"PROJECT": {Description: &sarifText{Text: "The root of the audited project."}}},
+		Invocations:        []sarifInvocation{{ExecutionSuccessful: true}},
+		Results:            []sarifResult{},
+	}
+	index := map[string]int{}
+	rule := func(k *audit.Rule) int {
+		i, ok := index[k.ID]
+		if !ok {
+			i = len(run.Tool.Driver.Rules)
+			index[k.ID] = i
+			run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, ruleSARIF(k))
+		}
+		return i
+	}
+	for _, k := range r.Rules {
+		rule(k)
+	}
+	for _, list := range [][]audit.Finding{r.Findings, r.Suppressed} {
+		for _, f := range list {
+			run.Results = append(run.Results, resultSARIF(f, rule(f.Rule)))
+		}
+	}
+	note := func(level string, notes []Note, prefix string, located bool) {
+		for _, n := range notes {
+			k := sarifNotification{Level: level, Message: sarifText{Text: prefix + n.Place + ": " + n.Text}}
+			if located {
+				file, _, _ := strings.Cut(n.Place, ":")
+				k.Locations = []sarifLocation{{PhysicalLocation: sarifPhysical{ArtifactLocation: artifact(file)}}}
+			}
+			run.Invocations[0].ToolExecutionNotifications = append(run.Invocations[0].ToolExecutionNotifications, k)
+		}
+	}
+	note("warning", r.NotUnderstood, "not understood: ", true)
+	note("warning", r.Skipped, "skipped: ", true)
+	note("error", r.Unproven, "rule could not look: ", false)
+	return encode(w, sarifLog{
+		Schema:  "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+		Version: "2.1.0",
+		Runs:    []sarifRun{run},
+	})
+}
+
+func ruleSARIF(k *audit.Rule) sarifRule {
+	tags := []string{"security", string(k.Control)}
+	for _, c := range k.CWE {
+		tags = append(tags, fmt.Sprintf("external/cwe/cwe-%03d", c))
+	}
+	for _, o := range k.OWASP {
+		tags = append(tags, "OWASP-"+o)
+	}
+	for _, a := range k.ASVS {
+		tags = append(tags, "ASVS-5.0-"+a)
+	}
+	help := k.Why + "\n\n" + k.Fix
+	markdown := k.Why + "\n\n**Fix**: " + k.Fix
+	if k.Bad != "" {
+		markdown += "\n\nBad:\n```\n" + strings.TrimSpace(k.Bad) + "\n```\nGood:\n```\n" + strings.TrimSpace(k.Good) + "\n```"
+	}
+	return sarifRule{
+		ID: k.ID, Name: strings.ReplaceAll(k.ID, "-", ""),
+		ShortDescription: sarifText{Text: k.Title}, FullDescription: sarifText{Text: k.Why}, Help: sarifText{help, markdown},
+		DefaultConfiguration: sarifDefault{sarifLevel[level(k.Severity)]},
+		Properties:           sarifProperties{tags, sarifPrecision[k.Confidence], cvss[k.Severity]},
+	}
+}
+
+func resultSARIF(f audit.Finding, ruleIndex int) sarifResult {
+	res := sarifResult{
+		RuleID: f.Rule.ID, RuleIndex: ruleIndex, Level: sarifLevel[level(f.Rule.Severity)],
+		Message:   sarifText{Text: f.Message + ". " + cmp.Or(f.Fix, f.Rule.Fix)},
+		Locations: []sarifLocation{location(f.Span, "")},
+	}
+	if f.Fingerprint != "" {
+		res.PartialFingerprints = map[string]string{"dewar/v1": f.Fingerprint}
+	}
+	for i, s := range f.Related {
+		l := location(s.Span, s.Note)
+		l.ID = i + 1
+		res.RelatedLocations = append(res.RelatedLocations, l)
+	}
+	if len(f.Trace) > 0 {
+		var flow sarifThreadFlow
+		for _, s := range f.Trace {
+			flow.Locations = append(flow.Locations, sarifFlowLocation{location(s.Span, s.Note)})
+		}
+		res.CodeFlows = []sarifCodeFlow{{[]sarifThreadFlow{flow}}}
+	}
+	if f.Suppressed != nil {
+		kind := "inSource"
+		if f.Suppressed.Kind == "baseline" {
+			kind = "external"
+		}
+		res.Suppressions = []sarifSuppression{{kind, f.Suppressed.Reason}}
+	}
+	return res
+}
+
+func location(s audit.Span, note string) sarifLocation {
+	l := sarifLocation{PhysicalLocation: sarifPhysical{ArtifactLocation: artifact(s.File)}}
+	if s.Line > 0 {
+		l.PhysicalLocation.Region = &sarifRegion{s.Line, s.Column, s.EndLine, s.EndColumn}
+	}
+	if note != "" {
+		l.Message = &sarifText{Text: note}
+	}
+	return l
+}
+
+// artifact percent-encodes a file name: a space or a # in it is no URI.
+func artifact(file string) sarifArtifact {
+	return sarifArtifact{URI: (&url.URL{Path: file}).EscapedPath(), URIBaseID: "PROJECT"}
+}
