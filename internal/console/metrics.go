@@ -12,7 +12,7 @@ import (
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
-// Metrics counts what the guard does, in a registry of its own. Nothing that
+// Metrics implements [guard.Metrics] in a registry of its own. Nothing that
 // a client sends becomes a label: methods, layers and reasons that are not
 // known beforehand are counted as "other".
 type Metrics struct {
@@ -26,6 +26,8 @@ type Metrics struct {
 
 	known map[string]map[string]bool // layer to its reasons
 }
+
+var _ guard.Metrics = (*Metrics)(nil)
 
 // NewMetrics returns Metrics for the given layers. lost returns how many
 // events could not be written; nil means that nobody counts.
@@ -45,10 +47,13 @@ func NewMetrics(version string, layers []*guard.Spec, lost func() uint64) *Metri
 		restarts:    prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_app_restarts_total", Help: "Times gunicorn was started again after it had ended."}),
 		workers:     prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_app_workers_total", Help: "Workers that have loaded the app."}),
 		connections: prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_connection_errors_total", Help: "Connections that came to nothing: failed handshakes, broken framing."}),
-		known:       map[string]map[string]bool{},
+		known: map[string]map[string]bool{
+			"upstream": {"upstream-down": true, "upstream-timeout": true, "upstream-broken": true, "body-too-large": true},
+		},
 	}
 	for _, s := range layers {
-		m.known[s.Name] = map[string]bool{}
+		// The last two are the chain's own words about a layer.
+		m.known[s.Name] = map[string]bool{"layer-failed": true, s.Name + "-would-change": true}
 		for _, r := range s.Reasons {
 			m.known[s.Name][r.Name] = true
 		}
@@ -72,13 +77,13 @@ var methods = map[string]bool{
 	"GET": true, "HEAD": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "OPTIONS": true, "CONNECT": true, "TRACE": true,
 }
 
-// Request counts one answered request. status is what the client got; 0 means
-// that the connection was cut.
-func (m *Metrics) Request(method string, status int, d time.Duration) {
+// Request counts one answered request.
+func (m *Metrics) Request(x *guard.Exchange, status int, _ int64, d time.Duration) {
+	method := x.Request.Method
 	if !methods[method] {
 		method = "other"
 	}
-	class := "cut"
+	class := "other"
 	if status >= 100 && status < 600 {
 		class = string(rune('0'+status/100)) + "xx"
 	}
@@ -86,19 +91,16 @@ func (m *Metrics) Request(method string, status int, d time.Duration) {
 	m.duration.Observe(d.Seconds())
 }
 
-// Decision counts what a layer decided. Allow is not counted: it is every
-// request that no other line names.
-func (m *Metrics) Decision(layer string, v guard.Verdict, reason string) {
-	if v == guard.Allow {
-		return
-	}
+// Decision counts what a layer decided.
+func (m *Metrics) Decision(d guard.Decision) {
+	layer, reason := d.Layer, d.Reason
 	reasons, ok := m.known[layer]
 	if !ok {
 		layer, reason = "other", "other"
 	} else if !reasons[reason] {
 		reason = "other"
 	}
-	m.decisions.WithLabelValues(layer, v.String(), reason).Inc()
+	m.decisions.WithLabelValues(layer, d.Verdict.String(), reason).Inc()
 }
 
 // Restarted counts a gunicorn that was started again.

@@ -31,7 +31,7 @@ func forwardTo(t *testing.T, upstream string, o ForwarderOptions, modify func(*h
 		case errs <- err:
 		default:
 		}
-		if up, ok := err.(*UpstreamError); ok {
+		if up, ok := err.(*guard.UpstreamError); ok {
 			w.WriteHeader(up.Status)
 		} else if err != nil {
 			w.WriteHeader(400)
@@ -166,7 +166,7 @@ func TestForwardErrors(t *testing.T) {
 				t.Errorf("answer %q, want status %d", answer, c.status)
 			}
 			err := <-errs
-			var up *UpstreamError
+			var up *guard.UpstreamError
 			if is := errors.As(err, &up); is != (c.reason != "") || is && (up.Reason != c.reason || (up.RetryAfter > 0) != c.retry) {
 				t.Errorf("%#v", err)
 			}
@@ -190,7 +190,7 @@ func TestClientGone(t *testing.T) {
 	}
 	select {
 	case err := <-errs:
-		if !errors.Is(err, ErrClientGone) {
+		if !errors.Is(err, guard.ErrClientGone) {
 			t.Errorf("%v", err)
 		}
 	case <-time.After(5 * time.Second):

@@ -125,7 +125,7 @@ type running struct {
 func bare(g *Gateway) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := g.Forwarder().Forward(w, &guard.Exchange{Request: r}, nil)
-		if up, ok := err.(*UpstreamError); ok {
+		if up, ok := err.(*guard.UpstreamError); ok {
 			if up.RetryAfter > 0 {
 				w.Header().Set("Retry-After", RetrySeconds(up.RetryAfter))
 			}
