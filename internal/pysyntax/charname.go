@@ -9,11 +9,14 @@ import (
 	"golang.org/x/text/unicode/runenames"
 )
 
+// maxCharName bounds the text of \N{…}; the longest name has 88 characters.
+const maxCharName = 128
+
 // characterNamed returns the character of that Unicode name, as \N{…} means
 // it: case does not count. Of the name aliases only those of control
 // characters and a few others in wide use are known.
 func characterNamed(name string) (rune, bool) {
-	if len(name) > 128 {
+	if len(name) > maxCharName {
 		return 0, false
 	}
 	name = strings.ToUpper(name)
@@ -34,8 +37,11 @@ func characterNamed(name string) (rune, bool) {
 var charNames = sync.OnceValue(func() map[string]rune {
 	names := make(map[string]rune, 40_000)
 	for r := rune(0); r <= unicode.MaxRune; r++ {
-		if r == 0x20000 {
-			r = 0xE0000 // ideographs up to here, which are named by rule
+		switch r { // ideographs, which are named by rule, and nothing
+		case 0x20000:
+			r = 0x2F800
+		case 0x30000:
+			r = 0xE0000
 		}
 		if n := runenames.Name(r); n != "" && n[0] != '<' {
 			names[n] = r

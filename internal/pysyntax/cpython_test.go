@@ -34,7 +34,13 @@ func python(t testing.TB) (path, version string) {
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
-	return path, strings.TrimSpace(string(out))
+	version = strings.TrimSpace(string(out))
+	if minor, ok := strings.CutPrefix(version, "3."); ok {
+		if n, _ := strconv.Atoi(minor); n < 10 {
+			t.Skipf("SKIPPED, NOTHING WAS COMPARED WITH CPYTHON: Python %s gives no places of imported names", version)
+		}
+	}
+	return path, version
 }
 
 // stdlib returns the Python files of the standard library of python.
@@ -126,7 +132,9 @@ func firstDifference(got, want []byte) string {
 }
 
 // TestCPython compares the tree of every file of the standard library with
-// CPython's, node for node and offset for offset.
+// CPython's, node for node and offset for offset. No difference is known.
+// Before Python 3.12 the places inside of f-strings are not compared, because
+// CPython gave none that were right.
 func TestCPython(t *testing.T) {
 	python, version := python(t)
 	o := startOracle(t, python)

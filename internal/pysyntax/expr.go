@@ -1,6 +1,6 @@
 package pysyntax
 
-// starExprs: star_expressions (a bare tuple is allowed).
+// starExprs parses an expression, *value or a tuple without parentheses.
 func (p *parser) starExprs() uint32 {
 	start := p.start
 	e := p.starNamed(false)
@@ -19,6 +19,7 @@ func (p *parser) starExprs() uint32 {
 	return p.node(Tuple, start, l, 0, 0)
 }
 
+// exprStart reports whether the token can begin an expression.
 func (p *parser) exprStart() bool {
 	switch p.tok {
 	case tName, tNumber, tString, tFString, tLPar, tLBrk, tLBrace, tTilde, tNot, tLambda, tAwait, tNone, tTrue, tFalse, tEllipsis,
@@ -36,6 +37,7 @@ func (p *parser) starred() uint32 {
 	return p.node(Starred, start, e, 0, 0)
 }
 
+// starExpr parses an expression or *value.
 func (p *parser) starExpr() uint32 {
 	if p.tok == tStar {
 		return p.starred()
@@ -43,6 +45,7 @@ func (p *parser) starExpr() uint32 {
 	return p.expr()
 }
 
+// starNamed parses an expression, with named also name := value, or *value.
 func (p *parser) starNamed(named bool) uint32 {
 	if p.tok == tStar {
 		return p.starred()
@@ -53,6 +56,7 @@ func (p *parser) starNamed(named bool) uint32 {
 	return p.expr()
 }
 
+// targets parses the targets of a for.
 func (p *parser) targets() uint32 {
 	start := p.start
 	e := p.starTarget()
@@ -71,6 +75,7 @@ func (p *parser) targets() uint32 {
 	return p.node(Tuple, start, l, 0, 0)
 }
 
+// starTarget parses one target, which may be *value.
 func (p *parser) starTarget() uint32 {
 	if p.tok == tStar {
 		return p.starred()
@@ -80,6 +85,7 @@ func (p *parser) starTarget() uint32 {
 	return e
 }
 
+// namedExpr parses an expression or name := value.
 func (p *parser) namedExpr() uint32 {
 	e := p.expr()
 	if p.tok == tWalrus {
@@ -173,6 +179,7 @@ func (p *parser) not() uint32 {
 	return p.comparison()
 }
 
+// cmpOp reads a comparison operator; 0 if there is none.
 func (p *parser) cmpOp() uint32 {
 	switch p.tok {
 	case tEq:
@@ -232,8 +239,11 @@ func (p *parser) comparison() uint32 {
 	return p.node(Compare, start, e, l, 0)
 }
 
+// prec says how tight the binary operators bind.
 var prec = [16]int8{OpOr: 1, OpXor: 2, OpAnd: 3, OpLShift: 4, OpRShift: 4, OpAdd: 5, OpSub: 5, OpMul: 6, OpDiv: 6, OpFloorDiv: 6, OpMod: 6, OpMatMul: 6}
 
+// bin parses binary operators that bind tighter than min, all of them
+// left-associative; ** is in unary.
 func (p *parser) bin(min int8) uint32 {
 	start := p.start
 	e := p.unary()
@@ -291,6 +301,7 @@ func (p *parser) unary() uint32 {
 	return e
 }
 
+// primary parses an atom with the attributes, calls and subscripts behind it.
 func (p *parser) primary() uint32 {
 	// Whatever nests by brackets comes through here.
 	p.enter()
@@ -327,6 +338,7 @@ func (p *parser) primary() uint32 {
 	}
 }
 
+// subscript parses what stands in the brackets of x[…].
 func (p *parser) subscript() uint32 {
 	start := p.start
 	e := p.slice()
@@ -364,6 +376,8 @@ func (p *parser) slice() uint32 {
 	return p.node(Slice, start, lo, hi, st)
 }
 
+// callArgs parses arguments up to the closing parenthesis, and returns their
+// list.
 func (p *parser) callArgs() uint32 {
 	m := len(p.pending)
 	for p.tok != tRPar {
@@ -405,6 +419,7 @@ func (p *parser) callArgs() uint32 {
 	return p.list(m)
 }
 
+// comps parses the for and if of a comprehension, and returns their list.
 func (p *parser) comps() uint32 {
 	m := len(p.pending)
 	for p.tok == tFor || p.tok == tAsync {
@@ -498,6 +513,7 @@ func (p *parser) atom() uint32 {
 	return 0
 }
 
+// rest parses the elements behind the first, up to the closing bracket.
 func (p *parser) rest(first uint32, close tok) uint32 {
 	m := len(p.pending)
 	p.push(first)
@@ -510,6 +526,7 @@ func (p *parser) rest(first uint32, close tok) uint32 {
 	return p.list(m)
 }
 
+// group parses what stands in parentheses.
 func (p *parser) group(start uint32) uint32 {
 	p.next()
 	if p.tok == tRPar {
@@ -545,6 +562,7 @@ func (p *parser) group(start uint32) uint32 {
 	return e
 }
 
+// braces parses a set, a dict or a comprehension of one.
 func (p *parser) braces(start uint32) uint32 {
 	p.next()
 	if p.tok == tRBrace {
@@ -586,6 +604,7 @@ func (p *parser) braces(start uint32) uint32 {
 	return p.node(Set, start, l, 0, 0)
 }
 
+// dictRest parses the items of a dict behind those pending above m.
 func (p *parser) dictRest(start uint32, m int) uint32 {
 	for p.accept(tComma) {
 		if p.tok == tRBrace {

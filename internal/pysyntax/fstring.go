@@ -43,16 +43,15 @@ func (p *parser) strings() uint32 {
 // fstring parses one f-string or t-string (PEP 701, PEP 750). The current
 // token is its beginning, up to and with the opening quote.
 func (p *parser) fstring() {
-	fl, q := p.strFlags, byte(p.sym)
-	p.fparts(fl, q, false)
+	p.literalParts(p.strFlags, byte(p.sym), false)
 	p.tok = 0
 	p.end = p.pos
 	p.next()
 }
 
-// fparts scans literal text and replacement fields until the closing quote
-// (or, in a format spec, the closing brace), pushing part nodes.
-func (p *parser) fparts(fl uint8, q byte, spec bool) {
+// literalParts scans literal text and replacement fields until the closing quote
+// or, in a format, the closing brace. It pushes the nodes of the parts.
+func (p *parser) literalParts(fl uint8, q byte, spec bool) {
 	src := p.src
 	lit := p.pos
 	flush := func(end uint32) {
@@ -81,12 +80,12 @@ func (p *parser) fparts(fl uint8, q byte, spec bool) {
 		case c == '\\':
 			n := src[p.pos+1]
 			switch {
-			case n == '{' || n == '}':
+			case n == '{' || n == '}': // no escape: a backslash before a field
 				p.pos++
 			case n == 'N' && fl&litRaw == 0 && src[p.pos+2] == '{' && !spec:
-				i := bytes.IndexByte(src[p.pos:], '}')
+				i := bytes.IndexByte(src[p.pos:min(p.pos+maxCharName, p.eof)], '}')
 				if i < 0 {
-					p.fail("bad \\N escape")
+					p.fail("malformed \\N character escape")
 				}
 				p.pos += uint32(i) + 1
 			case n == '\r' && src[p.pos+2] == '\n':
@@ -161,6 +160,7 @@ func (p *parser) field(fl uint8, q byte) {
 		flags |= FDebug
 		p.next()
 	}
+	end := p.start // of the expression's text
 	if p.tok == tExcl {
 		p.next()
 		if p.tok != tName || p.end-p.start != 1 {
@@ -169,16 +169,11 @@ func (p *parser) field(fl uint8, q byte) {
 		conv = p.src[p.start]
 		p.next()
 	}
-	end := p.start
 	if p.tok == tColon {
-		ss := p.start
-		m := len(p.pending)
-		sd := p.depth
-		p.fparts(fl, q, true)
+		specStart, m := p.start, len(p.pending)
+		p.literalParts(fl, q, true)
 		l := p.list(m)
-		spec = p.add(Node{Kind: JoinedStr, Start: ss, End: p.pos, A: l})
-		p.depth = sd
-		p.start = p.pos
+		spec = p.add(Node{Kind: JoinedStr, Start: specStart, End: p.pos, A: l})
 		p.pos++ // '}'
 	} else if p.tok != tRBrace {
 		p.fail("expected '}'")

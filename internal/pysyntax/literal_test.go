@@ -107,15 +107,13 @@ func TestLiteralsCPython(t *testing.T) {
 	python, _ := python(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	srcs := literals(r, 60_000)
-	for _, s := range []string{
+	srcs = append(srcs,
 		"1e400", "1e-400", "0.0", "0_0", "00", "0e0", "1_000.5_0", "1e1_0", "0x_ff", "1__0", "1_", "0777", "0o777", "0b2", "1j", "1.j", ".5J", "09.5", "09", "09j",
 		"123456789012345678901234567890", "5e-324", "1.7976931348623157e308", "0.1", "1if", "1 if 1 else 2",
 		`'\N{LATIN SMALL LETTER SHARP S}'`, `'\N{HANGUL SYLLABLE HIH}'`, `'\N{HANGUL SYLLABLE A}'`, `'\N{CJK UNIFIED IDEOGRAPH-20000}'`, `'\N{VARIATION SELECTOR-17}'`,
-		`'\N{TANGUT IDEOGRAPH-17000}'`, `'\N{BELL}'`, `'\N{SPACE}'`, `'\N{space }'`,
+		`'\N{TANGUT IDEOGRAPH-17000}'`, `'\N{BELL}'`, `'\N{CJK COMPATIBILITY IDEOGRAPH-2F800}'`, `'\N{SPACE}'`, `'\N{space }'`,
 		`b'\u0041' b'\N{x}'`, `b'é'`, `'a' b'b'`, `b'a' 'b'`, `u'a' r'b'`, `ur'a'`, `''`, `b""`, "'''a\r\nb\rc'''", "r'''a\r\nb\rc\\\r\n'''",
-	} {
-		srcs = append(srcs, s)
-	}
+	)
 	var in strings.Builder
 	for _, s := range srcs {
 		fmt.Fprintf(&in, "%x\n", s)

@@ -1,9 +1,10 @@
 package pysyntax
 
+// matchStmt parses a match statement, or returns 0 if match is a name here.
 func (p *parser) matchStmt() uint32 {
 	s := p.save()
 	start := p.start
-	// cheap rejections: match = ..., match.x, match(x) followed by no ':' etc.
+	// Most uses as a name show in the next token.
 	p.next()
 	switch p.tok {
 	case tAssign, tDot, tComma, tRPar, tRBrk, tColon, tNewline, tSemi, tEq, tNe, tLt, tGt, tLe, tGe, tEOF, tIn, tIs, tAnd, tOr, tIf, tAs, tFor:
@@ -22,7 +23,7 @@ func (p *parser) matchStmt() uint32 {
 		if p.tok != tColon {
 			return false
 		}
-		// a ':' that ends the line can only be a match statement
+		// A ':' that ends the line can only be that of a match statement.
 		q := p.pos
 		for class[p.src[q]] == cSpace {
 			q++
@@ -32,7 +33,7 @@ func (p *parser) matchStmt() uint32 {
 	}) {
 		return 0
 	}
-	p.next() // ':'
+	p.next()
 	p.expect(tNewline, "newline")
 	if p.tok != tIndent {
 		p.fail("expected an indented block after match")
@@ -59,6 +60,7 @@ func (p *parser) matchStmt() uint32 {
 	return p.endAt(p.node(Match, start, subj, l, 0), l)
 }
 
+// subjectExpr parses what stands between match and its colon.
 func (p *parser) subjectExpr() uint32 {
 	start := p.start
 	e := p.starNamed(true)
@@ -77,6 +79,7 @@ func (p *parser) subjectExpr() uint32 {
 	return p.node(Tuple, start, l, 0, 0)
 }
 
+// openPattern parses a pattern, or several as a sequence without brackets.
 func (p *parser) openPattern() uint32 {
 	start := p.start
 	e := p.maybeStar()
@@ -95,6 +98,7 @@ func (p *parser) openPattern() uint32 {
 	return p.node(MatchSequence, start, l, 0, 0)
 }
 
+// maybeStar parses a pattern or *name.
 func (p *parser) maybeStar() uint32 {
 	if p.tok == tStar {
 		start := p.start
@@ -108,6 +112,7 @@ func (p *parser) maybeStar() uint32 {
 	return p.asPattern()
 }
 
+// asPattern parses alternatives with | and a name behind as.
 func (p *parser) asPattern() uint32 {
 	start := p.start
 	p.enter()
@@ -130,6 +135,7 @@ func (p *parser) asPattern() uint32 {
 	return e
 }
 
+// closed parses a pattern without | and as.
 func (p *parser) closed() uint32 {
 	start := p.start
 	switch p.tok {

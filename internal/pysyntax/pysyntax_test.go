@@ -214,6 +214,9 @@ func checkTree(t testing.TB, f *File) {
 		line, col = l, c
 	}
 	for i, e := range f.Errors {
+		if e.Msg == parserFailed {
+			t.Fatal(e)
+		}
 		if int(e.Pos) > len(f.Src) || e.Msg == "" || i > 0 && e.Pos < f.Errors[i-1].Pos {
 			t.Fatalf("error %d: %+v", i, e)
 		}
@@ -245,7 +248,7 @@ func (f *File) touch(id ID) {
 	f.Delete(id)
 	f.Names(id)
 	for _, n := range f.Import(id) {
-		n.Bound()
+		_ = n.Bound()
 	}
 	f.ImportFrom(id)
 	f.If(id)
@@ -347,8 +350,11 @@ func TestDeep(t *testing.T) {
 		checkTree(t, f)
 		return f
 	}
-	for _, n := range []int{100, 1_000_000} {
+	for _, n := range []int{100, 100_000, 1_000_000} {
 		for _, s := range nested {
+			if chain := s[0] == "" || s[0] == "a."; n == 1_000_000 && !chain {
+				continue
+			}
 			t.Run(fmt.Sprintf("%d %q %q", n, s[0], s[2]), func(t *testing.T) {
 				f := parse(t, strings.Repeat(s[0], n)+s[1]+strings.Repeat(s[2], n)+"\nsurvivor = 1\n")
 				if n == 100 {
@@ -356,10 +362,14 @@ func TestDeep(t *testing.T) {
 				}
 				parse(t, strings.Repeat(s[0], n)+s[1])
 				parse(t, strings.Repeat(s[0]+"\n", n/10))
-				if !bytes.Contains(dump(f, false), []byte("survivor")) && !strings.Contains(s[0], "'") {
+				gaveUp := len(f.Errors) > 0 && strings.Contains(f.Errors[len(f.Errors)-1].Msg, "not read")
+				if !bytes.Contains(dump(f, false), []byte("survivor")) && !strings.Contains(s[0], "'") && !gaveUp {
 					t.Errorf("the statement behind is lost; %v", f.Errors)
 				}
 			})
+		}
+		if n == 1_000_000 {
+			break
 		}
 		for _, s := range nestedPatterns {
 			t.Run(fmt.Sprintf("%d pattern %q %q", n, s[0], s[2]), func(t *testing.T) {
@@ -391,10 +401,10 @@ func TestDeep(t *testing.T) {
 		parse(t, strings.Repeat("x"+strings.Repeat(".b", 300)+"(", 700)+"x"+strings.Repeat(")", 700))
 	})
 	t.Run("quadratic", func(t *testing.T) {
-		for _, s := range []string{"#\r", "f'''{\n", "f'''{", "'''\n'", "(\n", "x = (\n", "foo(a,\n", "\\\n", "[ '\n", "\"\"\"\n(", "f'{'''\n", "f\"{f'{", "x = '''a\n", "lambda:(\n", "with (\n", "match (\n", "@\n", "else:\n", "\x00", "\u201c ", "é", "\r", "\f", "    x\n  y\n"} {
-			parse(t, strings.Repeat(s, 2_000_000/len(s)))
-			parse(t, strings.Repeat(s, 300)+strings.Repeat("a", 2_000_000))
-			parse(t, strings.Repeat(s, 300)+strings.Repeat("f'''", 1)+strings.Repeat("a", 2_000_000))
+		for _, s := range []string{"#\r", "f'''{\n", "f'''{", "'''\n'", "(\n", "x = (\n", "foo(a,\n", "\\\n", "[ '\n", "f'\\N{\n", "\"\"\"\n(", "f'{'''\n", "f\"{f'{", "x = '''a\n", "lambda:(\n", "with (\n", "match (\n", "@\n", "else:\n", "\x00", "\u201c ", "é", "\r", "\f", "    x\n  y\n"} {
+			parse(t, strings.Repeat(s, 1_000_000/len(s)))
+			parse(t, strings.Repeat(s, 300)+strings.Repeat("a", 1_000_000))
+			parse(t, strings.Repeat(s, 300)+"f'''"+strings.Repeat("a", 1_000_000))
 		}
 	})
 }

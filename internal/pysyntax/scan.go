@@ -8,13 +8,19 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
+// tok is a kind of token.
 type tok uint8
 
-// Hard keywords: token kind == symbol id, so order matters (ids start at 1).
-var keywords = []string{"False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
-	// soft keywords (lexed as names)
-	"match", "case", "type", "lazy", "_"}
+// keywords are interned first and in this order, so that the symbol of a hard
+// keyword is its token. Soft keywords are names to the scanner.
+var keywords = []string{
+	"False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def",
+	"del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is",
+	"lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
+	"match", "case", "type", "lazy", "_",
+}
 
+// Hard keywords.
 const (
 	tFalse tok = iota + 1
 	tNone
@@ -51,15 +57,20 @@ const (
 	tWhile
 	tWith
 	tYield
-	lastKw = tYield
+
+	lastKeyword = tYield
 )
+
+// Symbols of the soft keywords.
 const (
-	symMatch uint32 = iota + uint32(lastKw) + 1
+	symMatch uint32 = iota + uint32(lastKeyword) + 1
 	symCase
 	symType
 	symLazy
 	symUnderscore
 )
+
+// Other tokens.
 const (
 	tEOF tok = iota + 64
 	tNewline
@@ -90,13 +101,13 @@ const (
 	tNe
 	tLe
 	tGe
-	tErr
-	// binary operators, with their augmented forms at +32
+	tErr // no token: a string without an end, a character that begins none
 )
 
+// Operators: tOpBase+OpAdd is +, tAugBase+OpAdd is +=.
 const (
-	tOpBase  tok = 160 // tOpBase+OpX is a binary operator
-	tAugBase tok = 192 // tAugBase+OpX is an augmented assignment
+	tOpBase  tok = 160
+	tAugBase tok = 192
 	tTilde   tok = 230
 
 	tPlus  = tOpBase + OpAdd
@@ -108,6 +119,8 @@ const (
 	tPipe  = tOpBase + OpOr
 )
 
+// Classes of bytes. Every byte of a character beyond ASCII counts as a
+// letter; see identifier. The blanks are the last.
 const (
 	cOther = iota
 	cIdent
@@ -116,9 +129,7 @@ const (
 	cNL
 )
 
-var class [256]uint8
-
-func init() {
+var class = func() (class [256]uint8) {
 	for c := 'a'; c <= 'z'; c++ {
 		class[c], class[c-32] = cIdent, cIdent
 	}
@@ -131,7 +142,8 @@ func init() {
 	}
 	class[' '], class['\t'], class['\f'] = cSpace, cSpace, cSpace
 	class['\n'], class['\r'] = cNL, cNL
-}
+	return class
+}()
 
 // lexer turns source into tokens, one at a time.
 type lexer struct {
@@ -147,14 +159,16 @@ type lexer struct {
 	// The current token.
 	tok        tok
 	start, end uint32
-	sym        uint32
-	strFlags   uint8
+	sym        uint32 // of a name; the quote of a tFString
+	strFlags   uint8  // of a string
 	prevEnd    uint32 // end of the token before
 	strange    uint32 // first character that no identifier may have, 0 if none
 	names      *interner
 	indents    []int32
 }
 
+// Prefixes and quotes of a string literal, in lexer.strFlags and in Node.Op
+// of a StrPart.
 const (
 	litRaw = 1 << iota
 	litBytes
@@ -163,7 +177,7 @@ const (
 	litTriple
 )
 
-// next scans one token into l.tok. src is NUL-terminated by the caller.
+// next scans one token into l.tok.
 func (l *lexer) next() {
 	l.prevEnd = l.end
 	if l.pend != 0 {
@@ -215,7 +229,7 @@ again:
 		}
 		s := l.names.lookup(h, src[start:p])
 		l.sym = s
-		if s <= uint32(lastKw) {
+		if s <= uint32(lastKeyword) {
 			l.tok = tok(s)
 		} else {
 			l.tok = tName
@@ -390,6 +404,8 @@ again:
 	}
 }
 
+// atEOF gives the tokens after the end of the source: NEWLINE unless there was
+// one, a DEDENT for every open block, EOF for ever.
 func (l *lexer) atEOF() {
 	l.start, l.end = l.pos, l.pos
 	if l.tok != tNewline && l.tok != tDedent && l.tok != tEOF && l.depth == 0 && l.tok != 0 {
@@ -458,6 +474,7 @@ func (l *lexer) nextLine(pos uint32) uint32 {
 	return pos + 1
 }
 
+// op ends the token of a binary operator, or of its augmented assignment.
 func (l *lexer) op(o uint8) {
 	l.pos++
 	if l.src[l.pos] == '=' && !(l.depth == l.colonDepth) {
@@ -469,7 +486,8 @@ func (l *lexer) op(o uint8) {
 	l.end = l.pos
 }
 
-// indentation measures the next logical line's indent; true if a token was produced.
+// indentation measures the next logical line. It reports whether the result
+// is a token, INDENT or DEDENT.
 func (l *lexer) indentation() bool {
 	src := l.src
 	for {
@@ -556,6 +574,7 @@ func (l *lexer) indentation() bool {
 	}
 }
 
+// lexNumber scans a number, tolerantly: NumValue refuses what Python does.
 func (l *lexer) lexNumber() {
 	src := l.src
 	p := l.pos
@@ -601,6 +620,7 @@ func (l *lexer) lexNumber() {
 	l.pos, l.end, l.tok = p, p, tNumber
 }
 
+// stringPrefix returns the flags that the letters before a quote stand for.
 func stringPrefix(b []byte) (uint8, bool) {
 	var fl uint8
 	for _, c := range b {
@@ -624,7 +644,8 @@ func stringPrefix(b []byte) (uint8, bool) {
 	return fl, true
 }
 
-// lexString: l.pos is at the quote, l.start at the prefix.
+// lexString scans a string literal, or the beginning of an f-string or
+// t-string up to its text. l.start is at the prefix, l.pos at the quote.
 func (l *lexer) lexString(fl uint8) {
 	src := l.src
 	q := src[l.pos]
