@@ -433,6 +433,9 @@ func (g *Gateway) startApp(ctx context.Context) error {
 	g.o.Progress(Step{Kind: StepDone, Name: "app", Text: text})
 	n := workers(g.o.Config, s.env)
 	g.o.Progress(Step{Kind: StepDone, Name: "workers", Text: fmt.Sprintf("%d × gunicorn %s on a private unix socket (not reachable except through the guard)", n, s.it.Gunicorn)})
+	if major, _, _ := strings.Cut(s.it.Gunicorn, "."); len(major) == 2 && major < "22" {
+		g.o.Progress(Step{Kind: StepWarning, Name: "workers", Text: fmt.Sprintf("gunicorn %s takes header fields with underscores and SCRIPT_NAME for its own: only the guard's request layer is between; upgrade to 23 or later", s.it.Gunicorn)})
+	}
 	if err := g.o.Preflight(f); err != nil {
 		s.Stop(time.Duration(g.o.Config.Grace))
 		return err

@@ -131,7 +131,11 @@ def post_worker_init(worker):
 		}
 	})
 	t.Run("steps", func(t *testing.T) {
-		for _, want := range []string{"entry app:app (from app.py)", "on a private unix socket", "bind", "forwarder_headers"} {
+		wants := []string{"entry app:app (from app.py)", "on a private unix socket", "bind"}
+		if !r.steps.has(StepWarning, "SCRIPT_NAME") {
+			wants = append(wants, "forwarder_headers")
+		}
+		for _, want := range wants {
 			if !strings.Contains(r.steps.String(), want) {
 				t.Errorf("no %q in\n%s", want, r.steps)
 			}
@@ -175,6 +179,9 @@ def post_worker_init(worker):
 	// The client layer takes these away. Behind it gunicorn's own settings
 	// are the second line: not even the bare forwarder lets them through.
 	t.Run("headers that become environment", func(t *testing.T) {
+		if r.steps.has(StepWarning, "SCRIPT_NAME") {
+			t.Skip("SKIPPED: this gunicorn has no second line")
+		}
 		e := getEcho(t, "GET", r.url+"/foo/admin", "", "SCRIPT_NAME", "/foo", "PATH_INFO", "/x", "REMOTE_USER", "admin", "X_Auth_User", "admin")
 		if e.Environ["SCRIPT_NAME"] != "" || e.Environ["PATH_INFO"] != "/foo/admin" || e.Environ["REMOTE_USER"] != "" || e.Environ["HTTP_X_AUTH_USER"] != "" {
 			t.Errorf("reached the app: SCRIPT_NAME=%q PATH_INFO=%q REMOTE_USER=%q HTTP_X_AUTH_USER=%q", e.Environ["SCRIPT_NAME"], e.Environ["PATH_INFO"], e.Environ["REMOTE_USER"], e.Environ["HTTP_X_AUTH_USER"])
