@@ -44,7 +44,7 @@ const (
 	ErrorStmt // text that is no statement; see File.Errors
 
 	// Expressions.
-	BoolOp         // A operands; see [File.BoolOp]
+	BoolOp         // Op, A operands
 	NamedExpr      // A Name, B value
 	BinOp          // Op, A left, B right
 	UnaryOp        // Op, A operand

@@ -562,8 +562,8 @@ func TestParallel(t *testing.T) {
 			var last *File
 			for i := range 200 {
 				f := p.Parse("x.py", fmt.Appendf(nil, "name_%d_%d = other_%d\n", g, i, i))
-				if last != nil {
-					wg.Go(func() { outline(last) })
+				if prev := last; prev != nil {
+					wg.Go(func() { outline(prev) }) // while the next is parsed
 				}
 				last = f
 			}
