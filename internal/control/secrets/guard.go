@@ -17,7 +17,7 @@ import (
 var preflights = []*guard.Preflight{{
 	Name:      "secret-key",
 	Control:   "secrets",
-	Does:      "Refuses to start an app whose SECRET_KEY is missing, short, guessable or published, SECRET_KEY_FALLBACKS included.",
+	Does:      "Refuses to start an app whose SECRET_KEY is short, guessable or published, SECRET_KEY_FALLBACKS included.",
 	Why:       "Flask signs sessions with SECRET_KEY. Whoever finds it out is any user, and finding it out takes one cookie and a word list: half a million keys per second on one core (CWE-321, CWE-1391).",
 	Fix:       "Set SECRET_KEY to the output of: python -c 'import secrets; print(secrets.token_hex(32))'",
 	RelaxedIn: []guard.Profile{guard.Development},
@@ -33,7 +33,9 @@ func checkSecretKey(f guard.Facts) (string, error) {
 	case !f.AppFound:
 		return "", errors.New("no Flask app was found behind the WSGI callable")
 	case f.SecretKey.IsZero():
-		return "SECRET_KEY is not set", nil
+		// Flask signs nothing without a key: there is no session to forge,
+		// and an app without sessions needs none.
+		return "", nil
 	}
 	if why := WeakKey(f.SecretKey.Reveal()); why != "" {
 		return "SECRET_KEY " + why, nil
