@@ -181,7 +181,8 @@ func runs(s string) bool {
 			next++
 		}
 	}
-	return next*10 >= (len(s)-1)*6
+	// Random hex has one such pair in five; three of four never come by chance.
+	return next*4 >= (len(s)-1)*3
 }
 
 // keyWords are what people write when a key is asked for, longest first.
