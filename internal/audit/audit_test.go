@@ -176,8 +176,7 @@ func TestEvidence(t *testing.T) {
 	ok := *evalRule
 	panics := audit.Rule{ID: "DW-TEST-002", Control: "csrf", Title: "Panics", Check: func(p *audit.Pass) {
 		p.Report(audit.Finding{Span: audit.Span{File: "a.py", Line: 1}, Message: "found before"})
-		var m map[string]int
-		m["x"] = 1
+		panic("a rule that is broken")
 	}}
 	na := audit.Rule{ID: "DW-TEST-003", Control: "csrf", Title: "N", Check: func(p *audit.Pass) { p.NotApplicable("there is no form") }}
 	blind := audit.Rule{ID: "DW-TEST-004", Control: "csrf", Title: "B", Check: func(p *audit.Pass) {
@@ -204,7 +203,7 @@ func TestEvidence(t *testing.T) {
 	want := []string{
 		"DW-TEST-001 fail Input is evaluated a.py:1:1",
 		"DW-TEST-002 fail found before a.py:1",
-		"DW-TEST-002 error the rule failed: assignment to entry in nil map, at audit/audit_test.go",
+		"DW-TEST-002 error the rule failed: a rule that is broken, at audit/audit_test.go",
 		"DW-TEST-003 not-applicable there is no form",
 		"DW-TEST-004 error the settings are computed",
 		"DW-TEST-005 pass not found: quiet (1 file understood in part)",

@@ -36,7 +36,6 @@ type analyzer struct {
 	blueprints []*blueprint
 	extensions []*extension
 	apis       []*api
-	raw        []*rawRoute
 	params     bool // parameters may be followed to the calls
 	configs    map[*scope]*configClass
 	exempt     map[*scope]bool // views and (by module scope key) blueprints freed of CSRF protection
@@ -184,7 +183,6 @@ type mount struct {
 
 type extension struct {
 	*Extension
-	apps bool
 	unit *unit
 	id   node
 	kept bool

@@ -203,10 +203,6 @@ var notExtensions = set(`FlaskForm Form Resource RequestParser FileField FileAll
 
 var knownModules = set("flask flask_login flask_wtf flask_restful flask_restx wtforms werkzeug")
 
-// viewClasses are the classes that class-based views derive from.
-var viewClasses = set(`flask.views.View flask.views.MethodView flask_restful.Resource flask_restx.Resource flask_restplus.Resource
-	flask_smorest.MethodView apiflask.views.MethodView`)
-
 var formClasses = set("flask_wtf.FlaskForm wtforms.Form wtforms.form.Form flask_security.LoginForm flask_security.forms.LoginForm flask_security.RegisterForm")
 
 var fileFields = set("flask_wtf.file.FileField flask_wtf.file.MultipleFileField wtforms.FileField wtforms.MultipleFileField wtforms.fields.FileField wtforms.fields.MultipleFileField")

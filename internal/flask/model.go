@@ -235,9 +235,7 @@ type Route struct {
 
 	autoOptions bool
 	fn          *scope
-	owner       *mount
 	redirectTo  bool
-	host        string
 }
 
 // Allowed returns the methods that the app answers: the declared ones, HEAD

@@ -67,7 +67,6 @@ type scope struct {
 	main    bool
 	sites   []argSite // of a function: where the project calls it
 	facts   *facts
-	working bool
 	isGen   bool
 }
 
@@ -135,12 +134,11 @@ type obj struct {
 // ---- reading a module into scopes ----
 
 type reader struct {
-	a     *analyzer
-	u     *unit
-	t     tree
-	cond  int
-	main  int
-	depth int
+	a    *analyzer
+	u    *unit
+	t    tree
+	cond int
+	main int
 }
 
 func (a *analyzer) readUnit(u *unit) {

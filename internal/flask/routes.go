@@ -22,7 +22,6 @@ type rawRoute struct {
 	decorators []Decorator
 	redirectTo bool
 	apiClass   bool // of Flask-RESTful: no automatic endpoint rules of Flask's
-	exempt     bool
 	synthetic  RouteKind
 }
 

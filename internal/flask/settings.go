@@ -26,7 +26,6 @@ type configClass struct {
 	*ConfigClass
 	scope *scope
 	emit  bool
-	order int
 }
 
 func (a *analyzer) config(s *scope) *configClass {

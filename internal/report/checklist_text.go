@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"charm.land/lipgloss/v2"
 
@@ -218,19 +217,5 @@ func (r *ChecklistReport) next(b *bytes.Buffer) {
 		say("dewar run", fmt.Sprintf("would let the guard speak for %d promises", silent[evidence.Guard]))
 	case silent[evidence.Probe] > 0:
 		say("dewar check --url https://your-site", fmt.Sprintf("would ask the live site about %d promises", silent[evidence.Probe]))
-	}
-}
-
-// since says how long ago t was, as people say it.
-func since(t, now time.Time) string {
-	switch d := now.Sub(t); {
-	case d < time.Minute:
-		return "just now"
-	case d < time.Hour:
-		return fmt.Sprintf("%d min ago", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h ago", int(d.Hours()))
-	default:
-		return fmt.Sprintf("%d days ago", int(d.Hours()/24))
 	}
 }

@@ -65,18 +65,6 @@ func pad(s string, n int) string {
 	return s
 }
 
-// cut shortens s to n columns with an ellipsis.
-func cut(s string, n int) string {
-	if lipgloss.Width(s) <= n {
-		return s
-	}
-	r := []rune(s)
-	for len(r) > 0 && lipgloss.Width(string(r)) > n-1 {
-		r = r[:len(r)-1]
-	}
-	return strings.TrimRight(string(r), " ") + "…"
-}
-
 // fill breaks s at spaces into lines of at most n columns.
 func fill(s string, n int) []string {
 	var lines []string

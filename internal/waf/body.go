@@ -30,7 +30,7 @@ func (e *Engine) readBody(r Request) (body, error) {
 	if v := r.Header["Content-Type"]; len(v) > 0 {
 		contentType = v[0]
 	}
-	kind := mediaType(contentType)
+	kind := MediaType(contentType)
 	if kind == "multipart/form-data" {
 		return e.reduceMultipart(contentType, r.Body)
 	}
@@ -112,11 +112,23 @@ func tooLarge(limit int64) body {
 	return body{denied: ReasonTooLarge, why: fmt.Sprintf("more than %d bytes to inspect", limit)}
 }
 
-// mediaType returns the type without parameters as Werkzeug reads it: up to
-// the first ";", trimmed as Python trims a Latin-1 string, lower case.
-func mediaType(contentType string) string {
+// MediaType returns the type in a Content-Type without its parameters, as
+// Werkzeug reads it: up to the first ";", without the white space at both ends
+// that Python's str.strip knows (the field is Latin-1 there: one byte is one
+// character), in lower case.
+func MediaType(contentType string) string {
 	kind, _, _ := strings.Cut(contentType, ";")
-	return strings.ToLower(strings.Trim(kind, " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0"))
+	for kind != "" && pythonSpace(kind[0]) {
+		kind = kind[1:]
+	}
+	for kind != "" && pythonSpace(kind[len(kind)-1]) {
+		kind = kind[:len(kind)-1]
+	}
+	return strings.ToLower(kind)
+}
+
+func pythonSpace(c byte) bool {
+	return c == ' ' || c >= '\t' && c <= '\r' || c >= 0x1c && c <= 0x1f || c == 0x85 || c == 0xa0
 }
 
 // processorFor names the parser of a media type. JSON follows Werkzeug's

@@ -802,8 +802,8 @@ func FuzzMediaType(f *testing.F) {
 	f.Add("Application/JSON ; charset=utf-8")
 	f.Add("\xa0text/plain")
 	f.Fuzz(func(t *testing.T, s string) {
-		kind := mediaType(s)
-		if strings.Contains(kind, ";") || kind != mediaType(kind) {
+		kind := MediaType(s)
+		if strings.Contains(kind, ";") || kind != MediaType(kind) {
 			t.Fatalf("%q → %q", s, kind)
 		}
 		if kind == "application/json" != (processorFor(kind) == "JSON" && !strings.HasSuffix(kind, "+json")) {

@@ -86,7 +86,7 @@ func (l *bodyLayer) Request(x *guard.Exchange) guard.Decision {
 		return d
 	}
 	contentType := r.Header.Get("Content-Type")
-	kind := mediaType(contentType)
+	kind := waf.MediaType(contentType)
 	if !l.accepts(kind) {
 		return guard.Refuse(http.StatusUnsupportedMediaType, "body-type", "Content-Type: "+quote(contentType))
 	}
@@ -127,13 +127,6 @@ func bufferError(err error, limit guard.Size) guard.Decision {
 		return guard.Refuse(http.StatusRequestTimeout, "body-slow", "the body did not arrive in time")
 	}
 	return guard.Refuse(http.StatusBadRequest, "body-incomplete", oneLine(err.Error()))
-}
-
-// mediaType returns the type without parameters, as Werkzeug reads it: up to
-// the first ";", trimmed as Python trims a Latin-1 string, lower case.
-func mediaType(contentType string) string {
-	kind, _, _ := strings.Cut(contentType, ";")
-	return strings.ToLower(strings.Trim(kind, " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0"))
 }
 
 // formLike reports whether a body of this type is held in memory and parsed
