@@ -160,7 +160,7 @@ func (a *app) check(ctx context.Context, dir string, loaded *catalog.Loaded, p p
 
 	r.Looked["probe"] = "not asked: give --url to ask the live site"
 	if p.url != "" {
-		ev, text, err := a.probe(ctx, dir, loaded, p, nil)
+		ev, text, err := a.probe(ctx, dir, loaded, p)
 		if err != nil {
 			return nil, err
 		}
@@ -250,4 +250,3 @@ func writeJSON(w io.Writer, v any) error {
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
-

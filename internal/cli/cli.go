@@ -68,7 +68,12 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		<-ctx.Done()
 		stop()
 	}()
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, environ: os.Environ()}
+	return execute(ctx, args, os.Environ(), stdin, stdout, stderr)
+}
+
+// execute is Main with everything given.
+func execute(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, environ: environ}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)

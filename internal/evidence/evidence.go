@@ -148,6 +148,8 @@ type Evidence struct {
 	Layer    string    `json:"layer,omitempty"`
 	URL      string    `json:"url,omitempty"`
 	Vantage  Vantage   `json:"vantage,omitzero"`
+	// Seen is what a probe read, redacted: a header line, a status.
+	Seen string `json:"seen,omitempty"`
 
 	// MitigatedBy names the guard layers that, when they enforce, keep an
 	// attacker from using an audit failure. Empty means that nothing at run

@@ -18,18 +18,26 @@ func TestProbeSignature(t *testing.T) {
 		t.Error("two signatures are equal: the nonce is not fresh")
 	}
 	for name, try := range map[string]func() (string, bool){
-		"other key":  func() (string, bool) { return VerifyProbe([]byte("fedcba9876543210"), now, h, "shop.example:8443", "/a%2fb") },
+		"other key": func() (string, bool) {
+			return VerifyProbe([]byte("fedcba9876543210"), now, h, "shop.example:8443", "/a%2fb")
+		},
 		"no key":     func() (string, bool) { return VerifyProbe(nil, now, h, "shop.example:8443", "/a%2fb") },
 		"other host": func() (string, bool) { return VerifyProbe(key, now, h, "shop.example", "/a%2fb") },
 		"other path": func() (string, bool) { return VerifyProbe(key, now, h, "shop.example:8443", "/a/b") },
-		"too old":    func() (string, bool) { return VerifyProbe(key, now.Add(3*time.Minute), h, "shop.example:8443", "/a%2fb") },
-		"too new":    func() (string, bool) { return VerifyProbe(key, now.Add(-3*time.Minute), h, "shop.example:8443", "/a%2fb") },
+		"too old": func() (string, bool) {
+			return VerifyProbe(key, now.Add(3*time.Minute), h, "shop.example:8443", "/a%2fb")
+		},
+		"too new": func() (string, bool) {
+			return VerifyProbe(key, now.Add(-3*time.Minute), h, "shop.example:8443", "/a%2fb")
+		},
 		"other version": func() (string, bool) {
 			return VerifyProbe(key, now, "v2"+h[2:], "shop.example:8443", "/a%2fb")
 		},
 		"its own answer": func() (string, bool) { return VerifyProbe(key, now, want, "shop.example:8443", "/a%2fb") },
 		"no time":        func() (string, bool) { return VerifyProbe(key, now, "v1.x.y.z", "shop.example:8443", "/a%2fb") },
-		"long":           func() (string, bool) { return VerifyProbe(key, now, h+strings.Repeat("A", 999), "shop.example:8443", "/") },
+		"long": func() (string, bool) {
+			return VerifyProbe(key, now, h+strings.Repeat("A", 999), "shop.example:8443", "/")
+		},
 	} {
 		if a, ok := try(); ok || a != "" {
 			t.Errorf("%s: accepted", name)

@@ -3,6 +3,16 @@
 // A [Check] sends a few harmless requests through a [Client], which holds to
 // the host the user named, to a budget and to a pace, and turns the answers
 // into findings. It knows no control; the checks live in control/*/probe.go.
+//
+// What a run may do is decided here and not in the checks. The client takes
+// paths and no addresses, dials the one address that the named host had at
+// the start, follows no redirect, and counts. A check that could not look, ran
+// out of its allowance, or panicked yields error evidence: silence is never a
+// pass. Answers carry no cookie values and no secrets.
+//
+// Every request says who it is (User-Agent: dewar-probe) and, when a guard of
+// the same user runs, is signed; the guard's signature on the answer shows
+// whether the probe looked through the guard or around it.
 package probe
 
 import (
@@ -28,6 +38,9 @@ type Check struct {
 	// What it sends must be refused by a site that keeps the promise, and
 	// must do no harm on one that does not.
 	Writes bool
+	// Last is set when asking may use up what the site grants this client (a
+	// rate-limit burst): such checks run after all others.
+	Last bool
 	// Run asks. It returns every answer it got; no answers means that it
 	// could not tell, and the runner turns that into an error outcome.
 	Run func(ctx context.Context, c *Client) []Answer

@@ -1,0 +1,119 @@
+package headers
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// policy is one serialized Content-Security-Policy taken apart (CSP3 section
+// 2.2): directives in lower case with their sources in lower case.
+type policy map[string][]string
+
+// errPolicy is a policy that the observatory calls unparsable. Browsers go on
+// with the first of two directives of one name, and ignore what is empty; its
+// author meant something else.
+var errPolicy = errors.New("not a policy")
+
+// parsePolicies takes header fields apart: policies are separated by commas,
+// directives by semicolons. doubled reports a repeated report-uri or
+// report-to, which does no harm.
+func parsePolicies(fields []string) (all []policy, doubled bool, err error) {
+	for _, f := range fields {
+		for text := range strings.SplitSeq(f, ",") {
+			text = strings.Trim(text, " \t\r\n\f")
+			if len(text) < len("img-src")-1 {
+				return nil, false, fmt.Errorf("%w: %q", errPolicy, text)
+			}
+			p := policy{}
+			for d := range strings.SplitSeq(text, ";") {
+				words := strings.FieldsFunc(d, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' || r == '\f' || r == '\r' })
+				if len(words) == 0 {
+					continue
+				}
+				name := strings.ToLower(words[0])
+				if _, twice := p[name]; twice {
+					if name != "report-uri" && name != "report-to" {
+						return nil, false, fmt.Errorf("%w: %s occurs twice", errPolicy, name)
+					}
+					doubled = true
+					continue
+				}
+				sources := []string{}
+				for _, w := range words[1:] {
+					sources = append(sources, strings.ToLower(w))
+				}
+				if len(sources) == 0 && strings.HasSuffix(name, "-src") {
+					sources = []string{"'none'"}
+				}
+				p[name] = sources
+			}
+			all = append(all, p)
+		}
+	}
+	return all, doubled, nil
+}
+
+// intersect combines policies that are in force together: a source must be
+// allowed by all of them. A directive that only one policy has keeps its
+// sources, and one without a common source allows nothing.
+func intersect(all []policy) policy {
+	out := policy{}
+	for _, p := range all {
+		for name, sources := range p {
+			old, ok := out[name]
+			if !ok {
+				out[name] = slices.Clone(sources)
+				continue
+			}
+			both := []string{}
+			for _, s := range old {
+				if slices.Contains(sources, s) || covers(sources, s) {
+					both = append(both, s)
+				}
+			}
+			for _, s := range sources {
+				if !slices.Contains(both, s) && covers(old, s) {
+					both = append(both, s)
+				}
+			}
+			if len(both) == 0 {
+				both = []string{"'none'"}
+			}
+			out[name] = both
+		}
+	}
+	return out
+}
+
+// covers reports whether one of the sources allows everything that the host
+// or scheme source s does.
+func covers(sources []string, s string) bool {
+	if strings.HasPrefix(s, "'") {
+		return false // keywords, nonces and hashes mean only themselves
+	}
+	for _, x := range sources {
+		switch {
+		case x == s:
+			return true
+		case x == "*" && !strings.HasPrefix(s, "data:") && !strings.HasPrefix(s, "blob:") && !strings.HasPrefix(s, "filesystem:"):
+			return true
+		case strings.HasSuffix(x, ":") && strings.HasPrefix(s, x):
+			return true
+		}
+	}
+	return false
+}
+
+// sources returns the list that rules a kind of fetch: its own directive, or
+// default-src, or everything.
+func (p policy) sources(name string) []string {
+	if s, ok := p[name]; ok {
+		return s
+	}
+	if s, ok := p["default-src"]; ok {
+		return s
+	}
+	return []string{"*"}
+}
