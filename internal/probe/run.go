@@ -161,10 +161,9 @@ func (c *Client) run(ctx context.Context) (answers []Answer, why string) {
 		if p := recover(); p != nil {
 			at := ""
 			for line := range strings.Lines(string(debug.Stack())) {
-				if strings.Contains(line, "/internal/control/") {
-					at = " at " + line[strings.LastIndex(line, "/internal/")+1:]
-					at, _, _ = strings.Cut(strings.TrimSpace(at), " +0x")
-					at = " " + at
+				if _, place, ok := strings.Cut(line, "/internal/control/"); ok && strings.Contains(place, ".go:") {
+					place, _, _ = strings.Cut(strings.TrimSpace(place), " ")
+					at = " at " + place
 					break
 				}
 			}
@@ -184,7 +183,13 @@ const maxSeen = 600
 func redact(s string) string {
 	var out []string
 	for line := range strings.Lines(s) {
-		out = append(out, redactor.Text(redactCookies(clean(strings.TrimRight(line, "\r\n")))))
+		line = clean(strings.TrimRight(line, "\r\n"))
+		if c, ok := redactCookies(line); ok {
+			line = c // with its attributes, which are what a report is about
+		} else {
+			line = redactor.Text(line)
+		}
+		out = append(out, line)
 	}
 	s = strings.Join(out, "\n")
 	if len(s) > maxSeen {
@@ -193,11 +198,12 @@ func redact(s string) string {
 	return s
 }
 
-// redactCookies takes the values out of a Cookie or Set-Cookie line.
-func redactCookies(line string) string {
+// redactCookies takes the values out of a Cookie or Set-Cookie line; ok is
+// false for any other line.
+func redactCookies(line string) (string, bool) {
 	name, value, ok := strings.Cut(line, ":")
 	if !ok {
-		return line
+		return line, false
 	}
 	switch strings.ToLower(strings.TrimSpace(name)) {
 	case "set-cookie":
@@ -205,15 +211,15 @@ func redactCookies(line string) string {
 		if more {
 			attrs = ";" + attrs
 		}
-		return name + ":" + hideValue(pair) + attrs
+		return name + ":" + hideValue(pair) + attrs, true
 	case "cookie":
 		var pairs []string
 		for p := range strings.SplitSeq(value, ";") {
 			pairs = append(pairs, hideValue(p))
 		}
-		return name + ":" + strings.Join(pairs, ";")
+		return name + ":" + strings.Join(pairs, ";"), true
 	}
-	return line
+	return line, false
 }
 
 func hideValue(pair string) string {
