@@ -98,6 +98,13 @@ func NewForwarder(upstream string, o ForwarderOptions) (*Forwarder, error) {
 	}
 	f.fresh, f.pooled = transport(), transport()
 	f.fresh.DisableKeepAlives = true
+	f.fresh.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		c, err := f.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &patientConn{Conn: c}, nil
+	}
 	f.proxy = &httputil.ReverseProxy{
 		Transport:      roundTrip(f.send),
 		Rewrite:        f.rewrite,
@@ -114,6 +121,29 @@ func onlyHTTP1() *http.Protocols {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	return p
+}
+
+// patientConn lets an app answer before it has read the whole body. A view
+// that refuses an upload does that, and its server then closes the
+// connection: net/http would report the failed write and throw the answer
+// away. What cannot be written any more is dropped, and the reading side says
+// what the app said, or that it said nothing. Only connections that carry one
+// request are wrapped: on them nothing is ever sent twice.
+type patientConn struct {
+	net.Conn
+	gone atomic.Bool
+}
+
+func (c *patientConn) Write(p []byte) (int, error) {
+	if c.gone.Load() {
+		return len(p), nil
+	}
+	n, err := c.Conn.Write(p)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		c.gone.Store(true)
+		return len(p), nil
+	}
+	return n, err
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

@@ -316,3 +316,44 @@ func TestNewForwarder(t *testing.T) {
 		t.Errorf("%s", s)
 	}
 }
+
+// TestAnswerBeforeTheBodyWasRead: a view that refuses an upload answers and
+// closes while the body is still on its way. The visitor gets the app's
+// answer, whichever side is faster.
+func TestAnswerBeforeTheBodyWasRead(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "app.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close() // with the body unread
+				if _, err := http.ReadRequest(bufio.NewReaderSize(c, 16)); err != nil {
+					return
+				}
+				io.WriteString(c, "HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+			}()
+		}
+	}()
+	front, errs := forwardTo(t, "unix:"+socket, ForwarderOptions{}, nil)
+	for _, size := range []int{1, 3000, 100_000, 8 << 20} {
+		for range 20 {
+			res, err := http.Post(front, "application/octet-stream", strings.NewReader(strings.Repeat("x", size)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			if err := <-errs; err != nil || res.StatusCode != http.StatusConflict || string(b) != "no" {
+				t.Fatalf("%d bytes: %d %q, %v", size, res.StatusCode, b, err)
+			}
+		}
+	}
+}
