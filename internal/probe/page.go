@@ -291,14 +291,17 @@ func (c *Client) Cookies(ctx context.Context, paths ...string) (all []Cookie, er
 	return all, err
 }
 
-// Sent turns cookies into the value of a Cookie field, each name once.
-func Sent(cookies []Cookie) string {
+// Sent turns cookies into the value of a Cookie field, each name once. Those
+// that page set go before: a CSRF token of the page belongs to its session.
+func Sent(cookies []Cookie, page *Response) string {
 	var pairs []string
 	seen := map[string]bool{}
-	for _, k := range cookies {
-		if !seen[k.Name] {
-			seen[k.Name] = true
-			pairs = append(pairs, k.Name+"="+k.Value)
+	for _, own := range []bool{true, false} {
+		for _, k := range cookies {
+			if own == (page != nil && k.URL == page.URL) && !seen[k.Name] {
+				seen[k.Name] = true
+				pairs = append(pairs, k.Name+"="+k.Value)
+			}
 		}
 	}
 	return strings.Join(pairs, "; ")

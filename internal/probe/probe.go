@@ -49,7 +49,9 @@ type Check struct {
 // Answer is what a check learnt from one URL.
 type Answer struct {
 	Outcome evidence.Outcome
-	Summary string // one sentence, no full stop
+	// Summary is one sentence, without a full stop and without anything
+	// secret: only Seen is redacted.
+	Summary string
 	URL     string
 	// Seen is what was read (a header line, a status), for the report;
 	// redacted by the runner.

@@ -73,7 +73,7 @@ func askLogin(ctx context.Context, c *probe.Client) []probe.Answer {
 		"Content-Type": {"application/x-www-form-urlencoded"}, "Origin": {c.Origin()}, "Referer": {page.URL},
 		"Sec-Fetch-Site": {"same-origin"}, "Sec-Fetch-Mode": {"navigate"}, "Sec-Fetch-Dest": {"document"},
 	}
-	if s := probe.Sent(cookies); s != "" {
+	if s := probe.Sent(cookies, page); s != "" {
 		h.Set("Cookie", s)
 	}
 	all, err := c.Repeat(ctx, guesses, probe.Request{Method: http.MethodPost, Path: path, Body: body.Encode(), Header: h}, limited)
@@ -85,7 +85,7 @@ func askLogin(ctx context.Context, c *probe.Client) []probe.Answer {
 		// Refusals of another kind may be a limit, too; or the reason why no
 		// login was tried at all.
 		for _, r := range all {
-			if r.Status == http.StatusForbidden || r.Status == http.StatusServiceUnavailable {
+			if r.Status == http.StatusBadRequest || r.Status == http.StatusForbidden || r.Status >= 500 {
 				a.Outcome, a.Summary = evidence.Error, fmt.Sprintf("could not tell: empty logins are answered with %d", r.Status)
 				break
 			}

@@ -65,7 +65,7 @@ func askCrossSite(ctx context.Context, c *probe.Client) []probe.Answer {
 		page = home
 	}
 	cookies, _ := c.Cookies(ctx)
-	cookie := probe.Sent(cookies)
+	cookie := probe.Sent(cookies, page)
 	if cookie == "" {
 		cookie = "session=" + probe.Nonce()
 	}

@@ -86,7 +86,7 @@ func askScore(ctx context.Context, c *probe.Client) []probe.Answer {
 		if v := home.Header.Values(i.Name); len(v) > 0 {
 			quote = i.Name + ": " + strings.Join(v, "\n"+i.Name+": ")
 		}
-		out = append(out, probe.Answer{Outcome: evidence.Fail, URL: home.URL, Summary: fmt.Sprintf("%s is %s (%d points)", i.Name, i.Result, i.Modifier), Seen: quote})
+		out = append(out, probe.Answer{Outcome: evidence.Fail, URL: home.URL, Summary: fmt.Sprintf("%s: %s (%d points)", i.Name, i.Result, i.Modifier), Seen: quote})
 	}
 	total.Seen = strings.Join(seen, "\n")
 	return append([]probe.Answer{total}, out...)

@@ -7,8 +7,11 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/html"
 
 	"github.com/dewar-security/dewar/internal/evidence"
 	"github.com/dewar-security/dewar/internal/probe"
@@ -34,6 +37,16 @@ var checks = []*probe.Check{
 		CWE:      []int{1336, 94},
 		Requests: 36,
 		Run:      askTemplate,
+	},
+	{
+		ID:       "sql-error",
+		Control:  "injection",
+		Asks:     "Does a single quote in the query break the answer, and a pair of them not?",
+		Why:      "A quote that reaches the database as part of the query is SQL injection: whoever sends the right one reads everything (CWE-89).",
+		Fix:      "Bind parameters: text(\"… WHERE name LIKE :q\").bindparams(q=…), or build the query with SQLAlchemy's expressions.",
+		CWE:      []int{89},
+		Requests: 36,
+		Run:      askSQL,
 	},
 }
 
@@ -194,18 +207,32 @@ func try(ctx context.Context, c *probe.Client, payload func(word string) string,
 	return out
 }
 
-// askMarkup sends markup that does nothing: an unknown element without
-// attributes, and the characters that end an attribute.
+// askMarkup sends markup that does nothing: an element that no browser knows,
+// after what ends an attribute. Only an element that a browser would make of
+// it counts, not the same text in a comment or a script.
 func askMarkup(ctx context.Context, c *probe.Client) []probe.Answer {
-	return try(ctx, c, func(word string) string { return word + `'"><` + word + `>` }, func(r *probe.Response, word string) string {
-		if !scriptable(r) {
+	return try(ctx, c, func(word string) string { return word + `"><` + word + `>` }, func(r *probe.Response, word string) string {
+		if !scriptable(r) || !hasElement(r.Body, word) {
 			return ""
 		}
-		if i := bytes.Index(r.Body, []byte("<"+word+">")); i >= 0 {
-			return r.Header.Get("Content-Type") + ": " + around(r.Body, i, len(word)+2)
-		}
-		return ""
+		i := bytes.Index(r.Body, []byte("<"+word+">"))
+		return r.Header.Get("Content-Type") + ": " + around(r.Body, max(i, 0), len(word)+2)
 	})
+}
+
+// hasElement reports whether a document has an element of that name.
+func hasElement(body []byte, name string) bool {
+	z := html.NewTokenizer(bytes.NewReader(body))
+	for {
+		switch z.Next() {
+		case html.ErrorToken:
+			return false
+		case html.StartTagToken, html.SelfClosingTagToken:
+			if n, _ := z.TagName(); string(n) == name {
+				return true
+			}
+		}
+	}
 }
 
 // scriptable reports whether a browser would run scripts in the answer.
@@ -234,4 +261,69 @@ func askTemplate(ctx context.Context, c *probe.Client) []probe.Answer {
 
 func around(b []byte, at, n int) string {
 	return string(b[max(0, at-30):min(len(b), at+n+30)])
+}
+
+// databaseError matches what database drivers of Python say about a query
+// that does not parse.
+var databaseError = regexp.MustCompile(`(?:sqlite3|psycopg2?|pymysql|MySQLdb|mysql\.connector|asyncpg|cx_Oracle|oracledb|pyodbc)(?:\.\w+)*\.(?:OperationalError|ProgrammingError|SyntaxError|DatabaseError)|You have an error in your SQL syntax|unterminated quoted string|unrecognized token: |ORA-0(?:0933|1756)|Unclosed quotation mark`)
+
+// askSQL compares three requests: a word, the word with one quote, and with
+// two, which SQL reads as a quote inside the text. A single quote changes
+// nothing in the database: the query that it breaks does not run.
+func askSQL(ctx context.Context, c *probe.Client) []probe.Answer {
+	all, why := places(ctx, c)
+	if why != "" {
+		return []probe.Answer{{Summary: why}}
+	}
+	var (
+		out   []probe.Answer
+		asked int
+		last  error
+	)
+	for _, p := range all {
+		word := probe.Nonce()
+		one, err := c.Get(ctx, p.with(word+"'"))
+		if err != nil {
+			last = err
+			continue
+		}
+		if one.Refused() {
+			continue
+		}
+		m := databaseError.Find(one.Body)
+		if one.Status < 500 && m == nil {
+			asked++
+			continue
+		}
+		plain, err := c.Get(ctx, p.with(word))
+		if err != nil || plain.Refused() {
+			last = err
+			continue
+		}
+		two, err := c.Get(ctx, p.with(word+"''"))
+		if err != nil || two.Refused() {
+			last = err
+			continue
+		}
+		asked++
+		broken := one.Status >= 500 && plain.Status < 500 && two.Status < 500
+		shown := m != nil && !databaseError.Match(plain.Body) && !databaseError.Match(two.Body)
+		if broken || shown {
+			out = append(out, probe.Answer{
+				Outcome: evidence.Fail, URL: one.URL,
+				Summary: fmt.Sprintf("a quote in the parameter %s of %s reaches the database's parser", p.name, strings.TrimRight(p.path, "?")),
+				Seen:    fmt.Sprintf("no quote: %d, one: %d, two: %d\n%s", plain.Status, one.Status, two.Status, m),
+			})
+		}
+	}
+	switch {
+	case len(out) > 0:
+	case asked == 0 && last != nil:
+		out = append(out, probe.Answer{Summary: "could not tell: " + last.Error()})
+	case asked == 0:
+		out = append(out, probe.Answer{Summary: "could not tell: no request was answered"})
+	default:
+		out = append(out, probe.Answer{Outcome: evidence.Pass, Summary: fmt.Sprintf("a quote breaks none of %d parameters tried", asked), URL: c.URL("/")})
+	}
+	return out
 }

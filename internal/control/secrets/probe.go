@@ -226,7 +226,7 @@ func askKey(ctx context.Context, c *probe.Client) []probe.Answer {
 	cookies, err := c.Cookies(ctx)
 	var found []signed
 	for _, k := range cookies {
-		if s, ok := parseSigned(k.Value); ok {
+		if s, ok := parseSigned(k.Value); ok && !slices.ContainsFunc(found, func(f signed) bool { return f.where == "the cookie "+k.Name }) {
 			s.where, s.url = "the cookie "+k.Name, k.URL
 			s.salts = []string{"cookie-session", k.Name, "itsdangerous", "itsdangerous.Signer", "flask-session"}
 			found = append(found, s)
@@ -253,7 +253,7 @@ func askKey(ctx context.Context, c *probe.Client) []probe.Answer {
 	for _, s := range found {
 		if slices.ContainsFunc(keys, s.signedWith) {
 			// The key itself stays out of the report.
-			out = append(out, probe.Answer{Outcome: evidence.Fail, Summary: s.where + " is signed with a published key: anybody can write a session", URL: s.url})
+			out = append(out, probe.Answer{Outcome: evidence.Fail, Summary: s.where + " is signed with a published key, so anybody can write a session", URL: s.url})
 		}
 	}
 	if len(out) == 0 {
