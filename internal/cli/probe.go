@@ -190,7 +190,7 @@ func (a *app) ask(ctx context.Context, dir string, loaded *catalog.Loaded, p pro
 	if err == nil && slices.ContainsFunc(state.URLs, func(u string) bool { return sameSite(u, p.url) }) {
 		o.Key = []byte(state.ProbeKey)
 		if o.Cleartext == 0 {
-			o.Cleartext = cleartextPort(state.URLs)
+			o.Cleartext = cleartextPort(state.Redirects)
 		}
 	}
 	// The authority that dewar run made on this machine vouches for nothing

@@ -110,7 +110,7 @@ func start(t *testing.T, dir string, environ []string, more ...string) *site {
 	}, environ...)
 	cert, key := selfSigned(t)
 	s.cert = cert
-	args := append([]string{"run", dir, "--profile", "staging", "--log", s.log, "--set", "deployment.certificate=" + cert, "--set", "deployment.key=" + key,
+	args := append([]string{"run", dir, "--profile", "production", "--log", s.log, "--set", "deployment.certificate=" + cert, "--set", "deployment.key=" + key,
 		"--set", "deployment.listen=127.0.0.1:" + ports[0], "--set", "deployment.listen-http=127.0.0.1:" + ports[1],
 		"--set", "deployment.console=127.0.0.1:" + ports[2], "--set", "deployment.workers=2", "--set", "deployment.grace=5s"}, more...)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -321,7 +321,7 @@ func TestShop(t *testing.T) {
 
 	// The checklist of the whole: every face spoke.
 	var out, errs bytes.Buffer
-	code := execute(t.Context(), []string{"check", shop, "--profile", "staging", "--url", s.https, "--ca", s.cert, "--format", "json"}, s.environ, nil, &out, &errs)
+	code := execute(t.Context(), []string{"check", shop, "--profile", "production", "--url", s.https, "--ca", s.cert, "--format", "json"}, s.environ, nil, &out, &errs)
 	if code != exitOK && code != exitFindings {
 		t.Fatalf("dewar check ended with %d: %s", code, &errs)
 	}
@@ -602,7 +602,7 @@ func selfSigned(t *testing.T) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
 	if err != nil {
 		t.Fatal(err)

@@ -130,6 +130,8 @@ type Gateway struct {
 	stopping atomic.Bool
 	mu       sync.Mutex
 	urls     []string
+	// redirects are the addresses that only lead to HTTPS.
+	redirects []string
 }
 
 // Forwarder returns the way to the app.
@@ -230,7 +232,7 @@ func Run(ctx context.Context, o Options) error {
 	if err == nil {
 		err = claim.write(State{
 			Console: o.Console, ConsoleToken: o.ConsoleToken, ProbeKey: o.ProbeKey,
-			URLs: g.URLs(), Project: g.o.Dir, Started: g.o.Now(),
+			URLs: g.URLs(), Redirects: g.redirects, Project: g.o.Dir, Started: g.o.Now(),
 		})
 	}
 	if err != nil {
@@ -460,6 +462,8 @@ func (g *Gateway) listen(ctx context.Context) ([]openListener, error) {
 		g.mu.Lock()
 		if a.tls || g.certs == nil {
 			g.urls = append(g.urls, g.url(ln.Addr(), a.tls))
+		} else {
+			g.redirects = append(g.redirects, g.url(ln.Addr(), false))
 		}
 		g.mu.Unlock()
 		out = append(out, openListener{bound(ln, c.MaxConns, time.Duration(c.BodyTimeout)), a.tls})

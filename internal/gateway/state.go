@@ -29,6 +29,9 @@ type State struct {
 	ConsoleToken string `json:"console_token,omitempty"`
 	// URLs are the public addresses.
 	URLs []string `json:"urls"`
+	// Redirects are the addresses that answer in clear text with a redirect
+	// to one of URLs.
+	Redirects []string `json:"redirects,omitempty"`
 	// ProbeKey signs what dewar probe sends, so that the guard can say
 	// "this came through me".
 	ProbeKey string    `json:"probe_key,omitempty"`
