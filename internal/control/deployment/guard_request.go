@@ -366,7 +366,7 @@ func checkPath(raw string) (decoded, reason, detail string) {
 // dotSegment reports whether a segment is . or .., also with parameters
 // behind it (/..;x/, which Tomcat and friends strip).
 func dotSegment(path string) bool {
-	if strings.Index(path, "/.") < 0 {
+	if !strings.Contains(path, "/.") {
 		return false
 	}
 	for seg := range strings.SplitSeq(path, "/") {

@@ -187,7 +187,7 @@ func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 func TestCheckName(t *testing.T) {
 	for name, want := range map[string]string{
 		"cat.jpg": "", "Foto vom Strand (1).JPG": "", "résumé.pdf": "", "archive.tar.gz": "", "jquery.min.js": "", "app.js.map": "",
-		"report.v2.final.docx": "", ".bashrc": "", "a": "", "日本語.png": "", "می‌خواهم.txt": "", "bundle.js.gz": "", "John's \"file\".txt": "",
+		"report.v2.final.docx": "", ".bashrc": "", "a": "", "日本語.png": "", "می\u200cخواهم.txt": "", "bundle.js.gz": "", "John's \"file\".txt": "",
 		"setup.py": "", "data.2024-01-02.csv": "", "python.py.txt": "",
 		"../x": "upload-path", "a/b.jpg": "upload-path", `C:\Users\x\cat.jpg`: "upload-path", "c:cat.jpg": "upload-path",
 		"/etc/passwd": "upload-path", "..": "upload-path", ".": "upload-path", `..\x`: "upload-path",
