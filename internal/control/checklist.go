@@ -46,8 +46,8 @@ func (s *Status) UnmarshalText(b []byte) error {
 // Cell is what one face says about one control.
 type Cell struct {
 	Face evidence.Face `json:"face"`
-	// State is "pass", "fail", "mitigated", "error", "not-applicable",
-	// "silent" (nobody looked in this run), "not-yet" (the face is not built)
+	// State is "pass", "partial" (a part of the promise holds), "fail",
+	// "mitigated", "error", "not-applicable", "silent" (nobody looked in this run), "not-yet" (the face is not built)
 	// or "never" (it cannot exist).
 	State string `json:"state"`
 	// Why explains a state that no evidence explains.
@@ -90,9 +90,10 @@ type Checklist struct {
 //  3. an audit failure that no enforcing layer makes up for: failed.
 //  4. an audit failure of which every one is made up for by an enforcing
 //     layer named in its MitigatedBy: mitigated.
-//  5. any pass: met.
-//  6. only not-applicable: not applicable.
-//  7. otherwise, silence or errors: unproven.
+//  5. any pass that is not partial: met.
+//  6. only partial passes: unproven, with what they hold.
+//  7. only not-applicable: not applicable.
+//  8. otherwise, silence or errors: unproven.
 func Fold(controls []*Control, all []evidence.Evidence, now time.Time) *Checklist {
 	list := &Checklist{Time: now}
 	by := make(map[evidence.ControlID][]evidence.Evidence, len(controls))
@@ -185,11 +186,15 @@ func judge(c *Control, all []evidence.Evidence) Row {
 	// The strongest pass speaks: what was seen from outside, then what is
 	// enforced, then what was read.
 	for _, f := range [...]evidence.Face{evidence.Probe, evidence.Guard, evidence.Detect, evidence.Audit} {
-		passed := func(e evidence.Evidence) bool { return e.Face == f && e.Outcome == evidence.Pass }
+		passed := func(e evidence.Evidence) bool { return e.Face == f && e.Outcome == evidence.Pass && !e.Partial }
 		if e := first(passed); e != nil {
 			row.Status, row.Because = Met, e.Summary+more(count(outcome(evidence.Pass)))
 			return row
 		}
+	}
+	if e := first(outcome(evidence.Pass)); e != nil {
+		row.Status, row.Because = Unproven, "held in part only: "+e.Summary+more(count(outcome(evidence.Pass)))
+		return row
 	}
 	if e := first(outcome(evidence.Error)); e != nil {
 		row.Status, row.Because = Unproven, "could not tell: "+e.Summary+more(count(outcome(evidence.Error)))
@@ -225,6 +230,8 @@ func cells(c *Control, all []evidence.Evidence, mitigated func(evidence.Evidence
 		switch {
 		case spoke && o == evidence.Fail && !open:
 			cell.State, cell.Why = "mitigated", "every failure has a guard layer in front of it"
+		case spoke && o == evidence.Pass && !slices.ContainsFunc(mine, func(e evidence.Evidence) bool { return e.Outcome == evidence.Pass && !e.Partial }):
+			cell.State, cell.Why = "partial", "what was found holds a part of the promise"
 		case spoke:
 			cell.State = o.String()
 		case c.Has(f):

@@ -34,6 +34,11 @@ func ev(f evidence.Face, check string, o evidence.Outcome, mitigatedBy ...string
 	return e
 }
 
+func part(e evidence.Evidence) evidence.Evidence {
+	e.Partial = true
+	return e
+}
+
 func TestFold(t *testing.T) {
 	const (
 		A, G, P, D            = evidence.Audit, evidence.Guard, evidence.Probe, evidence.Detect
@@ -49,6 +54,9 @@ func TestFold(t *testing.T) {
 		{"only errors", []evidence.Evidence{ev(A, "r", err), ev(G, "wall", err)}, control.Unproven, [4]string{"error", "error", "not-yet", "never"}},
 		{"a pass", []evidence.Evidence{ev(A, "r", pass)}, control.Met, [4]string{"pass", "silent", "not-yet", "never"}},
 		{"a pass beside an error on the same face", []evidence.Evidence{ev(A, "r", pass), ev(A, "s", err)}, control.Met, [4]string{"error", "silent", "not-yet", "never"}},
+		{"a pass of a part proves nothing alone", []evidence.Evidence{part(ev(G, "wall", pass))}, control.Unproven, [4]string{"silent", "partial", "not-yet", "never"}},
+		{"a pass of a part beside a whole one", []evidence.Evidence{part(ev(G, "wall", pass)), ev(A, "r", pass)}, control.Met, [4]string{"pass", "partial", "not-yet", "never"}},
+		{"a layer that holds a part still mitigates", []evidence.Evidence{ev(A, "r", fail, "wall"), part(ev(G, "wall", pass))}, control.Mitigated, [4]string{"mitigated", "partial", "not-yet", "never"}},
 		{"only not applicable", []evidence.Evidence{ev(A, "r", none)}, control.NotApplicable, [4]string{"not-applicable", "silent", "not-yet", "never"}},
 		{"not applicable and an error", []evidence.Evidence{ev(A, "r", none), ev(G, "wall", err)}, control.Unproven, [4]string{"not-applicable", "error", "not-yet", "never"}},
 		{"audit fails, nothing guards", []evidence.Evidence{ev(A, "r", fail, "wall")}, control.Failed, [4]string{"fail", "silent", "not-yet", "never"}},

@@ -156,6 +156,11 @@ type Evidence struct {
 	// time makes up for it: no proxy turns a key in the source into a secret.
 	MitigatedBy []string `json:"mitigated_by,omitempty"`
 
+	// Partial marks a pass that holds only a part of the promise, or makes
+	// breaking it harder without preventing it: a WAF in front of code that
+	// nobody has read. It never makes a promise met by itself.
+	Partial bool `json:"partial,omitempty"`
+
 	// Time is when the fact was observed.
 	Time time.Time `json:"time,omitzero"`
 }

@@ -522,7 +522,7 @@ func (c *Chain) Evidence() []evidence.Evidence {
 	now := c.o.Now()
 	for i := range c.layers {
 		l := &c.layers[i]
-		e := evidence.Evidence{Control: l.Spec.Control, Face: evidence.Guard, Check: l.Spec.Name, Layer: l.Spec.Name, Time: now}
+		e := evidence.Evidence{Control: l.Spec.Control, Face: evidence.Guard, Check: l.Spec.Name, Layer: l.Spec.Name, Partial: l.Spec.Partial, Time: now}
 		reporter, _ := l.Layer.(Reporter)
 		var health error
 		what := l.Spec.Does

@@ -135,6 +135,9 @@ type Spec struct {
 	Control evidence.ControlID
 	// Does says in one sentence what is refused or changed.
 	Does string
+	// Partial layers keep only a part of the control's promise: what they
+	// enforce is evidence, but no proof. See evidence.Evidence.
+	Partial bool
 	// Blocking layers can refuse; the others only change what passes.
 	Blocking bool
 	// Reasons documents every Decision.Reason the layer can return.

@@ -32,6 +32,9 @@ type Check struct {
 	Why  string
 	Fix  string
 	CWE  []int
+	// Partial is set when a pass proves only a part of the promise: three
+	// parameters that reflect no script say little about the others.
+	Partial bool
 	// Requests is the most this check may send; the client enforces it.
 	Requests int
 	// Writes is set when the check sends anything but GET, HEAD or OPTIONS.

@@ -136,7 +136,7 @@ func (s *site) ask(ctx context.Context, k *Check) (res Result) {
 	for _, a := range answers {
 		e := evidence.Evidence{
 			Control: k.Control, Face: evidence.Probe, Check: k.ID, Outcome: a.Outcome,
-			Summary: strings.TrimSuffix(clean(a.Summary), "."), URL: a.URL, Seen: redact(a.Seen), Time: start.UTC(),
+			Summary: strings.TrimSuffix(clean(a.Summary), "."), URL: a.URL, Seen: redact(a.Seen), Partial: k.Partial, Time: start.UTC(),
 		}
 		if e.URL == "" {
 			e.URL = s.origin()

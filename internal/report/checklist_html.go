@@ -23,7 +23,7 @@ var checklistTemplate = template.Must(template.New("checklist").Funcs(template.F
 	"glyph": func(state string) string { return cellGlyph[state].glyph },
 	"word": func(state string) string {
 		return map[string]string{
-			"pass": "pass", "fail": "fail", "mitigated": "fails, but a guard layer stands in front", "error": "could not tell",
+			"pass": "pass", "partial": "holds in part", "fail": "fail", "mitigated": "fails, but a guard layer stands in front", "error": "could not tell",
 			"not-applicable": "does not apply", "silent": "not asked in this run", "not-yet": "not built yet", "never": "cannot exist",
 		}[state]
 	},

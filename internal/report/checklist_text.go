@@ -31,6 +31,7 @@ var cellGlyph = map[string]struct {
 	style lipgloss.Style
 }{
 	"pass":           {"✓", green},
+	"partial":        {"◔", green},
 	"fail":           {"✗", red},
 	"mitigated":      {"◐", amber},
 	"error":          {"?", amber},
@@ -96,7 +97,7 @@ func ChecklistText(w io.Writer, r *ChecklistReport, s Screen) error {
 	for _, p := range r.Problems {
 		fmt.Fprintf(&b, "%s %s\n", amber.Render("! evidence not used:"), plain(p))
 	}
-	fmt.Fprintf(&b, "\n%s\n", dim.Render("✓ pass  ✗ fail  ◐ fails, but a guard layer stands in front  ? could not tell  · not asked in this run"))
+	fmt.Fprintf(&b, "\n%s\n", dim.Render("✓ pass  ◔ pass, of a part  ✗ fail  ◐ fails, but a guard layer stands in front  ? could not tell  · not asked in this run"))
 	fmt.Fprintf(&b, "%s\n", dim.Render("○ not built yet  – does not apply, or cannot exist (dewar explain CONTROL says why)"))
 	r.next(&b)
 	_, err := s.writer(w).Write(b.Bytes())

@@ -20,6 +20,7 @@ import (
 var checks = []*probe.Check{
 	{
 		ID:       "reflected-markup",
+		Partial:  true,
 		Control:  "injection",
 		Asks:     "Does text from the query come back as markup?",
 		Why:      "A page that repeats < and \" unescaped runs the script in a link that somebody sends (CWE-79).",
@@ -30,6 +31,7 @@ var checks = []*probe.Check{
 	},
 	{
 		ID:       "template-arithmetic",
+		Partial:  true,
 		Control:  "injection",
 		Asks:     "Does the server calculate {{ 1337 * 7 }} in text from the query?",
 		Why:      "A template made from a visitor's text runs Python on the server (CWE-1336).",
@@ -40,6 +42,7 @@ var checks = []*probe.Check{
 	},
 	{
 		ID:       "sql-error",
+		Partial:  true,
 		Control:  "injection",
 		Asks:     "Does a single quote in the query break the answer, and a pair of them not?",
 		Why:      "A quote that reaches the database as part of the query is SQL injection: whoever sends the right one reads everything (CWE-89).",
@@ -276,9 +279,10 @@ func askSQL(ctx context.Context, c *probe.Client) []probe.Answer {
 		return []probe.Answer{{Summary: why}}
 	}
 	var (
-		out   []probe.Answer
-		asked int
-		last  error
+		out     []probe.Answer
+		asked   int
+		unclear []string // broken with or without quotes
+		last    error
 	)
 	for _, p := range all {
 		word := probe.Nonce()
@@ -305,7 +309,6 @@ func askSQL(ctx context.Context, c *probe.Client) []probe.Answer {
 			last = err
 			continue
 		}
-		asked++
 		broken := one.Status >= 500 && plain.Status < 500 && two.Status < 500
 		shown := m != nil && !databaseError.Match(plain.Body) && !databaseError.Match(two.Body)
 		if broken || shown {
@@ -314,10 +317,14 @@ func askSQL(ctx context.Context, c *probe.Client) []probe.Answer {
 				Summary: fmt.Sprintf("a quote in the parameter %s of %s reaches the database's parser", p.name, strings.TrimRight(p.path, "?")),
 				Seen:    fmt.Sprintf("no quote: %d, one: %d, two: %d\n%s", plain.Status, one.Status, two.Status, m),
 			})
+			continue
 		}
+		unclear = append(unclear, p.name)
 	}
 	switch {
 	case len(out) > 0:
+	case len(unclear) > 0:
+		out = append(out, probe.Answer{Summary: "could not tell: the answers break in another way for " + strings.Join(unclear, ", ")})
 	case asked == 0 && last != nil:
 		out = append(out, probe.Answer{Summary: "could not tell: " + last.Error()})
 	case asked == 0:

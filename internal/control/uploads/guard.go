@@ -23,6 +23,7 @@ var layers = []*guard.Spec{bodySpec}
 
 var bodySpec = &guard.Spec{
 	Name:     "body",
+	Partial:  true, // size and form; what a file holds is not looked at yet
 	Control:  "uploads",
 	Does:     "reads the request body before the app is bothered, bounds its size, fields and files, and refuses deceptive file names",
 	Blocking: true,
