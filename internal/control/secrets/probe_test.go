@@ -124,4 +124,3 @@ func FuzzParseSigned(f *testing.F) {
 		p.signedWith("dev")
 	})
 }
-
