@@ -25,8 +25,10 @@ var ErrUnavailable = errors.New("store unavailable")
 type Store interface {
 	// Allow takes cost units from the bucket named key, which refills at
 	// rate, and reports whether they were there. Cost 0 peeks; a negative
-	// cost gives units back. It follows GCRA (ITU-T I.371): one timestamp
-	// per key, no window edges. A refused call takes nothing.
+	// cost gives units back, never beyond a full bucket. It follows GCRA
+	// (ITU-T I.371): one timestamp per key, no window edges. A refused call
+	// takes nothing. A cost over the burst could never pass and is an error,
+	// as is a rate that is none.
 	Allow(ctx context.Context, key string, rate Rate, cost int) (Result, error)
 
 	// Get returns the value put under key, or ok == false when there is none
@@ -38,10 +40,12 @@ type Store interface {
 	// Delete removes key; a missing key is no error.
 	Delete(ctx context.Context, key string) error
 	// Once reports whether this is the first call with key within ttl: the
-	// primitive behind one-time tokens.
+	// primitive behind one-time tokens. Its keys are apart from those of Put.
+	// A store that is full says so; it never forgets a key early.
 	Once(ctx context.Context, key string, ttl time.Duration) (first bool, err error)
 
-	// Close releases what the store holds. It is safe to call twice.
+	// Close releases what the store holds. It is safe to call twice; every
+	// other call after it returns an error wrapping ErrUnavailable.
 	Close() error
 }
 
@@ -102,6 +106,11 @@ func ParseRate(s string) (Rate, error) {
 		if r.Burst, err = strconv.Atoi(strings.TrimSpace(burst)); err != nil || r.Burst <= 0 || r.Burst > 1e9 {
 			return fail()
 		}
+	}
+	// A bucket that takes lifetimes to refill is a slip of the pen, and its
+	// arithmetic would leave 64 bits.
+	if r.Per > 366*24*time.Hour || float64(r.Per)/float64(r.Requests)*float64(max(r.Burst, 1)) > float64(366*24*time.Hour) {
+		return Rate{}, fmt.Errorf("%q is not a usable rate: it takes more than a year to refill", s)
 	}
 	return r, nil
 }
