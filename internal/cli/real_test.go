@@ -343,7 +343,7 @@ func TestShop(t *testing.T) {
 			t.Errorf("%s failed: %s", row.ID, row.Because)
 		}
 	}
-	for _, want := range []string{"settings/audit", "settings/guard", "settings/probe", "csrf/audit", "csrf/guard", "csrf/probe", "headers/guard", "headers/probe", "session/audit", "session/guard", "deployment/guard", "deployment/probe", "monitoring/guard", "injection/guard", "abuse/guard"} {
+	for _, want := range []string{"settings/audit", "settings/guard", "settings/probe", "csrf/audit", "csrf/guard", "csrf/probe", "headers/guard", "headers/probe", "session/audit", "session/guard", "deployment/guard", "deployment/probe", "monitoring/guard", "abuse/guard"} {
 		if state[want] != "pass" {
 			t.Errorf("%s: %q, want pass", want, state[want])
 		}

@@ -98,6 +98,9 @@ func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error
 	if r.selfTest != nil {
 		return fmt.Errorf("the security log would leak: %w", r.selfTest)
 	}
+	// The app's own log may hold what ours must not: reset links in gunicorn's
+	// access log, values in a traceback.
+	redact := event.NewRedactor(cfg.Monitoring.Redact...)
 	probeKey, consoleToken := console.NewToken(), console.NewToken()
 	shared := store.NewMemory(store.MemoryOptions{})
 	defer shared.Close()
@@ -106,7 +109,7 @@ func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error
 		Dir: dir, Profile: cfg.Profile, Config: cfg.Deployment, Upstream: cfg.App.Upstream, Environ: a.environ,
 		ProbeKey: probeKey, ConsoleToken: consoleToken,
 		Progress:  func(s gateway.Step) { out.step(s) },
-		Output:    func(line string) { out.app(line) },
+		Output:    func(line string) { out.app(redact.Line(line)) },
 		Preflight: r.preflight,
 	}
 	if opts.Upstream == "" {

@@ -60,11 +60,12 @@ type Grade struct {
 // mdn-http-observatory: 12 tests from 100 down and up; bonuses count only if
 // the score without them is 90 or more).
 //
-// It differs on purpose in three places where the observatory is more generous
-// than browsers: frame-ancestors in a meta element counts for nothing, a
-// directive that only a second policy has keeps its sources instead of
-// becoming 'none', and nobody counts as preloaded, because the list is not
-// asked. A cleartext side that nobody could ask changes nothing.
+// It differs on purpose where the observatory is more generous than browsers:
+// frame-ancestors in a meta element counts for nothing, a directive that only
+// a second policy has keeps its sources instead of becoming 'none', and a
+// max-age that is no number is no max-age. Nobody counts as preloaded, because
+// the list is not asked. A cleartext side that nobody could ask changes
+// nothing.
 func Score(o Observation) Grade {
 	if o.Header == nil {
 		o.Header = http.Header{}
@@ -229,6 +230,7 @@ func scoreCSP(o Observation) (i Item, framed bool) {
 type served struct {
 	name                      string
 	secure, httpOnly, removed bool
+	refused                   bool   // its name's prefix promises what it does not keep
 	sameSite                  string // "" for none or an invalid one
 	badSameSite               bool
 }
@@ -237,6 +239,7 @@ func parseServed(line string) served {
 	pair, rest, _ := strings.Cut(line, ";")
 	name, _, _ := strings.Cut(pair, "=")
 	c := served{name: strings.TrimSpace(name)}
+	domain, path := false, ""
 	for a := range strings.SplitSeq(rest, ";") {
 		k, v, _ := strings.Cut(a, "=")
 		v = strings.TrimSpace(v)
@@ -247,6 +250,10 @@ func parseServed(line string) served {
 			c.httpOnly = true
 		case "max-age":
 			c.removed = v == "0" || strings.HasPrefix(v, "-")
+		case "domain":
+			domain = v != ""
+		case "path":
+			path = v
 		case "samesite":
 			c.sameSite = strings.ToLower(v)
 			if c.sameSite != "lax" && c.sameSite != "strict" && c.sameSite != "none" {
@@ -254,6 +261,9 @@ func parseServed(line string) served {
 			}
 		}
 	}
+	// RFC 6265bis section 4.1.3.
+	lower := strings.ToLower(c.name)
+	c.refused = strings.HasPrefix(lower, "__secure-") && !c.secure || strings.HasPrefix(lower, "__host-") && (!c.secure || domain || path != "/")
 	return c
 }
 
@@ -276,7 +286,7 @@ func scoreCookies(o Observation, hsts bool) Item {
 		if c.badSameSite {
 			worst = max(worst, 3)
 		}
-		if c.name == "" || c.name == "heroku-session-affinity" {
+		if c.name == "" || c.refused || c.name == "heroku-session-affinity" {
 			continue
 		}
 		last[c.name] = c
