@@ -88,6 +88,9 @@ func TestScore(t *testing.T) {
 		{cookie, -20, "", []string{"Set-Cookie: a=x; Secure; SameSite=Maybe"}},
 		{cookie, -20, "", []string{"Set-Cookie: csrf=x; Secure"}},
 		{cookie, 0, "", []string{"Set-Cookie: session=; Max-Age=0"}},
+		{cookie, 0, "", []string{"Set-Cookie: __Host-session=x"}}, // no browser keeps it
+		{cookie, 0, "", []string{"Set-Cookie: __Host-session=x; Secure; Path=/; Domain=shop.example"}},
+		{cookie, -30, "", []string{"Set-Cookie: __Host-session=x; Secure; Path=/"}},
 
 		{cors, 0, "", []string{"Access-Control-Allow-Origin: *", "Access-Control-Allow-Credentials: true"}},
 		{cors, 0, "", []string{"Access-Control-Allow-Origin: https://a.example"}},
