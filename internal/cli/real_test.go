@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -619,4 +620,53 @@ func selfSigned(t *testing.T) (cert, key string) {
 		}
 	}
 	return cert, key
+}
+
+// TestDevelopmentRelaxesAndSaysSo: what production refuses starts in
+// development, with a warning, and the checklist still says that it is broken.
+func TestDevelopmentRelaxesAndSaysSo(t *testing.T) {
+	s := start(t, "testdata/echo", []string{"SECRET_KEY=dev"}, "--profile", "development", "--set", "deployment.tls=files")
+	s.want(s.ask(s.client(), "GET", "/", ""), 200, "home")
+	if out := s.out.String(); !strings.Contains(out, "relaxed") || !strings.Contains(out, "secret-key") {
+		t.Errorf("nothing says what was relaxed:\n%s", out)
+	}
+	var out, errs bytes.Buffer
+	if code := execute(t.Context(), []string{"check", "testdata/echo", "--profile", "development"}, s.environ, nil, &out, &errs); code != exitFindings {
+		t.Errorf("dewar check ended with %d: %s", code, &errs)
+	}
+	if !strings.Contains(out.String(), "✗ failed         secrets") {
+		t.Errorf("a weak key is no failure:\n%s", &out)
+	}
+}
+
+// TestUpstream: an app that something else runs is guarded, too; one that is
+// not there is said to be missing, and readiness waits for it.
+func TestUpstream(t *testing.T) {
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "up ", r.URL.Path) }))
+	defer up.Close()
+	s := start(t, t.TempDir(), nil, "--upstream", up.URL)
+	if a := s.ask(s.client(), "GET", "/x", ""); a.text != "up /x" {
+		t.Errorf("%d %q", a.StatusCode, a.text)
+	}
+	s.want(s.ask(s.client(), "GET", "/.git/HEAD", ""), 404, "never-public")
+	up.Close()
+	s.want(s.ask(s.client(), "GET", "/x", ""), 503, "upstream gone")
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		res, err := http.Get(s.consoleURL + "/readyz")
+		if err == nil {
+			res.Body.Close()
+			if res.StatusCode == http.StatusServiceUnavailable {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("still ready without its upstream")
+		}
+	}
+	// What cannot be known about a foreign app is unproven, not fine.
+	var out, errs bytes.Buffer
+	execute(t.Context(), []string{"check", s.dir, "--all"}, s.environ, nil, &out, &errs)
+	if !strings.Contains(out.String(), "preflight debug-off could not look") {
+		t.Errorf("an upstream's debug mode is said to be known:\n%s%s", &out, &errs)
+	}
 }
