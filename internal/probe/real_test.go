@@ -129,7 +129,7 @@ func wants(t *testing.T, got map[string][]evidence.Evidence, want map[evidence.O
 // seen by a visitor who has not logged in and without any guard.
 func TestLeaky(t *testing.T) {
 	wants(t, ask(t, serve(t, "leaky")), map[evidence.Outcome]string{
-		evidence.Fail: `debugger-reachable traceback-shown reflected-markup sql-error csrf-cross-site-post headers-score headers-on-errors
+		evidence.Fail: `debugger-reachable traceback-shown reflected-markup sql-error csrf-cross-site-post headers-observatory headers-on-errors
 			login-burst request-burst https-redirect server-banner host-header script-name-header`,
 		// Its cookies come only after logging in, which the probe never does.
 		evidence.Error:         "session-key-published cookie-flags session-fixation",
@@ -143,7 +143,7 @@ func TestLeaky(t *testing.T) {
 func TestShop(t *testing.T) {
 	site := serve(t, "shop", "SECRET_KEY=5f0c1d8e7a9b4c3d2e1f6a7b8c9d0e1f2a3b4c5d6e7f8a9b", "TRUSTED_HOSTS=127.0.0.1")
 	wants(t, ask(t, site), map[evidence.Outcome]string{
-		evidence.Fail: "headers-score https-redirect request-burst script-name-header",
+		evidence.Fail: "headers-observatory https-redirect request-burst script-name-header",
 		evidence.Pass: `debugger-reachable traceback-shown source-served directory-listing source-map-served cors-reflects-origin secret-file-served
 			session-key-published reflected-markup template-arithmetic sql-error cookie-flags session-fixation csrf-cross-site-post
 			headers-on-errors login-burst odd-methods server-banner host-header forwarded-host`,

@@ -14,7 +14,7 @@ import (
 
 var checks = []*probe.Check{
 	{
-		ID:       "headers-score",
+		ID:       "headers-observatory",
 		Control:  "headers",
 		Asks:     "How does MDN's HTTP Observatory score the front page, and which header costs points?",
 		Why:      "Each missing header leaves the visitor's browser without one of its defences: against injected scripts, frames, guessed types, clear text (CWE-693, CWE-1021).",

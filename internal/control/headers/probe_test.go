@@ -281,12 +281,12 @@ func TestProbes(t *testing.T) {
 		want        evidence.Outcome
 		says        string
 	}{
-		{"headers-score", "strong", site(true, strong...), evidence.Pass, "(A+)"},
-		{"headers-score", "bare", site(true), evidence.Fail, "(D)"},
-		{"headers-score", "no CSP", site(true, strong[1:]...), evidence.Fail, "scores 75 (B)"},
+		{"headers-observatory", "strong", site(true, strong...), evidence.Pass, "(A+)"},
+		{"headers-observatory", "bare", site(true), evidence.Fail, "(D)"},
+		{"headers-observatory", "no CSP", site(true, strong[1:]...), evidence.Fail, "scores 75 (B)"},
 		// Another control's fault is not this one's, but it shows in the score.
-		{"headers-score", "session without flags", site(true, append(slices.Clone(strong[:8]), "Set-Cookie: session=x")...), evidence.Pass, "scores 70 (B)"},
-		{"headers-score", "down", down, evidence.Error, "500"},
+		{"headers-observatory", "session without flags", site(true, append(slices.Clone(strong[:8]), "Set-Cookie: session=x")...), evidence.Pass, "scores 70 (B)"},
+		{"headers-observatory", "down", down, evidence.Error, "500"},
 		{"headers-on-errors", "everywhere", site(true, strong...), evidence.Pass, "404"},
 		{"headers-on-errors", "front page only", site(false, strong...), evidence.Fail, "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options"},
 		{"headers-on-errors", "down", down, evidence.Error, "500"},
