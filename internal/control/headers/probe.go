@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -81,6 +82,10 @@ func askScore(ctx context.Context, c *probe.Client) []probe.Answer {
 		if i.Modifier >= 0 || slices.Contains(elsewhere, i.Name) {
 			continue
 		}
+		if i.Name == "Strict-Transport-Security" && c.HTTPS() && thisMachine(c.Host()) {
+			out = append(out, probe.Answer{Outcome: evidence.NotApplicable, URL: home.URL, Summary: "HSTS is for public names: browsers ignore it for addresses, and on localhost it would bind every app of the machine"})
+			continue
+		}
 		total.Outcome = evidence.Fail
 		quote := i.Name + ": (not sent)"
 		if v := home.Header.Values(i.Name); len(v) > 0 {
@@ -90,6 +95,13 @@ func askScore(ctx context.Context, c *probe.Client) []probe.Answer {
 	}
 	total.Seen = strings.Join(seen, "\n")
 	return append([]probe.Answer{total}, out...)
+}
+
+// thisMachine reports whether HSTS means nothing for a host: an IP address
+// (RFC 6797 section 8.1.1) or a name of this machine (RFC 6761 section 6.3).
+func thisMachine(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // cleartext sums the cleartext side's answers up.
@@ -138,7 +150,7 @@ func askErrors(ctx context.Context, c *probe.Client) []probe.Answer {
 		switch i.Name {
 		case "X-Content-Type-Options":
 		case "Strict-Transport-Security":
-			if !c.HTTPS() {
+			if !c.HTTPS() || thisMachine(c.Host()) {
 				continue
 			}
 		case "Content-Security-Policy", "X-Frame-Options":

@@ -286,9 +286,12 @@ func TestProbes(t *testing.T) {
 		{"headers-observatory", "no CSP", site(true, strong[1:]...), evidence.Fail, "scores 75 (B)"},
 		// Another control's fault is not this one's, but it shows in the score.
 		{"headers-observatory", "session without flags", site(true, append(slices.Clone(strong[:8]), "Set-Cookie: session=x")...), evidence.Pass, "scores 70 (B)"},
+		// On an address HSTS means nothing; the score is the observatory's all
+		// the same.
+		{"headers-observatory", "no HSTS", site(true, append(slices.Clone(strong[2:]), strong[0])...), evidence.Pass, "scores 80 (B+)"},
 		{"headers-observatory", "down", down, evidence.Error, "500"},
 		{"headers-on-errors", "everywhere", site(true, strong...), evidence.Pass, "404"},
-		{"headers-on-errors", "front page only", site(false, strong...), evidence.Fail, "Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options"},
+		{"headers-on-errors", "front page only", site(false, strong...), evidence.Fail, "Content-Security-Policy, X-Content-Type-Options, X-Frame-Options"},
 		{"headers-on-errors", "down", down, evidence.Error, "500"},
 		{"headers-on-errors", "no errors", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), evidence.Error, "200"},
 	} {
@@ -299,5 +302,13 @@ func TestProbes(t *testing.T) {
 				t.Errorf("%q does not say %q", all[0].Summary, x.says)
 			}
 		})
+	}
+}
+
+func TestThisMachine(t *testing.T) {
+	for host, want := range map[string]bool{"127.0.0.1": true, "203.0.113.7": true, "::1": true, "localhost": true, "shop.localhost": true, "shop.example": false, "localhost.example": false} {
+		if got := thisMachine(host); got != want {
+			t.Errorf("%s: %v", host, got)
+		}
 	}
 }
