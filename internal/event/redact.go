@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"maps"
 	"strings"
 	"unicode/utf8"
@@ -15,139 +16,123 @@ const (
 	maxText      = 2048
 	maxDetail    = 1024
 	maxStack     = 8192
+	// maxLine bounds what is looked at: texts are redacted first and cut
+	// afterwards, because half a token no longer looks like one.
+	maxLine = 64 << 10
 )
 
 // secretKeys are the names of parameters, headers and fields whose values
-// never reach the log, compared without case and punctuation.
-var secretKeys = strings.Fields(`password passwd pwd pass passphrase secret clientsecret token accesstoken refreshtoken
-	idtoken idtokenhint csrftoken xcsrftoken csrf xsrf xsrftoken authenticitytoken apikey apitoken accesskey secretkey privatekey authkey
-	signingkey encryptionkey masterkey authorization proxyauthorization credential credentials cookie setcookie sessionid jsessionid phpsessid
-	otp totp pin mfa cvv cvc cvv2 cardnumber creditcard ccnumber iban ssn taxid assertion samlresponse samlrequest
-	hmac jwt bearer remembertoken resettoken xamzsignature xamzcredential xamzsecuritytoken
+// never reach the log, compared without case, - and _.
+var secretKeys = strings.Fields(`password passwd pwd pass passphrase passcode secret clientsecret token accesstoken refreshtoken
+	passwort kennwort motdepasse contrasena senha wachtwoord haslo
+	idtoken idtokenhint csrftoken xcsrftoken csrf xsrf xsrftoken authenticitytoken apikey apitoken key accesskey secretkey privatekey authkey
+	encryptionkey signingkey masterkey sessionkey accountkey sharedkey subscriptionkey consumerkey deploykey sshkey hmackey jwtkey fernetkey
+	authorization proxyauthorization auth credential credentials cookie setcookie session sessionid sid jsessionid phpsessid
+	code state nonce otp totp pin mfa cvv cvc cvv2 card cardnumber ccnumber pan iban ssn sin taxid assertion samlresponse samlrequest
+	signature sig hmac jwt bearer remembertoken resettoken magic ticket xamzsignature xamzcredential xamzsecuritytoken
 	xapikey xauthtoken awsaccesskeyid googleaccessid newpassword oldpassword currentpassword confirmpassword passwordconfirm password1 password2
-	passwordagain repeatpassword securitytoken`)
-
-// plainKeys are names that are secret as a parameter, a field or before an
-// equals sign, and ordinary words before a colon: "status code: 404".
-var plainKeys = strings.Fields(`auth code state nonce key session sid card pan sin signature sig magic ticket answer challenge verifier codeverifier`)
+	passwordagain repeatpassword securitytoken answer`)
 
 // secretParts make a name secret wherever they stand in it: user_password,
 // stripe_secret_key.
-var secretParts = []string{"password", "passwd", "secret", "token", "apikey", "privatekey", "credential", "sessionid"}
+var secretParts = []string{"password", "passwd", "secret", "token", "apikey", "accesskey", "privatekey", "credential", "sessionid"}
 
-// secretEnds make a name secret as its last word: db_pass, smtp-pwd.
-var secretEnds = []string{"pass", "pwd", "otp", "pin", "cvv", "cvc", "ssn", "jwt", "passphrase"}
+// plainWords are names that are words of prose, too: "status code: 404",
+// "state: running". Followed by a colon and a space they do not count.
+var plainWords = setOfWords(`code state key answer pin card auth session sig sid magic ticket pan pass nonce signature sin otp bearer`)
+
+func setOfWords(s string) map[string]bool {
+	m := map[string]bool{}
+	for _, w := range strings.Fields(s) {
+		m[w] = true
+	}
+	return m
+}
 
 // Redactor takes secrets and personal data out of events: by the name a value
 // goes under, and by the shape of the value itself. It errs on the side of
 // taking out; ids, paths, numbers and hashes that are no credentials stay.
 // The zero value is not usable; it is safe for concurrent use.
-//
-// What it cannot know stays: a password with a space in it after an unquoted
-// "password:" is taken out up to the space, and a secret that looks like any
-// word, under a name that says nothing, looks like any word.
-type Redactor struct{ keys map[string]strength }
-
-// strength says how much a name alone proves.
-type strength uint8
-
-const (
-	notSecret strength = iota
-	// plain names are secret unless they stand in prose before a colon.
-	plain
-	strong
-)
+type Redactor struct{ keys map[string]bool }
 
 // NewRedactor returns a redactor that also knows the given names.
 func NewRedactor(more ...string) *Redactor {
-	r := &Redactor{keys: map[string]strength{}}
-	for _, k := range plainKeys {
-		r.keys[k] = plain
-	}
+	r := &Redactor{keys: map[string]bool{}}
 	for _, k := range secretKeys {
-		r.keys[k] = strong
+		r.keys[k] = true
 	}
 	for _, k := range more {
-		var buf [maxKey]byte
-		if k := foldKey(&buf, k); len(k) > 0 {
-			r.keys[string(k)] = strong
+		if f := foldKey(nil, k); len(f) > 0 {
+			r.keys[string(f)] = true
 		}
 	}
 	return r
 }
 
-// SecretKey reports whether values under this name are taken out.
-func (r *Redactor) SecretKey(name string) bool { return r.weigh(name) != notSecret }
+// maxName is how much of a name before = or : is looked at, from its end.
+const maxName = 96
 
-// maxKey is how much of a name is looked at, from its end.
-const maxKey = 64
-
-// foldKey writes the letters and digits of a name, in lower case, into buf.
-func foldKey(buf *[maxKey]byte, k string) []byte {
-	if len(k) > maxKey {
-		k = k[len(k)-maxKey:]
-	}
-	n := 0
+// foldKey appends a name to buf without what spellings of one name differ in.
+func foldKey(buf []byte, k string) []byte {
 	for i := range len(k) {
-		c := k[i]
-		if c >= 'A' && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c >= utf8.RuneSelf {
-			buf[n] = c
-			n++
+		switch c := k[i]; c {
+		case '-', '_', '.', ' ', '[', ']', '"', '\'', '\\':
+		default:
+			if c >= 'A' && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			buf = append(buf, c)
 		}
 	}
-	return buf[:n]
+	return buf
 }
 
-func (r *Redactor) weigh(name string) strength {
-	var buf [maxKey]byte
-	k := foldKey(&buf, name)
-	if s := r.keys[string(k)]; s != notSecret {
-		return s
+// SecretKey reports whether values under this name are taken out.
+func (r *Redactor) SecretKey(name string) bool {
+	secret, _ := r.secretKey(name)
+	return secret
+}
+
+func (r *Redactor) secretKey(name string) (secret, plain bool) {
+	if len(name) > maxName {
+		name = name[len(name)-maxName:]
+	}
+	var stack [maxName]byte
+	k := foldKey(stack[:0], name)
+	if r.keys[string(k)] {
+		return true, plainWords[string(k)]
 	}
 	for _, p := range secretParts {
-		if strings.Contains(string(k), p) {
-			return strong
+		if bytes.Contains(k, []byte(p)) {
+			return true, false
 		}
 	}
-	for _, e := range secretEnds {
-		if !strings.HasSuffix(string(k), e) {
-			continue
-		}
-		name := strings.TrimRight(name, "]")
-		if i := len(name) - len(e); i > 0 {
-			// A word of its own: after punctuation, or a capital after none.
-			c, before := name[i], name[i-1]
-			if class[before]&(upper|lower|digit) == 0 || class[c]&upper != 0 && class[before]&upper == 0 {
-				return strong
-			}
-		}
-	}
-	return notSecret
+	return false, false
 }
 
 // Event returns e with every text redacted, cut, and made safe to print.
 func (r *Redactor) Event(e Event) Event {
-	e.Name = printable(cut(e.Name, 64), 64)
-	e.Message = r.field(e.Message, maxText)
-	e.Detail = r.field(e.Detail, maxDetail)
-	e.Reason, e.Layer = printable(cut(e.Reason, 64), 64), printable(cut(e.Layer, 64), 64)
-	e.Control, e.Verdict = printable(cut(e.Control, 64), 64), printable(cut(e.Verdict, 16), 16)
-	e.RequestID = printable(cut(e.RequestID, 64), 64)
-	e.Method, e.Scheme = printable(cut(e.Method, 32), 32), printable(cut(e.Scheme, 16), 16)
-	e.Host = printable(r.host(cut(e.Host, 256)), 256)
-	e.Path = r.field(e.Path, maxText)
-	e.Query = printable(r.Query(cut(e.Query, maxText)), maxText)
-	e.UserAgent = r.field(e.UserAgent, maxUserAgent)
+	e.Name = cut(clean(e.Name), 64)
+	e.Message = cut(r.Text(clean(e.Message)), maxText)
+	e.Detail = cut(r.Text(clean(e.Detail)), maxDetail)
+	e.Reason, e.Layer, e.Control, e.Verdict = cut(clean(e.Reason), 64), cut(clean(e.Layer), 64), cut(clean(e.Control), 64), cut(clean(e.Verdict), 16)
+	e.RequestID = cut(clean(e.RequestID), 64)
+	e.Method, e.Scheme = cut(clean(e.Method), 32), cut(clean(e.Scheme), 16)
+	e.Host = cut(r.text(clean(e.Host), false), 256) // "token.example.com:443" assigns nothing
+	e.Path = cut(r.Path(clean(e.Path)), maxText)
+	e.Query = cut(r.Query(clean(e.Query)), maxText)
+	e.UserAgent = cut(r.Text(clean(e.UserAgent)), maxUserAgent)
 	if e.Attributes != nil {
 		a := maps.Clone(e.Attributes)
 		for k, v := range a {
+			if name := cut(r.Text(clean(k)), 64); name != k {
+				delete(a, k)
+				k = name
+			}
 			if r.SecretKey(k) {
 				a[k] = Redacted
 			} else {
-				a[k] = r.field(v, maxStack)
+				a[k] = cut(r.Text(clean(v)), maxStack)
 			}
 		}
 		e.Attributes = a
@@ -155,118 +140,288 @@ func (r *Redactor) Event(e Event) Event {
 	return e
 }
 
-func (r *Redactor) field(s string, most int) string {
-	return printable(r.Text(cut(s, most)), most)
-}
-
-// host redacts a Host field: there are no assignments in it, and what a
-// client puts before an @ is no host.
-func (r *Redactor) host(h string) string {
-	if i := strings.LastIndexByte(h, '@'); i >= 0 {
-		h = Redacted + h[i:]
+// Line redacts a line of somebody else's log, such as gunicorn's access log:
+// as [Redactor.Text], and in every word with a slash also what
+// [Redactor.Path] and [Redactor.Query] take out of a path and a query. The
+// result is one line of valid UTF-8 without control characters; colours are
+// dropped.
+func (r *Redactor) Line(s string) string {
+	s = clean(uncoloured(s))
+	if strings.IndexByte(s, '/') < 0 {
+		return r.Text(s)
 	}
-	return (&scanner{r: r, s: h, noKeys: true}).text()
+	var out []byte
+	last := 0
+	for i := 0; i < len(s); {
+		if lineBreaks[s[i]] {
+			i++
+			continue
+		}
+		start := i
+		for i < len(s) && !lineBreaks[s[i]] {
+			i++
+		}
+		slash := strings.IndexByte(s[start:i], '/')
+		if slash < 0 {
+			continue
+		}
+		slash += start
+		path, query, has := strings.Cut(s[slash:i], "?")
+		red := r.links(path)
+		if has {
+			if q := r.Query(query); q != query || red != path {
+				red += "?" + q
+			} else {
+				continue
+			}
+		} else if red == path {
+			continue
+		}
+		out = append(append(out, s[last:slash]...), red...)
+		last = i
+	}
+	if last > 0 {
+		s = string(append(out, s[last:]...))
+	}
+	return r.Text(s)
 }
 
-// Query redacts a query string pair by pair and keeps its form. Names and
-// values are judged as the app will see them; a pair with a broken escape is
-// judged with the escape as it stands, not left out.
+// uncoloured drops the escape sequences that colour text in a terminal.
+func uncoloured(s string) string {
+	i := strings.IndexByte(s, 0x1b)
+	if i < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i >= 0 {
+		b.WriteString(s[:i])
+		s = s[i:]
+		n := 1
+		if len(s) > 1 && s[1] == '[' {
+			n = 2
+			for n < len(s) && (s[n] >= '0' && s[n] <= '9' || s[n] == ';') {
+				n++
+			}
+		}
+		if n < 2 || n >= len(s) || s[n] != 'm' {
+			b.WriteByte(0x1b) // not a colour: clean makes it visible
+			n = 0
+		}
+		s = s[n+1:]
+		i = strings.IndexByte(s, 0x1b)
+	}
+	b.WriteString(s)
+	return b.String()
+}
+
+// lineBreaks end a path in a line of text.
+var lineBreaks = byteSet(" \t\"'`<>()")
+
+func byteSet(s string) (t [256]bool) {
+	for i := range len(s) {
+		t[s[i]] = true
+	}
+	return t
+}
+
+// Path redacts a path: as [Redactor.Text], and segments that look like the
+// token of a link, such as a reset link carries there.
+func (r *Redactor) Path(p string) string { return r.Text(r.links(p)) }
+
+// links redacts the segments of a path that are tokens.
+func (r *Redactor) links(p string) string {
+	var out []byte
+	last := 0
+	told := false // the segment before says that a token follows
+	for i := 0; i < len(p); {
+		start := i
+		for i < len(p) && p[i] != '/' {
+			i++
+		}
+		seg, _, _ := strings.Cut(p[start:i], ";")
+		plain := seg
+		if strings.IndexByte(seg, '%') >= 0 {
+			plain = unescape(seg, false)
+		}
+		if start > 0 && (linkToken(plain) || told && tellable(plain)) {
+			out = append(append(out, p[last:start]...), Redacted...)
+			last = start + len(seg)
+		}
+		told = len(plain) <= 24 && tellTale(plain)
+		i++
+	}
+	if last == 0 {
+		return p
+	}
+	return string(append(out, p[last:]...))
+}
+
+// tellTales stand before a token in the paths of links sent by mail.
+var tellTales = []string{"reset", "verif", "confirm", "activat", "unsubscribe", "invit", "magic", "token", "passw", "recover", "unlock", "login", "signup", "share"}
+
+func tellTale(seg string) bool {
+	var stack [24]byte
+	k := foldKey(stack[:0], seg)
+	for _, t := range tellTales {
+		if bytes.Contains(k, []byte(t)) {
+			return true
+		}
+	}
+	return false
+}
+
+// tellable reports whether a segment after a tell-tale one is long and odd
+// enough for a token: then a UUID or a hash is one, too.
+func tellable(s string) bool {
+	f := featuresOf(s)
+	return len(s) >= 16 && f.digits > 0 && !f.other && strings.IndexByte(s, '.') < 0
+}
+
+// linkToken reports whether a path segment or a value looks like a random
+// token: 22 characters of base64url (128 bits) or more. UUIDs, ULIDs, slugs,
+// hashes in lower case and file names with an extension are none.
+func linkToken(s string) bool {
+	if len(s) < 22 {
+		return false
+	}
+	f := featuresOf(s)
+	return !f.other && f.dots == 0 && f.lower > 0 && f.upper > 0 && (f.digits > 0 || f.changes*5 >= len(s)*2)
+}
+
+// features of a run of characters.
+type features struct {
+	lower, upper, digits, dots int
+	// changes counts neighbours of different kinds: 0.65 per character in
+	// random base64, about 0.3 in CamelCase words.
+	changes int
+	other   bool // something that is not in base64url or a dot
+}
+
+func featuresOf(s string) (f features) {
+	var last uint8
+	for i := range len(s) {
+		var kind uint8
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z':
+			f.lower++
+			kind = 1
+		case c >= 'A' && c <= 'Z':
+			f.upper++
+			kind = 2
+		case c >= '0' && c <= '9':
+			f.digits++
+			kind = 3
+		case c == '-' || c == '_':
+			kind = 4
+		case c == '=':
+			kind = 5
+		case c == '.':
+			f.dots++
+			kind = 6
+		default:
+			f.other = true
+		}
+		if kind != last && i > 0 {
+			f.changes++
+		}
+		last = kind
+	}
+	return f
+}
+
+// Query redacts a query string pair by pair and keeps its form. A pair is
+// what stands between two &; where ; separates pairs, too (WSGI servers
+// differ), a secret name takes out everything up to the next &.
 func (r *Redactor) Query(q string) string {
 	if q == "" {
 		return ""
 	}
-	var b strings.Builder
-	b.Grow(len(q))
-	for i := 0; q != ""; i++ {
-		if i > 0 {
-			b.WriteByte('&')
+	var out []byte
+	last := 0
+	for i := 0; i <= len(q); {
+		end := len(q)
+		if n := strings.IndexByte(q[i:], '&'); n >= 0 {
+			end = i + n
 		}
-		part, rest, more := strings.Cut(q, "&")
-		r.pair(&b, part, true)
-		if q = rest; more && rest == "" {
-			b.WriteByte('&')
-		}
-	}
-	return b.String()
-}
-
-// pair writes one pair. Some frameworks also split at semicolons: what is no
-// secret as a whole is looked at in these parts, too.
-func (r *Redactor) pair(b *strings.Builder, text string, whole bool) {
-	k, v, has := strings.Cut(text, "=")
-	if name, _ := unescape(k); has && v != "" && r.SecretKey(name) {
-		r.part(b, k)
-		b.WriteByte('=')
-		b.WriteString(Redacted)
-		return
-	}
-	if whole && strings.Contains(text, ";") {
-		for i, p := range strings.Split(text, ";") {
-			if i > 0 {
-				b.WriteByte(';')
+		for j := i; j < end; {
+			stop := end
+			if n := strings.IndexByte(q[j:end], ';'); n >= 0 {
+				stop = j + n
 			}
-			r.pair(b, p, false)
+			name, _, has := strings.Cut(q[j:stop], "=")
+			from, red := j, ""
+			switch {
+			case has && r.SecretKey(unescape(name, true)):
+				from, stop, red = j+len(name)+1, end, Redacted
+			case has:
+				from += len(name) + 1
+				fallthrough
+			default:
+				red = r.value(q[from:stop])
+			}
+			if red != q[from:stop] && from < stop {
+				out = append(append(out, q[last:from]...), red...)
+				last = stop
+			}
+			j = stop + 1
 		}
-		return
+		i = end + 1
 	}
-	r.part(b, k)
-	if has {
-		b.WriteByte('=')
-		r.part(b, v)
+	if last == 0 {
+		return q
 	}
+	return string(append(out, q[last:]...))
 }
 
-// part writes a name or a value: as it stands if it holds no secret, else
-// decoded and redacted.
-func (r *Redactor) part(b *strings.Builder, s string) {
-	plain, ok := unescape(s)
-	if !ok {
-		b.WriteString(Redacted)
-		return
+// value redacts an encoded value: as it stands, and as what it decodes to,
+// up to three times (a URL within a URL within a URL). One that holds a
+// secret only when decoded is written decoded.
+func (r *Redactor) value(v string) string {
+	if linkToken(v) {
+		return Redacted
 	}
-	red := r.Text(plain)
-	if red == plain {
-		b.WriteString(s)
-		return
-	}
-	for i := range len(red) {
-		switch c := red[i]; c {
-		case '&', ';', '=', '+':
-			b.WriteByte('%')
-			b.WriteByte(hexDigits[c>>4])
-			b.WriteByte(hexDigits[c&15])
-		default:
-			b.WriteByte(c)
+	plain := v
+	for range 3 {
+		next := unescape(plain, true)
+		if next == plain {
+			break
+		}
+		plain = next
+		if linkToken(plain) {
+			return Redacted
+		}
+		if red := r.inner(plain); red != plain {
+			return encode.Replace(clean(red))
 		}
 	}
+	return r.inner(v)
 }
 
-// unescape decodes a part of a query until nothing is left to decode: what is
-// encoded twice is for a link within a link. ok is false after four rounds.
-func unescape(s string) (plain string, ok bool) {
-	for range 4 {
-		next := unescapeOnce(s)
-		if next == s {
-			return s, true
-		}
-		s = next
+// encode keeps a decoded value from ending its pair.
+var encode = strings.NewReplacer("&", "%26", ";", "%3B", "=", "%3D", "#", "%23", " ", "+")
+
+// inner redacts a value that may be a URL of its own.
+func (r *Redactor) inner(v string) string {
+	if strings.IndexByte(v, '/') >= 0 {
+		return r.Line(v)
 	}
-	return s, unescapeOnce(s) == s
+	return r.Text(v)
 }
 
-// unescapeOnce decodes valid escapes and leaves broken ones.
-func unescapeOnce(s string) string {
-	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+// unescape undoes percent-encoding where it is valid and leaves the rest:
+// what a lenient server would read.
+func unescape(s string, plus bool) string {
+	if strings.IndexByte(s, '%') < 0 && (!plus || strings.IndexByte(s, '+') < 0) {
 		return s
 	}
 	b := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
 		switch {
-		case s[i] == '+':
-			b = append(b, ' ')
-		case s[i] == '%' && isEscape(s[i:]):
+		case s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
 			b = append(b, unhex(s[i+1])<<4|unhex(s[i+2]))
 			i += 2
+		case plus && s[i] == '+':
+			b = append(b, ' ')
 		default:
 			b = append(b, s[i])
 		}
@@ -274,378 +429,422 @@ func unescapeOnce(s string) string {
 	return string(b)
 }
 
-func isEscape(s string) bool {
-	return len(s) >= 3 && s[0] == '%' && class[s[1]]&hex != 0 && class[s[2]]&hex != 0
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
 }
 
 func unhex(c byte) byte {
-	switch {
-	case c <= '9':
+	if c <= '9' {
 		return c - '0'
-	case c <= 'F':
-		return c - 'A' + 10
 	}
-	return c - 'a' + 10
+	return c&^0x20 - 'A' + 10
 }
 
 // Text redacts what looks like a secret inside a text: values after a secret
 // name (password=…, "token": "…", Authorization: …), credentials of known
-// form, JWTs and signed cookies, private keys, tokens of links, card numbers,
-// the user of a URL; and shortens e-mail addresses. One pass, no regular
-// expressions; redacting twice changes nothing more.
-func (r *Redactor) Text(s string) string {
-	return (&scanner{r: r, s: s}).text()
-}
+// form, JWTs and signed cookies, private keys, card numbers, the password of
+// a URL, random strings of 40 characters or more; and shortens e-mail
+// addresses. One pass, no regular expressions. Valid UTF-8 stays valid.
+func (r *Redactor) Text(s string) string { return r.text(s, true) }
 
-// Classes of bytes.
+// kinds of bytes that the scan stops at.
 const (
-	upper = 1 << iota
-	lower
-	digit
-	hex
-	word  // what credentials are made of: letters, digits, - _ .
-	local // the part of an e-mail address before the @
-	stop  // ends an unquoted value
-	space
+	skip   uint8 = iota
+	word         // letters, digits, _ - .
+	assign       // = :
+	escape       // %
+	at           // @
+	back         // \ before a letter: \n, \u000a, \x1b
 )
 
-var class = func() (t [256]uint8) {
-	for c := range t {
-		b := byte(c)
-		switch {
-		case b >= 'A' && b <= 'Z':
-			t[c] = upper | word | local
-		case b >= 'a' && b <= 'z':
-			t[c] = lower | word | local
-		case b >= '0' && b <= '9':
-			t[c] = digit | hex | word | local
-		case b >= utf8.RuneSelf:
-			t[c] = local
-		}
-		if b >= 'A' && b <= 'F' || b >= 'a' && b <= 'f' {
-			t[c] |= hex
+var kindOf = func() (t [256]uint8) {
+	for c := range 256 {
+		if isWord(byte(c)) {
+			t[c] = word
 		}
 	}
-	for _, c := range []byte("-_.") {
-		t[c] |= word | local
-	}
-	t['+'] |= local
-	for _, c := range []byte(" \t\r\n,;&\"'<>\x00") {
-		t[c] |= stop
-	}
-	for _, c := range []byte(" \t\r\n") {
-		t[c] |= space
-	}
+	t['='], t[':'], t['%'], t['@'], t['\\'] = assign, assign, escape, at, back
 	return t
 }()
 
-// scanner goes through a text once, word by word.
-type scanner struct {
-	r      *Redactor
-	s      string
-	noKeys bool
-	out    []byte
-	last   int // s[:last] is in out
-	// the word before the current one is s[from:to]
-	from, to int
+func isWord(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
 }
 
-func (c *scanner) text() string {
-	s := c.s
+// scan is one pass over a text: s with cuts.
+type scan struct {
+	s    string
+	out  []byte
+	last int // everything before is in out
+}
+
+// cut replaces s[from:to].
+func (c *scan) cut(from, to int, with string) {
+	from = max(from, c.last)
+	if to <= from {
+		return
+	}
+	c.out = append(append(c.out, c.s[c.last:from]...), with...)
+	c.last = to
+}
+
+func (r *Redactor) text(s string, names bool) string {
+	if len(s) < 4 {
+		return s
+	}
+	c := scan{s: s}
 	for i := 0; i < len(s); {
-		switch b := s[i]; {
-		case class[b]&word != 0:
+		switch kindOf[s[i]] {
+		case word:
 			i = c.word(i)
-		case b == '@':
-			i = c.email(i, 1)
-		case b == '%' && len(s)-i > 2 && s[i+1:i+3] == "40":
-			i = c.email(i, 3)
-		case b == ':' && strings.HasPrefix(s[i:], "://"):
-			i = c.userinfo(i + 3)
+		case assign:
+			if end := c.url(i); end > 0 {
+				i = end
+			} else if names {
+				i = r.assigned(&c, i, 1)
+			} else {
+				i++
+			}
+		case escape:
+			switch {
+			case i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2]):
+				i++
+			case names && (s[i+1] == '3' && s[i+2]|0x20 == 'd' || s[i+1] == '3' && s[i+2]|0x20 == 'a'):
+				i = r.assigned(&c, i, 3)
+			case s[i+1] == '4' && s[i+2] == '0':
+				i = c.mail(i, 3)
+			default:
+				i += 3
+			}
+		case at:
+			i = c.mail(i, 1)
+		case back:
+			for i < len(s) && s[i] == '\\' {
+				i++
+			}
+			i += escaped(s[i:])
 		default:
 			i++
 		}
 	}
-	if c.last == 0 && c.out == nil {
+	if c.out == nil {
 		return s
 	}
 	return string(append(c.out, s[c.last:]...))
 }
 
-// replace writes text in place of s[from:to] and returns to.
-func (c *scanner) replace(from, to int, text string) int {
-	from = max(from, c.last)
-	if c.out == nil {
-		c.out = make([]byte, 0, len(c.s)+16)
+// escaped returns how many of the characters after a backslash belong to it:
+// what comes next begins a word.
+func escaped(s string) int {
+	switch {
+	case s == "":
+	case s[0] == 'n' || s[0] == 'r' || s[0] == 't':
+		return 1
+	case s[0] == 'x' && len(s) > 2 && isHex(s[1]) && isHex(s[2]):
+		return 3
+	case s[0] == 'u' && len(s) > 4 && isHex(s[1]) && isHex(s[2]) && isHex(s[3]) && isHex(s[4]):
+		return 5
 	}
-	c.out = append(append(c.out, c.s[c.last:from]...), text...)
-	c.last = to
-	return to
+	return 0
 }
 
-// word looks at the run of word bytes at i and returns where to go on.
-func (c *scanner) word(i int) int {
+// assigned redacts the value after a secret name and the sign at i, which is
+// = or :, width bytes long. It returns where to go on.
+func (r *Redactor) assigned(c *scan, i, width int) int {
 	s := c.s
-	end := i + 1
-	for end < len(s) && class[s[end]]&word != 0 {
-		end++
+	end := i
+	for end > 0 && i-end < 8 && (s[end-1] == ' ' || s[end-1] == '"' || s[end-1] == '\'' || s[end-1] == '\\') {
+		end--
 	}
-	start := i
-	sep := byte(0) // what stands before the word
-	if i > 0 {
-		sep = s[i-1]
-	}
-	if sep == '%' && end-start >= 2 && class[s[i]]&class[s[i+1]]&hex != 0 {
-		// An escape: the word begins after it.
-		start = i + 2
-		if s[i:i+2] == "25" && end-start >= 2 && class[s[start]]&class[s[start+1]]&hex != 0 {
-			start += 2
+	start := end
+	for start > 0 && end-start < maxName {
+		if p := s[start-1]; !isWord(p) && p != '[' && p != ']' && p != '%' {
+			break
 		}
-		sep = unhex(s[start-2])<<4 | unhex(s[start-1])
+		start--
 	}
-	w := s[start:end]
-	before := s[c.from:c.to]
-	gap := s[c.to:start]
-	c.from, c.to = start, end
-
-	if sep != '-' && strings.HasPrefix(w, "-----") {
-		if stop := c.privateKey(start); stop > 0 {
-			return stop
-		}
-	}
-	if next := c.assignment(start, end, sep, before, gap); next > 0 {
-		return next
-	}
-	if len(w) >= 8 && (gap == " " || gap == "%20" || gap == "+") {
-		if stop := c.scheme(start, before); stop > 0 {
-			return c.replace(start, stop, Redacted)
-		}
-	}
-	if len(w) >= 15 {
-		bare := strings.TrimRight(w, ".-")
-		switch {
-		case credential(bare),
-			sep == '|' && len(bare) >= 64 && isHex(bare), // Flask-Login: user|digest
-			sep == '/' && (linkToken(bare) || len(bare) >= 16 && (gap == "/" || gap == "%2F") && linkWord(before) && idLike(bare)):
-			c.replace(start, start+len(bare), Redacted)
-			return end
-		}
-	}
-	for p := start; p < end; p++ {
-		if class[s[p]]&digit == 0 {
-			continue
-		}
-		if p == start || s[p-1] == '-' || s[p-1] == '_' {
-			if stop := c.card(p); stop > 0 {
-				return c.replace(p, stop, Redacted)
-			}
-		}
-		for p+1 < end && class[s[p+1]]&digit != 0 {
-			p++
-		}
-	}
-	return end
-}
-
-// privateKey redacts a PEM block, also one that is cut at either end.
-func (c *scanner) privateKey(i int) (stop int) {
-	s := c.s[i:]
-	head := s[:min(len(s), 60)]
-	begin := strings.HasPrefix(s, "-----BEGIN ")
-	if !begin && !strings.HasPrefix(s, "-----END ") || !strings.Contains(head, "PRIVATE KEY") {
-		return 0
-	}
-	from, tail := i, i
-	if begin {
-		n := strings.Index(s, "-----END ")
-		if n < 0 {
-			return c.replace(from, len(c.s), Redacted)
-		}
-		tail += n
-	} else {
-		from = c.last // only its end is here: what came before is the key
-	}
-	tail += len("-----END ")
-	if n := strings.Index(c.s[tail:], "-----"); n >= 0 {
-		return c.replace(from, tail+n+5, Redacted)
-	}
-	return c.replace(from, len(c.s), Redacted)
-}
-
-// assignment redacts the value after a secret name: name=, name:, "name":,
-// 'name' =>, <name>, name%3D. 0 means that there is none.
-func (c *scanner) assignment(start, end int, sep byte, before, gap string) (next int) {
-	s := c.s
-	if c.noKeys || end >= len(s) {
-		return 0
-	}
-	v, quoted := end, false
-	for n := 0; v < len(s) && n < 5; n++ {
-		switch s[v] {
-		case '"', '\'', '\\', ']':
-			quoted = true
-			v++
-			continue
-		case ' ':
-			v++
-			continue
-		}
-		break
-	}
-	if v >= len(s) {
-		return 0
-	}
-	prose := false
-	switch rest := s[v:]; {
-	case rest[0] == '=':
-		v++
-		for v < len(s) && (s[v] == '=' || s[v] == '>') { // == and =>
-			v++
-		}
-	case rest[0] == ':':
-		prose = !quoted
-		v++
-		if v < len(s) && s[v] == '=' {
-			v++
-		}
-	case rest[0] == '>' && sep == '<' && v == end:
-		v++
-	case strings.HasPrefix(rest, "%3D"), strings.HasPrefix(rest, "%3d"), strings.HasPrefix(rest, "%3A"), strings.HasPrefix(rest, "%3a"):
-		v += 3
-	case strings.HasPrefix(rest, "%253D"), strings.HasPrefix(rest, "%253d"):
-		v += 5
-	default:
-		return 0
+	if start == end {
+		return i + width
 	}
 	name := s[start:end]
-	switch weight := c.r.weigh(name); {
-	case weight == notSecret && !(gap == " " && c.r.weigh(before+name) == strong), // "API key: …"
-		weight == plain && prose && !(gap == " " && c.r.weigh(before+name) == strong):
-		return 0
+	if strings.IndexByte(name, '%') >= 0 {
+		name = unescape(name, false)
+		if n := strings.LastIndexAny(name, "&?;{,="); n >= 0 {
+			name = name[n+1:]
+		}
 	}
-	from, to := value(s, v, name)
-	if from == to {
-		return 0
+	secret, plain := r.secretKey(name)
+	if !secret && start > 0 && s[start-1] == '\\' {
+		name = name[min(len(name), escaped(name)):]
+		secret, plain = r.secretKey(name)
 	}
-	if s[from:to] == Redacted {
-		return to
+	if !secret {
+		return i + width
 	}
-	c.replace(from, to, Redacted)
-	c.from, c.to = to, to
-	return to
-}
-
-// value returns where the value at v begins and ends.
-func value(s string, v int, name string) (from, to int) {
-	for v < len(s) && class[s[v]]&space != 0 && s[v] != '\n' {
+	v := i + width
+	for v < len(s) && (s[v] == '=' || s[v] == '>') {
+		v++ // == and =>
+	}
+	spaces := v
+	for v < len(s) && s[v] == ' ' {
 		v++
 	}
 	if v >= len(s) {
-		return v, v
+		return v
 	}
-	rest := s[v:]
-	switch b := s[v]; {
-	case b == '\\' && len(rest) > 1 && (rest[1] == '"' || rest[1] == '\''):
-		v += 2
-		if n := strings.Index(s[v:], rest[:2]); n >= 0 {
-			return v, v + n
-		}
-		return v, len(s)
-	case b == '"' || b == '\'':
-		v++
-		for to = v; to < len(s) && s[to] != b; to++ {
-			if s[to] == '\\' {
-				to++
+	if plain && width == 1 && s[i] == ':' && end == i && v > spaces && s[v] != '"' && s[v] != '\'' {
+		return v
+	}
+	v, stop := c.extent(v, name)
+	c.cut(v, stop, Redacted)
+	return max(stop, i+width)
+}
+
+// wholeLine are headers whose value is all that follows.
+var wholeLine = setOfWords("cookie setcookie authorization proxyauthorization")
+
+// extent returns the value that begins at v: within quotes, within brackets,
+// or up to a space. What a value could go on after goes with it: half a
+// password is too much.
+func (c *scan) extent(v int, name string) (from, to int) {
+	s := c.s
+	q := v
+	for q < len(s) && s[q] == '\\' {
+		q++
+	}
+	if q < len(s) && (s[q] == '"' || s[q] == '\'') {
+		mark := s[v : q+1]
+		from = q + 1
+		for i := from; i < len(s); i++ {
+			switch {
+			case s[i] == '\\' && len(mark) == 1:
+				i++
+			case s[i] == mark[0] && strings.HasPrefix(s[i:], mark) && (len(mark) == 1 || s[i-1] != '\\'):
+				return from, i
 			}
 		}
-		return v, min(to, len(s))
-	case strings.HasPrefix(rest, Redacted):
-		to = v + len(Redacted)
-		n := to
-		for n < len(s) && class[s[n]]&stop == 0 {
-			n++
-		}
-		if strings.Trim(s[to:n], ")]}") != "" {
-			to = n // somebody wrote on behind it
+		return from, len(s)
+	}
+	var stack [maxName]byte
+	k := foldKey(stack[:0], name[max(0, len(name)-maxName):])
+	if wholeLine[string(k)] {
+		to = len(s)
+		for _, nl := range []string{"\n", `\u000a`, `\u000d`} {
+			if n := strings.Index(s[v:to], nl); n >= 0 {
+				to = v + n
+			}
 		}
 		return v, to
-	case b == '[' || b == '{':
-		// A list or an object: to its end, quotes understood.
-		depth, quote := 0, byte(0)
-		for to = v; to < len(s); to++ {
-			switch b := s[to]; {
-			case quote != 0:
-				if b == '\\' {
-					to++
-				} else if b == quote {
-					quote = 0
-				}
-			case b == '"' || b == '\'':
-				quote = b
-			case b == '[' || b == '{':
-				depth++
-			case b == ']' || b == '}':
-				if depth--; depth == 0 {
-					return v, to + 1
-				}
+	}
+	to = v
+	if s[v] == '[' || s[v] == '{' || s[v] == '(' {
+		to = brackets(s, v)
+	}
+	for ; to < len(s); to++ {
+		switch s[to] {
+		case ' ', '\t', '\n', '\r', '&', '"', '<', '`':
+			return v, to
+		case '%':
+			if strings.HasPrefix(s[to:], "%26") {
+				return v, to
 			}
 		}
-		return v, len(s)
-	}
-	var buf [maxKey]byte
-	switch string(foldKey(&buf, name)) {
-	case "cookie", "setcookie", "authorization", "proxyauthorization":
-		// A whole header, up to its line's end.
-		if n := strings.IndexAny(rest, "\r\n"); n >= 0 {
-			return v, v + n
-		}
-		return v, len(s)
-	}
-	for to = v; to < len(s) && class[s[to]]&stop == 0; to++ {
-	}
-	if to < len(s) && s[to] == ' ' && isScheme(s[v:to]) {
-		for to++; to < len(s) && class[s[to]]&stop == 0; to++ {
-		}
-	}
-	for to > v && (s[to-1] == ')' || s[to-1] == ']' || s[to-1] == '}') {
-		to--
 	}
 	return v, to
 }
 
-func isScheme(w string) bool {
-	for _, s := range []string{"bearer", "basic", "digest", "token", "negotiate", "apikey"} {
-		if strings.EqualFold(w, s) {
-			return true
+// brackets returns the end of what the bracket at i opens, or of the text.
+func brackets(s string, i int) int {
+	depth := 0
+	for ; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '[', '{', '(':
+			depth++
+		case ']', '}', ')':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case '"', '\'':
+			for i++; i < len(s) && s[i] != c; i++ {
+				if s[i] == '\\' {
+					i++
+				}
+			}
 		}
 	}
-	return false
+	return len(s)
 }
 
-// scheme recognises the credentials of RFC 7235 after the word that names
-// their scheme, and returns where they end. "basic settings" are none.
-func (c *scanner) scheme(start int, before string) (stop int) {
-	bearer, basic := strings.EqualFold(before, "bearer"), strings.EqualFold(before, "basic")
-	if !bearer && !basic {
+// maxUserinfo bounds how far an @ is looked for.
+const maxUserinfo = 1024
+
+// url redacts user:password@ when the colon at i begins ://. It returns where
+// to go on, or 0 when it does not.
+func (c *scan) url(i int) int {
+	s := c.s
+	if s[i] != ':' || !strings.HasPrefix(s[i:], "://") {
 		return 0
 	}
-	s := c.s
-	stop = start
-	digits := 0
-	for stop < len(s) && (class[s[stop]]&word != 0 || s[stop] == '+' || s[stop] == '/' || s[stop] == '~') {
-		if class[s[stop]]&digit != 0 {
-			digits++
+	web := strings.HasSuffix(s[:i], "http") || strings.HasSuffix(s[:i], "https")
+	at := -1
+scan:
+	for j := i + 3; j < min(len(s), i+maxUserinfo); j++ {
+		switch s[j] {
+		case '@':
+			at = j
+		case ' ', '\t', '\n', '"', '\'', '<', '>', '`':
+			break scan
+		case ':':
+			if strings.HasPrefix(s[j:], "://") {
+				break scan
+			}
+		case '/', '?', '#':
+			// A web address has its path here; a database's password may
+			// hold them as they are.
+			if web {
+				break scan
+			}
 		}
-		stop++
 	}
-	upperInside := strings.ToLower(s[start+1:stop]) != s[start+1:stop]
-	for stop < len(s) && s[stop] == '=' {
-		stop++
+	if at >= 0 {
+		c.cut(i+3, at, Redacted)
+		return at
 	}
-	if n := stop - start; n >= 20 || n >= 8 && (digits > 0 || upperInside || s[stop-1] == '=') {
-		return stop
+	return i + 3
+}
+
+// mail shortens the e-mail address around the @ at i, which is width bytes
+// long: one letter and the domain are enough to recognise one's own.
+func (c *scan) mail(i, width int) int {
+	s := c.s
+	start := i
+	for start > c.last && i-start < 64 && (isWord(s[start-1]) || s[start-1] == '+' || s[start-1] >= utf8.RuneSelf || s[start-1] == '~' || s[start-1] == '!' || s[start-1] == '%') {
+		start--
+	}
+	for start < i && (!utf8.RuneStart(s[start]) || s[start] == '%' && start+2 < i) {
+		if s[start] == '%' {
+			start += 2
+		}
+		start++
+	}
+	j := i + width
+	dot := false
+	for j < len(s) && isWord(s[j]) {
+		dot = dot || s[j] == '.' && j > i+width
+		j++
+	}
+	if start == i || !dot {
+		return i + width
+	}
+	_, size := utf8.DecodeRuneInString(s[start:])
+	c.cut(start, i, s[start:start+size]+"***")
+	return i + width // the domain is looked at like any word
+}
+
+// word looks at the run of word characters at i and returns its end.
+func (c *scan) word(i int) int {
+	s := c.s
+	j := i + 1
+	for j < len(s) && kindOf[s[j]] == word {
+		j++
+	}
+	run := s[i:j]
+	if run[0] >= '0' && run[0] <= '9' {
+		if end := cardAt(s, i); end > 0 {
+			c.cut(i, end, Redacted)
+			return end
+		}
+	}
+	if len(run) < 8 {
+		return j
+	}
+	if end := c.bearer(i, j); end > 0 {
+		c.cut(i, end, Redacted)
+		return end
+	}
+	if len(run) < 10 {
+		return j
+	}
+	if n := strings.Index(run, "-----BEGIN"); n >= 0 {
+		if end := keyBlock(s, i+n); end > 0 {
+			c.cut(i+n, end, Redacted)
+			return end
+		}
+	}
+	if len(run) < 15 {
+		return j
+	}
+	from := credential(s, i, j)
+	if from < 0 {
+		return j
+	}
+	if s[from] >= '0' && s[from] <= '9' {
+		if end := cardAt(s, from); end > 0 {
+			c.cut(from, end, Redacted)
+			return end
+		}
+	}
+	for j < len(s) && s[j] == '=' {
+		j++
+	}
+	c.cut(from, j, Redacted)
+	return j
+}
+
+// schemes come before a credential in an Authorization header (RFC 9110,
+// 11.6.2), or in a text that quotes one.
+var schemes = []string{"bearer", "basic", "token", "negotiate", "digest", "apikey"}
+
+// bearer returns the end of the credential at s[i:j] when the word before it
+// says that it is one, otherwise 0. "Basic authentication" is prose: a
+// credential has digits, or letters of both cases in no order.
+func (c *scan) bearer(i, j int) int {
+	s := c.s
+	k := i
+	switch {
+	case k > 0 && (s[k-1] == ' ' || s[k-1] == '+'):
+		k--
+	case k > 2 && s[k-3:k] == "%20":
+		k -= 3
+	default:
+		return 0
+	}
+	found := false
+	for _, w := range schemes {
+		if k >= len(w) && strings.EqualFold(s[k-len(w):k], w) && (k == len(w) || !isWord(s[k-len(w)-1])) {
+			found = true
+		}
+	}
+	if !found {
+		return 0
+	}
+	for j < len(s) && (isWord(s[j]) || s[j] == '+' || s[j] == '/' || s[j] == '=' || s[j] == '~') {
+		j++
+	}
+	f := featuresOf(s[i:j])
+	if f.digits > 0 || f.lower > 0 && f.upper > 1 || s[j-1] == '=' {
+		return j
 	}
 	return 0
+}
+
+// keyBlock returns the end of the private key in PEM that begins at i, or 0
+// if it is something else, such as a certificate. A block without an end goes
+// to the end of the text. Spaces may be percent-encoded.
+func keyBlock(s string, i int) int {
+	head := s[i:min(len(s), i+64)]
+	if !strings.Contains(head, "PRIVATE") || !strings.Contains(head, "KEY") {
+		return 0
+	}
+	n := strings.Index(s[i:], "-----END")
+	if n < 0 {
+		return len(s)
+	}
+	end := i + n + len("-----END")
+	if n = strings.Index(s[end:], "-----"); n < 0 {
+		return len(s)
+	}
+	return end + n + 5
 }
 
 // prefixes begin credentials of known services; min is the least length of a
@@ -655,263 +854,150 @@ var prefixes = []struct {
 	min int
 }{
 	{"AKIA", 20}, {"ASIA", 20}, {"ghp_", 30}, {"gho_", 30}, {"ghu_", 30}, {"ghs_", 30}, {"ghr_", 30}, {"github_pat_", 40},
-	{"glpat-", 20}, {"xoxa-", 15}, {"xoxb-", 15}, {"xoxp-", 15}, {"xoxr-", 15}, {"xoxs-", 15}, {"xapp-", 15}, {"sk_live_", 20}, {"rk_live_", 20},
-	{"sk_test_", 20}, {"pk_live_", 20}, {"whsec_", 20}, {"AIza", 35}, {"ya29.", 20}, {"GOCSPX-", 20}, {"SG.", 40}, {"npm_", 30}, {"pypi-AgEI", 40},
-	{"sk-ant-", 30}, {"sk-proj-", 30}, {"hvs.", 20}, {"dop_v1_", 40}, {"shpat_", 30}, {"AGE-SECRET-KEY-", 40},
+	{"glpat-", 20}, {"xoxa-", 15}, {"xoxb-", 15}, {"xoxp-", 15}, {"xoxr-", 15}, {"xoxs-", 15}, {"xoxe-", 15}, {"xapp-", 15},
+	{"sk_live_", 20}, {"rk_live_", 20}, {"sk_test_", 20}, {"rk_test_", 20}, {"pk_live_", 20}, {"whsec_", 20},
+	{"AIza", 35}, {"GOCSPX-", 28}, {"ya29.", 20}, {"SG.", 40}, {"npm_", 30}, {"pypi-AgEI", 40},
+	{"sk-ant-", 30}, {"sk-proj-", 30}, {"hvs.", 20}, {"dop_v1_", 40}, {"shpat_", 30}, {"shpss_", 30}, {"AGE-SECRET-KEY-", 40},
 }
 
-func credential(w string) bool {
-	for i := range prefixes {
-		if p := &prefixes[i]; w[0] == p.p[0] && len(w) >= p.min && strings.HasPrefix(w, p.p) {
-			return true
+var prefixStart = func() (t [256]bool) {
+	for _, p := range prefixes {
+		t[p.p[0]] = true
+	}
+	t['e'] = true // eyJ
+	return t
+}()
+
+// credential returns where in the run s[i:j] a credential begins, or -1. What
+// begins there goes to the end of the run.
+func credential(s string, i, j int) int {
+	for k := i; k < j; k++ {
+		if k > i && s[k-1] != '.' && s[k-1] != '-' && s[k-1] != '_' {
+			continue
+		}
+		if s[k] >= '0' && s[k] <= '9' && k > i && s[k-1] != '.' && cardAt(s, k) > 0 {
+			return k
+		}
+		if !prefixStart[s[k]] {
+			continue
+		}
+		rest := s[k:j]
+		if len(rest) >= 15 && strings.HasPrefix(rest, "eyJ") {
+			return k // base64 of {" : a JWT (RFC 7519), a Flask session, another JSON
+		}
+		for _, p := range prefixes {
+			if len(rest) < p.min || !strings.HasPrefix(rest, p.p) {
+				continue
+			}
+			if f := featuresOf(rest[4:min(len(rest), 20)]); p.p[1:] == "KIA" || p.p[1:] == "SIA" {
+				if f.lower > 0 || f.other || f.dots > 0 {
+					continue
+				}
+			}
+			return k
 		}
 	}
-	return signed(w)
-}
-
-// signed recognises a JWT (RFC 7519), also one that is cut or unsigned, and
-// what itsdangerous signs: payload.signature, payload.timestamp.signature, and
-// Flask's compressed session, which begins with a dot.
-func signed(w string) bool {
-	compressed := w[0] == '.'
-	w = strings.TrimLeft(w, ".")
-	first, rest, ok := strings.Cut(w, ".")
-	if !ok {
-		return false
+	run := strings.TrimRight(s[i:j], ".")
+	if dot := strings.LastIndexByte(run, '.'); dot > 0 {
+		if signature(run[:dot], run[dot+1:]) {
+			return i
+		}
+		return -1
 	}
-	if len(first) >= 10 && strings.HasPrefix(first, "eyJ") || compressed && strings.HasPrefix(first, "eJ") {
-		return true // base64 of {" and of zlib's header
+	if len(run) == 128 && i > 0 && (s[i-1] == '|' || i > 2 && strings.EqualFold(s[i-3:i], "%7c")) {
+		return i // Flask-Login's remember_token: user|HMAC-SHA512
 	}
-	second, third, three := strings.Cut(rest, ".")
-	if !three {
-		return len(first) >= 2 && len(second) >= 27 && len(second) <= 86 && mixed(second)
-	}
-	if strings.Contains(third, ".") {
-		return false
-	}
-	// itsdangerous: six characters of time, then HMAC-SHA1 (27) to SHA-512 (86).
-	return len(second) >= 5 && len(second) <= 7 && len(third) >= 27 && len(third) <= 86 && mixed(third)
-}
-
-// mixed reports whether w changes between small letters, capitals and digits
-// as often as random base64 does; names in CamelCase do not.
-func mixed(w string) bool {
-	changes, seen := 0, uint8(0)
-	for i := range len(w) {
-		k := class[w[i]] & (upper | lower | digit)
-		seen |= k
-		if i > 0 && k != class[w[i-1]]&(upper|lower|digit) {
-			changes++
+	if len(run) >= 40 {
+		f := featuresOf(run)
+		if f.lower > 0 && f.upper > 0 && f.digits > 0 && f.changes*5 >= len(run)*2 && !strings.HasPrefix(run, "sha") {
+			return i
 		}
 	}
-	return seen == upper|lower|digit && changes*11 >= len(w)*4
+	return -1
 }
 
-func isHex(w string) bool {
-	for i := range len(w) {
-		if class[w[i]]&hex == 0 {
+// signature reports whether sig, which follows body and a dot, is what
+// itsdangerous appends: a MAC of SHA-1, SHA-256, SHA-384 or SHA-512 in
+// base64url, mostly after a timestamp of six characters.
+func signature(body, sig string) bool {
+	switch len(sig) {
+	case 27, 43, 64, 86:
+	default:
+		if len(sig) < 27 || body[0] != '.' {
 			return false
 		}
 	}
-	return true
-}
-
-// linkToken reports whether a path segment looks like the token of a link:
-// random base64. UUIDs, slugs, hashes and file names are none.
-func linkToken(s string) bool {
-	return len(s) >= 24 && strings.IndexByte(s, '.') < 0 && mixed(s)
-}
-
-// linkWord reports whether a path segment announces a token.
-func linkWord(s string) bool {
-	if len(s) > 40 {
+	f := featuresOf(sig)
+	if f.other || f.lower == 0 || f.upper == 0 {
 		return false
 	}
-	s = strings.ToLower(s)
-	for _, w := range []string{"reset", "confirm", "activat", "verif", "invit", "magic", "unsubscribe", "token", "recover", "password"} {
-		if strings.Contains(s, w) {
-			return true
-		}
-	}
-	return false
-}
-
-// idLike reports whether w is made of letters, digits and hyphens, with a
-// digit: a UUID, a hash, a number.
-func idLike(w string) bool {
-	digits := false
-	for i := range len(w) {
-		if class[w[i]]&(upper|lower|digit) == 0 && w[i] != '-' && w[i] != '_' {
-			return false
-		}
-		digits = digits || class[w[i]]&digit != 0
-	}
-	return digits
-}
-
-// email shortens the address around an @, which is width bytes wide, to what
-// its owner still recognises. Names with a version (pkg@v1.2.3) are none.
-func (c *scanner) email(at, width int) (next int) {
-	s := c.s
-	next = at + width
-	end := next
-	for end < len(s) && (class[s[end]]&(upper|lower|digit) != 0 || s[end] == '-' || s[end] == '.') {
-		end++
-	}
-	domain := strings.TrimRight(s[next:end], ".-")
-	dot := strings.LastIndexByte(domain, '.')
-	if dot < 1 || len(domain)-dot < 3 {
-		return next
-	}
-	for _, b := range []byte(domain[dot+1:]) {
-		if class[b]&(upper|lower) == 0 {
-			return next
-		}
-	}
-	from := at
-	for from > c.last && class[s[from-1]]&local != 0 {
-		from--
-	}
-	if from > 0 && s[from-1] == '%' && at-from >= 2 && class[s[from]]&class[s[from+1]]&hex != 0 {
-		from += 2
-	}
-	for from < at && !utf8.RuneStart(s[from]) {
-		from++
-	}
-	if from == at {
-		return next
-	}
-	if from > 0 && s[from-1] == ':' && !strings.HasSuffix(strings.ToLower(s[:from]), "mailto:") {
-		c.replace(from, at, Redacted) // user:password@host
-		return next
-	}
-	_, size := utf8.DecodeRuneInString(s[from:at])
-	c.replace(from+size, at, "***")
-	return next
-}
-
-// userinfo redacts user:password@ at the beginning of a URL's authority.
-func (c *scanner) userinfo(i int) (next int) {
-	s := c.s
-	end, at := i, -1
-	for ; end < len(s) && class[s[end]]&(stop|space) == 0 && s[end] != '/' && s[end] != '?' && s[end] != '#'; end++ {
-		if s[end] == '@' {
-			at = end
-		}
-	}
-	if at < 0 && end < len(s) && s[end] != ' ' {
-		// A password may hold an unescaped / ? or #. Then what stands behind
-		// the colon is no port.
-		if _, port, ok := strings.Cut(s[i:end], ":"); ok && s[i] != '[' && strings.Trim(port, "0123456789") != "" {
-			for ; end < len(s) && class[s[end]]&space == 0 && s[end] != '"' && s[end] != '\''; end++ {
-				if s[end] == '@' {
-					at = end
-					break
-				}
-			}
-		}
-	}
-	if at < 0 || at == i || s[i:at] == Redacted {
-		return i
-	}
-	return c.replace(i, at, Redacted)
-}
-
-// card returns where the payment card number that begins at i ends, or 0:
-// digits in one piece or in the groups that cards are printed with, that pass
-// Luhn and begin as an issuer's numbers of that length do.
-func (c *scanner) card(i int) (stop int) {
-	s := c.s
-	var digits [19]byte
-	var groups [8]int
-	n, g := 0, 0
-	end := i
-	for end < len(s) {
-		b := s[end]
-		if class[b]&digit != 0 {
-			if n == len(digits) {
-				return 0
-			}
-			digits[n] = b - '0'
-			n++
-			groups[g]++
-			end++
-			// A number may end after this group even if more follow.
-			if end == len(s) || class[s[end]]&digit == 0 {
-				if stop == 0 && n >= 12 && grouped(groups[:g+1]) && !continues(s[end:]) && isCard(digits[:n], c.near(i)) {
-					stop = end
-				}
-			}
-			continue
-		}
-		if (b == ' ' || b == '-') && end+1 < len(s) && class[s[end+1]]&digit != 0 && g+1 < len(groups) {
-			if groups[g] != 4 && groups[g] != 6 || b != s[i+groups[0]] {
-				break
-			}
-			g++
-			end++
-			continue
-		}
-		break
-	}
-	return stop
-}
-
-// continues reports whether a number goes on in s as something else: letters,
-// a fraction.
-func continues(s string) bool {
-	if s == "" {
-		return false
-	}
-	if s[0] == '.' || s[0] == '-' {
-		return len(s) > 1 && class[s[1]]&(upper|lower) != 0 || s[0] == '.' && len(s) > 1 && class[s[1]]&digit != 0
-	}
-	return class[s[0]]&word != 0
-}
-
-func grouped(g []int) bool {
-	switch {
-	case len(g) == 1:
+	if stamp := body[strings.LastIndexByte(body, '.')+1:]; len(stamp) >= 5 && len(stamp) <= 8 && len(stamp) < len(body) && featuresOf(stamp).upper > 0 {
 		return true
-	case len(g) == 3 && g[0] == 4 && g[1] == 6:
-		return g[2] == 4 || g[2] == 5
 	}
-	for i, n := range g {
-		if n != 4 && (i < len(g)-1 || n == 0 || n > 4) {
-			return false
-		}
-	}
-	return true
+	return f.changes*5 >= len(sig)*2 || f.digits > 0 && f.changes*4 >= len(sig)
 }
 
-// near reports whether a word before i announces a card.
-func (c *scanner) near(i int) bool {
-	before := strings.ToLower(c.s[max(0, i-24):i])
-	for _, w := range []string{"card", "visa", "maestro", "jcb", "payment", "credit", "debit"} {
-		if strings.Contains(before, w) {
-			return true
+// cardAt returns the end of the payment card number at s[i], or 0: 14 to 19
+// digits in one piece or in groups as they are printed, with one kind of
+// separator (a space, a hyphen, + or %20 of a form), that pass Luhn and begin
+// as an issuer's numbers of that length do. 13-digit Visa numbers are no
+// longer issued and look like European article numbers; 19-digit ones were
+// all false in practice.
+func cardAt(s string, i int) int {
+	var digits [20]byte
+	n, group, groups := 0, 0, 0
+	sep := ""
+	end := i
+	for end < len(s) && n < len(digits) {
+		c := s[end]
+		if c >= '0' && c <= '9' {
+			digits[n] = c - '0'
+			n++
+			group++
+			end++
+			continue
 		}
+		if group < 4 || group > 7 {
+			break // not printed like a card
+		}
+		this := ""
+		switch {
+		case c == ' ' || c == '-' || c == '+':
+			this = s[end : end+1]
+		case strings.HasPrefix(s[end:], "%20"), strings.HasPrefix(s[end:], "%2D"):
+			this = s[end : end+3]
+		}
+		next := end + len(this)
+		if this == "" || sep != "" && this != sep || next >= len(s) || s[next] < '0' || s[next] > '9' {
+			break
+		}
+		sep = this
+		group = 0
+		groups++
+		end = next
 	}
-	return false
+	if groups > 0 && (groups > 4 || group < 3 || group > 7) {
+		return 0
+	}
+	if n > 19 || end < len(s) && isWord(s[end]) && s[end] != '-' && s[end] != '.' && s[end] != '_' || !card(digits[:n]) {
+		return 0
+	}
+	return end
 }
 
-// isCard checks issuer, length and Luhn's sum (ISO/IEC 7812-1). Lengths that
-// are rare on cards and common elsewhere (13 digits are a German EAN, 19 that
-// begin with 4 were all block numbers in practice) count only after a word
-// that announces a card.
-func isCard(d []byte, announced bool) bool {
+func card(d []byte) bool {
 	n := len(d)
+	if n < 14 {
+		return false
+	}
 	head := int(d[0])*1000 + int(d[1])*100 + int(d[2])*10 + int(d[3])
-	known := n == 16 && d[0] == 4 || // Visa
+	known := d[0] == 4 && n == 16 || // Visa
 		n == 16 && (head >= 5100 && head <= 5599 || head >= 2221 && head <= 2720) || // Mastercard
 		n == 15 && (head/100 == 34 || head/100 == 37) || // American Express
 		n >= 16 && (head == 6011 || head/100 == 65 || head/10 >= 644 && head/10 <= 649) || // Discover
 		n == 16 && head >= 3528 && head <= 3589 || // JCB
 		n == 14 && (head/10 >= 300 && head/10 <= 305 || head/100 == 36 || head/100 == 38) || // Diners
-		n >= 16 && head/100 == 62 || // UnionPay
-		announced && (d[0] == 4 && (n == 13 || n == 19) ||
-			n == 15 && (head == 2131 || head == 1800) ||
-			head/100 == 50 || head/100 >= 56 && head/100 <= 58 || head/100 == 63 || head/100 == 67) // Maestro
+		n >= 16 && head/100 == 62 // UnionPay
 	if !known {
 		return false
 	}
@@ -928,55 +1014,37 @@ func isCard(d []byte, announced bool) bool {
 	return sum%10 == 0
 }
 
-// cut shortens s to most bytes. It takes the last word away with it, but for
-// its beginning: half a credential would no longer be recognised as one.
-func cut(s string, most int) string {
-	const mark = "…"
-	if len(s) <= most || len(s) <= most+len(mark) && strings.HasSuffix(s, mark) {
+// clean escapes what could forge a line of the log or drive a terminal
+// (CWE-117, CWE-150): control characters, line and paragraph separators,
+// bidirectional overrides, bytes that are no UTF-8. Of a text beyond all
+// measure it keeps the beginning, up to the last whole word.
+func clean(s string) string {
+	if len(s) > maxLine {
+		n := maxLine
+		for n > 0 && s[n-1] != ' ' && s[n-1] != '\n' && s[n-1] != '&' {
+			n--
+		}
+		s = s[:n] + "…"
+	}
+	i := 0
+	for i < len(s) && s[i] >= 0x20 && s[i] < 0x7f {
+		i++
+	}
+	if i == len(s) {
 		return s
 	}
-	s = s[:most]
-	for len(s) > 0 && !utf8.RuneStart(s[len(s)-1]) {
-		s = s[:len(s)-1]
-	}
-	if len(s) > 0 && s[len(s)-1] >= utf8.RuneSelf {
-		s = s[:len(s)-1]
-	}
-	digits, i := 0, len(s)
-	for ; i > 0 && (class[s[i-1]]&digit != 0 || s[i-1] == ' ' || s[i-1] == '-'); i-- {
-		digits += int(class[s[i-1]] & digit / digit)
-	}
-	if digits > 6 {
-		return s[:i] + mark
-	}
-	for i = len(s); i > 0 && class[s[i-1]]&word != 0; i-- {
-	}
-	return s[:min(i+4, len(s))] + mark
-}
-
-// printable escapes what could forge a line of the log or drive a terminal
-// (CWE-117, CWE-150): control characters, line and paragraph separators,
-// bidirectional overrides, invisible tags, bytes that are no UTF-8. The result
-// has at most a few bytes more than most.
-func printable(s string, most int) string {
 	bad := false
-	for i := 0; i < len(s); i++ {
-		if s[i] < 0x20 || s[i] >= 0x7f {
+	for _, c := range s[i:] {
+		if unsafeRune(c) {
 			bad = true
 			break
 		}
 	}
-	if !bad && len(s) <= most {
+	if !bad {
 		return s
 	}
-	const mark = "…"
 	var b strings.Builder
-	b.Grow(min(len(s), most) + 16)
 	for i := 0; i < len(s); {
-		if b.Len() >= most && s[i:] != mark {
-			b.WriteString(mark)
-			break
-		}
 		c, n := utf8.DecodeRuneInString(s[i:])
 		switch {
 		case c == utf8.RuneError && n == 1:
@@ -984,12 +1052,8 @@ func printable(s string, most int) string {
 			b.WriteByte(hexDigits[s[i]>>4])
 			b.WriteByte(hexDigits[s[i]&15])
 		case unsafeRune(c):
-			form, digits := `\u`, 12
-			if c > 0xffff {
-				form, digits = `\U`, 28
-			}
-			b.WriteString(form)
-			for shift := digits; shift >= 0; shift -= 4 {
+			b.WriteString(`\u`)
+			for shift := 12; shift >= 0; shift -= 4 {
 				b.WriteByte(hexDigits[c>>shift&15])
 			}
 		default:
@@ -1000,10 +1064,20 @@ func printable(s string, most int) string {
 	return b.String()
 }
 
+// cut shortens s to at most n bytes and an ellipsis.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
+
 const hexDigits = "0123456789abcdef"
 
 func unsafeRune(c rune) bool {
 	return c < 0x20 || c >= 0x7f && c < 0xa0 || c == utf8.RuneError || c == 0x2028 || c == 0x2029 ||
-		c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069 || c == 0x200e || c == 0x200f || c == 0x061c || c == 0xfeff ||
-		c >= 0xe0000 && c <= 0xe007f
+		c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069 || c == 0x200e || c == 0x200f || c == 0x061c || c == 0xfeff
 }
