@@ -103,6 +103,8 @@ type Client struct {
 	*site
 	check *Check
 	left  *int // requests left for the check; guarded by site.mu
+	// around and through count the check's own answers by vantage.
+	around, through *int
 }
 
 // site is what all checks of a run share.
@@ -620,6 +622,12 @@ func (c *Client) read(res *http.Response, shown, expect string, signed bool) (*R
 		r.Vantage = evidence.AroundGuard
 	}
 	c.mu.Lock()
+	switch r.Vantage {
+	case evidence.AroundGuard:
+		*c.around++
+	case evidence.ThroughGuard:
+		*c.through++
+	}
 	if old, ok := c.vantage[shown]; !ok || old != evidence.AroundGuard {
 		c.vantage[shown] = r.Vantage
 	}

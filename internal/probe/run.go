@@ -65,7 +65,7 @@ func Run(ctx context.Context, raw string, checks []*Check, o Options) (*Report, 
 	}
 	switch {
 	case s.trust != nil:
-		r.Notes = append(r.Notes, fmt.Sprintf("the certificate is not trusted (%v), so only TLS itself was asked about: give the authority's certificate, or go on without verifying", s.trust))
+		r.Notes = append(r.Notes, fmt.Sprintf("the certificate is not trusted (%v), so nothing was sent over TLS: give the authority's certificate, or go on without verifying", s.trust))
 	case o.Insecure && s.scheme == "https":
 		r.Notes = append(r.Notes, "certificates were not verified: whoever sits in between could have answered")
 	}
@@ -92,8 +92,7 @@ func (s *site) greet(ctx context.Context) error {
 	if s.scheme != "https" {
 		return nil
 	}
-	one := 1
-	c := &Client{site: s, check: &Check{ID: "connect", Requests: 1}, left: &one}
+	c := s.client(&Check{ID: "connect", Requests: 1})
 	st, err := c.Handshake(ctx, 0, 0)
 	var refused *DialError
 	switch {
@@ -108,10 +107,14 @@ func (s *site) greet(ctx context.Context) error {
 	return nil
 }
 
+// client returns the client for one check.
+func (s *site) client(k *Check) *Client {
+	return &Client{site: s, check: k, left: new(k.Requests), around: new(int), through: new(int)}
+}
+
 // ask runs one check.
 func (s *site) ask(ctx context.Context, k *Check) (res Result) {
-	left := k.Requests
-	c := &Client{site: s, check: k, left: &left}
+	c := s.client(k)
 	start := time.Now()
 	var answers []Answer
 	why := ""
@@ -132,7 +135,7 @@ func (s *site) ask(ctx context.Context, k *Check) (res Result) {
 	if why != "" {
 		answers = append(answers, Answer{Summary: why})
 	}
-	res = Result{Check: k, Requests: k.Requests - left}
+	res = Result{Check: k, Requests: k.Requests - *c.left}
 	for _, a := range answers {
 		e := evidence.Evidence{
 			Control: k.Control, Face: evidence.Probe, Check: k.ID, Outcome: a.Outcome,
@@ -148,7 +151,17 @@ func (s *site) ask(ctx context.Context, k *Check) (res Result) {
 			e.Fix = k.Fix
 		}
 		s.mu.Lock()
-		e.Vantage = s.vantage[e.URL]
+		v, known := s.vantage[e.URL]
+		switch {
+		case known:
+			e.Vantage = v
+		// An answer about several URLs: one that came around the guard is
+		// what matters.
+		case *c.around > 0:
+			e.Vantage = evidence.AroundGuard
+		case *c.through > 0:
+			e.Vantage = evidence.ThroughGuard
+		}
 		s.mu.Unlock()
 		res.Evidence = append(res.Evidence, e)
 	}

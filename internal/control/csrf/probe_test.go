@@ -62,7 +62,9 @@ func TestCrossSiteProbe(t *testing.T) {
 		want evidence.Outcome
 	}{
 		{"open", site(plainLogin, answer(200)), evidence.Fail},
-		{"open, redirects", site(plainLogin, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login?failed=1", 303) }), evidence.Fail},
+		{"open, redirects", site(plainLogin, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/login?failed=1", http.StatusSeeOther)
+		}), evidence.Fail},
 		{"guard in front", site(plainLogin, guarded(answer(200))), evidence.Pass},
 		{"guard in front, no login", site("", guarded(answer(405))), evidence.Pass},
 		{"token checked", site(tokenLogin, withToken(200, 400)), evidence.Pass},

@@ -168,10 +168,10 @@ func TestRedirectProbe(t *testing.T) {
 		{"to another host", to("https://www.shop.example/", 301), evidence.Fail},
 		{"to clear text", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/x" {
-				http.Redirect(w, r, site, 301)
+				http.Redirect(w, r, site, http.StatusMovedPermanently)
 				return
 			}
-			http.Redirect(w, r, "http://"+r.Host+"/x", 301)
+			http.Redirect(w, r, "http://"+r.Host+"/x", http.StatusMovedPermanently)
 		}), evidence.Fail},
 		{"relative", to("/login", 302), evidence.Fail},
 		{"location without redirect", to(site+"/", 200), evidence.Fail},

@@ -143,7 +143,7 @@ func askTraceback(ctx context.Context, c *probe.Client) []probe.Answer {
 			if len(at) > 60 {
 				at = at[:60] + "…"
 			}
-			out = append(out, probe.Answer{Outcome: evidence.Fail, Summary: "the answer to " + at + " shows a traceback", URL: c.URL(path), Seen: r.Line() + "\nTraceback (most recent call last): …"})
+			out = append(out, probe.Answer{Outcome: evidence.Fail, Summary: "the answer to " + at + " shows a traceback", URL: c.URL(at), Seen: r.Line() + "\nTraceback (most recent call last): …"})
 		default:
 			asked++
 		}
