@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -29,7 +30,9 @@ type Detector struct {
 	Control string
 	Doc     string // one sentence: what it notices
 	// New makes the detector's state; the function it returns sees every
-	// event, redacted, in order, and returns the alerts to publish.
+	// event, redacted, in order, from one goroutine, and returns the alerts
+	// to write. Alerts do not come back to detectors. A detector that panics
+	// is switched off, and the log says so.
 	New func() func(Event) []Event
 }
 
@@ -47,6 +50,20 @@ type BusOptions struct {
 	// Recent is how many events [Bus.Recent] keeps; 0 means 512.
 	Recent int
 }
+
+// syncEvery is how old a line may be that a crash of the machine takes away:
+// sinks are synced so often, not after every line, and when the bus closes.
+const syncEvery = 100 * time.Millisecond
+
+// closeWait bounds how long Close waits for a sink that takes nothing.
+const closeWait = 5 * time.Second
+
+// Tally is what [Bus.Counts] counts by.
+type Tally struct{ Layer, Verdict, Reason string }
+
+// maxTallies bounds [Bus.Counts]: layers and reasons are a fixed vocabulary,
+// and a mistake in that must not fill the memory.
+const maxTallies = 1024
 
 // Bus takes events from any goroutine, redacts them, and hands them to the
 // detectors and the sinks, in order, from one goroutine of its own. What
@@ -67,6 +84,7 @@ type Bus struct {
 	mu     sync.Mutex
 	recent []Event
 	next   int
+	counts map[Tally]uint64
 	err    error
 }
 
@@ -84,7 +102,7 @@ func NewBus(o BusOptions) *Bus {
 	if o.Redactor == nil {
 		o.Redactor = NewRedactor()
 	}
-	b := &Bus{o: o, queue: make(chan Event, o.Queue), done: make(chan struct{}), flush: make(chan chan struct{})}
+	b := &Bus{o: o, queue: make(chan Event, o.Queue), done: make(chan struct{}), flush: make(chan chan struct{}), counts: map[Tally]uint64{}}
 	for _, d := range o.Detectors {
 		b.detect = append(b.detect, d.New())
 	}
@@ -92,14 +110,12 @@ func NewBus(o BusOptions) *Bus {
 	return b
 }
 
-// Publish takes an event. It fills in a missing Time and ID.
+// Publish takes an event. It fills in a missing Time, ID and Severity (Info).
 func (b *Bus) Publish(e Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	if e.ID == "" {
-		e.ID = NewID(e.Time)
-	}
+	e = complete(e, e.Time)
 	b.closing.RLock()
 	defer b.closing.RUnlock()
 	if b.closed {
@@ -122,12 +138,10 @@ func (b *Bus) Publish(e Event) {
 
 func (b *Bus) run() {
 	defer close(b.done)
-	dirty := false
+	var due <-chan time.Time // set while something waits to be synced
 	sync := func() {
-		if !dirty {
-			return
-		}
-		dirty = false
+		b.gap(time.Now())
+		due = nil
 		for _, s := range b.o.Sinks {
 			if err := s.Sync(); err != nil {
 				b.fail(err)
@@ -142,14 +156,16 @@ func (b *Bus) run() {
 				return
 			}
 			b.handle(e)
-			dirty = true
-			if len(b.queue) == 0 {
-				sync() // a burst is made safe as a whole
+			if due == nil {
+				due = time.After(syncEvery)
 			}
+		case <-due:
+			sync()
 		case ack := <-b.flush:
 			for range len(b.queue) {
-				b.handle(<-b.queue)
-				dirty = true
+				if e, ok := <-b.queue; ok {
+					b.handle(e)
+				}
 			}
 			sync()
 			close(ack)
@@ -159,19 +175,57 @@ func (b *Bus) run() {
 
 func (b *Bus) handle(e Event) {
 	e = b.o.Redactor.Event(e)
-	if lost := b.lost.Load(); lost > b.reported && e.Name != "dewar_gap" {
-		gap := Event{Time: e.Time, ID: NewID(e.Time), Name: "dewar_gap", Severity: Critical, Message: "events were lost", Control: "monitoring",
-			Attributes: map[string]string{"lost": strconv.FormatUint(lost-b.reported, 10)}}
-		if b.write(gap) {
-			b.reported = lost
-		}
-	}
+	b.gap(e.Time)
 	b.write(e)
-	for _, d := range b.detect {
-		for _, alert := range d(e) {
-			b.write(b.o.Redactor.Event(alert))
+	for i, detect := range b.detect {
+		for _, alert := range b.consult(i, detect, e) {
+			b.write(b.o.Redactor.Event(complete(alert, e.Time)))
 		}
 	}
+}
+
+// complete fills in what every event has.
+func complete(e Event, now time.Time) Event {
+	if e.Time.IsZero() {
+		e.Time = now
+	}
+	if e.ID == "" {
+		e.ID = NewID(e.Time)
+	}
+	if e.Severity == 0 {
+		e.Severity = Info
+	}
+	return e
+}
+
+// gap says in the log how many events are missing since it last could.
+func (b *Bus) gap(now time.Time) {
+	lost := b.lost.Load()
+	if lost == b.reported {
+		return
+	}
+	gap := Event{Time: now, ID: NewID(now), Name: "dewar_gap", Severity: Critical, Message: "events were lost", Control: "monitoring",
+		Attributes: map[string]string{"lost": strconv.FormatUint(lost-b.reported, 10)}}
+	if b.write(gap) {
+		b.reported = lost
+	}
+}
+
+// consult asks a detector. One that panics takes no request down, and no
+// event.
+func (b *Bus) consult(i int, detect func(Event) []Event, e Event) (alerts []Event) {
+	if detect == nil {
+		return nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			b.detect[i] = nil
+			d := b.o.Detectors[i]
+			alerts = []Event{{Name: "sys_crash", Severity: Critical, Control: d.Control, Message: "a detector failed and is switched off",
+				Detail: fmt.Sprintf("%s: %v", d.Name, v)}}
+		}
+	}()
+	return detect(e)
 }
 
 // write hands a redacted event to every sink; false if one of them failed.
@@ -199,6 +253,13 @@ func (b *Bus) write(e Event) bool {
 	if ok {
 		b.err = nil
 	}
+	if e.Layer != "" {
+		t := Tally{e.Layer, e.Verdict, e.Reason}
+		if _, known := b.counts[t]; !known && len(b.counts) >= maxTallies {
+			t = Tally{Layer: "other"}
+		}
+		b.counts[t]++
+	}
 	if len(b.recent) < b.o.Recent {
 		b.recent = append(b.recent, e)
 	} else {
@@ -222,7 +283,7 @@ func (b *Bus) Err() error {
 	return b.err
 }
 
-// Written and Lost count events since the start.
+// Written counts the events that every sink took.
 func (b *Bus) Written() uint64 { return b.written.Load() }
 
 // Lost counts the events that no sink has: the queue was full too long, or a
@@ -234,6 +295,17 @@ func (b *Bus) Recent() []Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append(append([]Event(nil), b.recent[b.next:]...), b.recent[:b.next]...)
+}
+
+// Waiting counts the events that no sink has seen yet.
+func (b *Bus) Waiting() int { return len(b.queue) }
+
+// Counts returns how often each layer came to each verdict for each reason
+// since the start.
+func (b *Bus) Counts() map[Tally]uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.counts)
 }
 
 // Flush waits until everything published before is written.
@@ -254,7 +326,8 @@ func (b *Bus) Flush(ctx context.Context) error {
 	}
 }
 
-// Close writes what waits and closes the sinks. It is safe to call twice.
+// Close writes what waits and closes the sinks. It gives up after five
+// seconds on a sink that takes nothing. It is safe to call twice.
 func (b *Bus) Close() error {
 	b.closing.Lock()
 	already := b.closed
@@ -263,7 +336,11 @@ func (b *Bus) Close() error {
 		close(b.queue)
 	}
 	b.closing.Unlock()
-	<-b.done
+	select {
+	case <-b.done:
+	case <-time.After(closeWait):
+		return fmt.Errorf("the security log takes nothing: %d events were not written", len(b.queue))
+	}
 	if already {
 		return nil
 	}

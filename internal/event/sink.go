@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 )
 
 // WriterSink writes lines to w. Close does not close w.
@@ -18,19 +19,28 @@ func (s writerSink) Write(line []byte) error { _, err := s.w.Write(line); return
 func (writerSink) Sync() error               { return nil }
 func (writerSink) Close() error              { return nil }
 
-// FileSink appends lines to a file of mode 0600. It starts a new file when
-// the next line would go over maxSize (0: never) and keeps the last keep old
-// ones as name.1, name.2, …; it opens the name again when somebody else moved
-// or deleted the file. Sync calls fsync.
+// FileSink appends lines to a file, which it makes with mode 0600; a file that
+// is there keeps its mode. It starts a new file when the next line would go
+// over maxSize (0: never) and keeps the last keep old ones as name.1, name.2,
+// …; it opens the name again when somebody else moved or deleted the file.
+// Sync calls fsync, on the file and not on its folder.
+//
+// Every line stands alone: what a full disk or a crash left of a half line is
+// taken away or ended before the next one. A rotation that fails does not
+// stop the log, which then grows over its size; Sync reports it.
 type FileSink struct {
 	name    string
 	maxSize int64
 	keep    int
 
-	mu   sync.Mutex
-	f    *os.File
-	size int64
-	n    int // lines since the last look whether the file is still there
+	mu      sync.Mutex
+	f       *os.File
+	info    fs.FileInfo // of f when it was opened
+	size    int64
+	torn    bool // the file does not end with a newline
+	closed  bool
+	rotated error     // why the last rotation failed
+	again   time.Time // when to try again
 }
 
 // OpenFile opens name for appending.
@@ -52,37 +62,62 @@ func (s *FileSink) open() error {
 		f.Close()
 		return err
 	}
-	if st.IsDir() {
-		f.Close()
-		return &fs.PathError{Op: "open", Path: s.name, Err: errors.New("is a folder")}
+	s.f, s.info, s.size, s.torn = f, st, st.Size(), false
+	if st.Mode().IsRegular() && s.size > 0 {
+		// A crash may have left half a line.
+		if r, err := os.Open(s.name); err == nil {
+			var last [1]byte
+			n, _ := r.ReadAt(last[:], s.size-1)
+			s.torn = n == 1 && last[0] != '\n'
+			r.Close()
+		}
 	}
-	s.f, s.size = f, st.Size()
 	return nil
+}
+
+func (s *FileSink) shut() {
+	if s.f != nil {
+		s.f.Close()
+		s.f = nil
+	}
 }
 
 // Write implements [Sink].
 func (s *FileSink) Write(line []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return fs.ErrClosed
+	}
+	if s.f != nil && s.moved() {
+		s.shut()
+	}
 	if s.f == nil {
 		if err := s.open(); err != nil {
 			return err
 		}
 	}
-	if s.n++; s.n%64 == 1 && s.moved() {
-		s.f.Close()
-		if err := s.open(); err != nil {
-			s.f = nil
-			return err
+	if s.maxSize > 0 && s.size > 0 && s.size+int64(len(line)) > s.maxSize && s.info.Mode().IsRegular() && time.Now().After(s.again) {
+		if s.rotated = s.rotate(); s.rotated != nil {
+			s.again = time.Now().Add(10 * time.Second)
+		}
+		if s.f == nil {
+			if err := s.open(); err != nil {
+				return errors.Join(s.rotated, err)
+			}
 		}
 	}
-	if s.maxSize > 0 && s.size > 0 && s.size+int64(len(line)) > s.maxSize {
-		if err := s.rotate(); err != nil {
-			return err
-		}
+	if s.torn {
+		line = append([]byte{'\n'}, line...)
 	}
 	n, err := s.f.Write(line)
-	s.size += int64(n)
+	if n > 0 && n < len(line) && s.info.Mode().IsRegular() && s.f.Truncate(s.size) == nil {
+		n = 0 // the half line is gone
+	}
+	if n > 0 {
+		s.torn = n < len(line)
+		s.size += int64(n)
+	}
 	return err
 }
 
@@ -92,16 +127,33 @@ func (s *FileSink) moved() bool {
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}
-	open, err := s.f.Stat()
-	return err == nil && !os.SameFile(named, open)
+	return !os.SameFile(named, s.info)
 }
 
+// Reopen closes the file and opens its name again, for a rotation from
+// outside. When that fails the sink goes on with the file it has.
+func (s *FileSink) Reopen() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fs.ErrClosed
+	}
+	old := s.f
+	if err := s.open(); err != nil {
+		return err
+	}
+	if old != nil {
+		return old.Close()
+	}
+	return nil
+}
+
+// rotate moves the files one on. The file in use is closed when it succeeds,
+// and stays when it fails.
 func (s *FileSink) rotate() error {
 	if err := s.f.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	s.f.Close()
-	s.f = nil
 	old := func(i int) string { return fmt.Sprintf("%s.%d", s.name, i) }
 	if err := os.Remove(old(s.keep)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -114,26 +166,25 @@ func (s *FileSink) rotate() error {
 	if err := os.Rename(s.name, old(1)); err != nil {
 		return err
 	}
-	return s.open()
+	s.shut()
+	return nil
 }
 
-// Sync implements [Sink].
+// Sync implements [Sink]. It also reports a rotation that failed.
 func (s *FileSink) Sync() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.f == nil {
-		return nil
+	if s.f == nil || !s.info.Mode().IsRegular() {
+		return s.rotated // a pipe or a device has no disk to reach
 	}
-	if st, err := s.f.Stat(); err == nil && !st.Mode().IsRegular() {
-		return nil // a pipe or a device has no disk to reach
-	}
-	return s.f.Sync()
+	return errors.Join(s.f.Sync(), s.rotated)
 }
 
-// Close implements [Sink].
+// Close implements [Sink]. It is safe to call twice.
 func (s *FileSink) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	if s.f == nil {
 		return nil
 	}
