@@ -67,7 +67,7 @@ type Audit struct {
 
 // Probe is the [probe] section.
 type Probe struct {
-	Budget int        `toml:"budget" default:"150" jsonschema:"minimum=1,maximum=10000" jsonschema_description:"Requests at most in one run."`
+	Budget int        `toml:"budget" default:"200" jsonschema:"minimum=1,maximum=10000" jsonschema_description:"Requests at most in one run."`
 	Rate   store.Rate `toml:"rate" default:"10/s" jsonschema_description:"Pace of requests."`
 	Writes bool       `toml:"writes" default:"true" jsonschema_description:"Send the harmless POST requests that ask whether the site refuses forged ones."`
 }

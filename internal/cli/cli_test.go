@@ -270,3 +270,22 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 }
+
+func TestSameSite(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"https://127.0.0.1:8443", "https://localhost:8443/", true},
+		{"https://[::1]:8443", "https://127.0.0.1:8443", true},
+		{"https://shop.example", "https://shop.example:443/x", true},
+		{"https://127.0.0.1:8443", "https://shop.example:8443", false},
+		{"https://localhost:8443", "https://localhost:8444", false},
+		{"https://localhost:8443", "http://localhost:8443", false},
+		{"https://shop.example", "https://shop.example.evil.example", false},
+	} {
+		if got := sameSite(tt.a, tt.b); got != tt.want {
+			t.Errorf("%s and %s: %v", tt.a, tt.b, got)
+		}
+	}
+}

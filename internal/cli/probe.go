@@ -6,11 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +40,7 @@ func (p *probeFlags) register(c *cobra.Command) {
 	f.StringArrayVar(&p.ca, "ca", nil, "`file` with certificates of authorities to trust, too; may be repeated")
 	f.BoolVar(&p.insecure, "insecure", false, "go on when the certificate does not verify; the evidence says so")
 	f.Uint16Var(&p.cleartext, "cleartext-port", 0, "`port` of the same host that redirects HTTP to HTTPS (default 80 for a site on 443)")
-	f.Int("budget", 0, "requests at most (default 150)")
+	f.Int("budget", 0, "requests at most (default 200)")
 	f.Bool("no-writes", false, "send only GET, HEAD and OPTIONS; some promises then stay unproven")
 }
 
@@ -205,11 +207,17 @@ func (a *app) ask(ctx context.Context, dir string, loaded *catalog.Loaded, p pro
 }
 
 // sameSite reports whether two URLs lead to the same port of the same
-// machine; a guard that listens on an address answers to names, too.
+// machine. A guard that listens on loopback is reached by each of its names.
 func sameSite(a, b string) bool {
 	x, err1 := url.Parse(a)
 	y, err2 := url.Parse(b)
-	return err1 == nil && err2 == nil && x.Scheme == y.Scheme && portOf(x) == portOf(y)
+	return err1 == nil && err2 == nil && x.Scheme == y.Scheme && portOf(x) == portOf(y) &&
+		(strings.EqualFold(x.Hostname(), y.Hostname()) || loopback(x.Hostname()) && loopback(y.Hostname()))
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
 }
 
 func portOf(u *url.URL) string {
