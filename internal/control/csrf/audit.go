@@ -3,6 +3,7 @@ package csrf
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -81,9 +82,10 @@ var rules = []*audit.Rule{
 		Good:        "<form method=\"post\" action=\"/buy\">{{ form.hidden_tag() }}<button>Buy</button></form>\n",
 		Check: func(p *audit.Pass) {
 			looked := false
+			macros := tokenMacros(p)
 			for f := range p.Files(audit.Template) {
 				looked = true
-				for _, at := range formsWithoutToken(f.Data) {
+				for _, at := range formsWithoutToken(f.Data, macros) {
 					p.Report(audit.Finding{Span: f.SpanAt(at[0], at[1])})
 				}
 			}
@@ -235,7 +237,7 @@ var tokenMarks = [][]byte{
 // post to the app itself and hold no token. Jinja's own tags are text to the
 // HTML tokenizer, which is what is wanted here: what stands between the form's
 // tags is searched as it is written.
-func formsWithoutToken(src []byte) [][2]int {
+func formsWithoutToken(src []byte, macros map[string]bool) [][2]int {
 	var out [][2]int
 	z := html.NewTokenizer(bytes.NewReader(blankJinja(src)))
 	offset := 0
@@ -246,7 +248,7 @@ func formsWithoutToken(src []byte) [][2]int {
 		}
 		open = false
 		body := bytes.ToLower(src[from:end])
-		if !slices.ContainsFunc(tokenMarks, func(m []byte) bool { return bytes.Contains(body, m) }) && !hasInclude(body) {
+		if !slices.ContainsFunc(tokenMarks, func(m []byte) bool { return bytes.Contains(body, m) }) && !hasInclude(body) && !callsMacro(body, macros) {
 			out = append(out, [2]int{from, to})
 		}
 	}
@@ -281,6 +283,46 @@ func formsWithoutToken(src []byte) [][2]int {
 			finish(end)
 		}
 	}
+}
+
+var (
+	macroStart = regexp.MustCompile(`\{%-?\s*macro\s+([A-Za-z_]\w*)\s*\(`)
+	macroEnd   = regexp.MustCompile(`\{%-?\s*endmacro\b`)
+	macroCall  = regexp.MustCompile(`\{\{-?\s*(?:[a-z_]\w*\.)?([a-z_]\w*)\s*\(`)
+)
+
+// tokenMacros returns every macro of the project's templates by name, in
+// lower case, and whether it puts a token into the form.
+func tokenMacros(p *audit.Pass) map[string]bool {
+	out := map[string]bool{}
+	for f := range p.Files(audit.Template) {
+		for _, m := range macroStart.FindAllSubmatchIndex(f.Data, -1) {
+			body := bytes.ToLower(f.Data[m[1]:])
+			if end := macroEnd.FindIndex(body); end != nil {
+				body = body[:end[0]]
+			}
+			name := strings.ToLower(string(f.Data[m[2]:m[3]]))
+			out[name] = out[name] || slices.ContainsFunc(tokenMarks, func(t []byte) bool { return bytes.Contains(body, t) })
+		}
+	}
+	return out
+}
+
+// callsMacro reports whether a form's body calls a macro of the project that
+// puts a token into it, or one that gets the form and is not the project's
+// own: where nobody can look, nothing is claimed.
+func callsMacro(body []byte, macros map[string]bool) bool {
+	for _, m := range macroCall.FindAllSubmatchIndex(body, -1) {
+		token, ours := macros[string(body[m[2]:m[3]])]
+		if token {
+			return true
+		}
+		args, _, _ := bytes.Cut(body[m[1]:], []byte(")"))
+		if !ours && bytes.Contains(args, []byte("form")) && !bytes.Contains(args, []byte("url_for")) && !bytes.Equal(body[m[2]:m[3]], []byte("url_for")) {
+			return true
+		}
+	}
+	return false
 }
 
 // hasInclude reports whether a form's content comes from elsewhere: another
