@@ -364,6 +364,11 @@ func Schema() ([]byte, error) {
 		p.Ref, p.Type = "", "string"
 		p.Enum = []any{"debug", "info", "warn", "high", "critical"}
 	}
+	if p, ok := s.Properties.Get("client.address"); ok {
+		// It is written as text; the reflector only sees a struct.
+		p.Ref, p.Type, p.Properties, p.AdditionalProperties = "", "string", nil, nil
+	}
+	delete(s.Definitions, "Addr")
 	out, err := json.MarshalIndent(s, "", "  ")
 	return append(out, '\n'), err
 }
