@@ -1,10 +1,13 @@
 package guard
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -74,8 +77,8 @@ type Options struct {
 	Layers    []Bound
 	Overrides []Override
 	Forward   Forwarder
-	// Publish gets one event per decision worth telling, and per request
-	// with LogAllowed. It must not block for long.
+	// Publish gets one event per decision, and with LogAllowed one per
+	// request that no decision ended. It must not block for long.
 	Publish    func(event.Event)
 	LogAllowed bool
 	Metrics    Metrics // may be nil
@@ -139,38 +142,51 @@ func NewChain(o Options) (*Chain, error) {
 	return c, err
 }
 
+// served is what one request needs, in one allocation.
+type served struct {
+	x   Exchange
+	out recorder
+}
+
 // ServeHTTP implements [http.Handler].
 func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := c.o.Now()
-	x := &Exchange{ID: event.NewID(now), Start: now, Request: r, Path: r.URL.Path}
+	s := &served{x: Exchange{ID: event.NewID(now), Start: now, Request: r, Path: r.URL.Path}, out: recorder{ResponseWriter: w}}
+	x, out := &s.x, &s.out
 	x.Client = Client{Peer: peerOf(r), Scheme: "http", Host: strings.ToLower(r.Host)}
 	x.Client.Addr = x.Client.Peer
 	if r.TLS != nil {
 		x.Client.Scheme = "https"
 	}
-	asked := request{method: r.Method, host: r.Host, path: r.URL.Path, query: r.URL.RawQuery, agent: r.UserAgent()}
+	asked := request{method: r.Method, host: r.Host, path: r.URL.EscapedPath(), query: r.URL.RawQuery, agent: r.UserAgent()}
 	proof := c.probe(x)
-	out := &recorder{ResponseWriter: w}
 	finished := false
 	defer func() {
-		if x.body != nil {
-			x.body.close()
-		}
-		if !finished {
+		x.closeBody()
+		switch {
+		case finished && !out.wrote && out.status == 0:
+			out.status = http.StatusOK // what net/http says for a handler that said nothing
+		case !finished && r.Context().Err() != nil && out.wrote:
+			// The client hung up on an answer that was on its way: it got the
+			// status, and nothing is wrong here.
+		case !finished:
 			out.status = statusAborted // a panic on its way to net/http: the connection is cut
 		}
-		c.finish(x, out, asked)
+		c.finish(x, out, &asked)
 	}()
-	d := c.inspect(x)
-	if d.Verdict != Allow {
+	if d := c.inspect(x); d.Verdict != Allow {
 		c.write(out, x, d, proof)
 		finished = true
 		return
 	}
 	r = x.Request
-	r.Header.Set("X-Request-Id", x.ID)
-	if r.Body != nil && r.Body != http.NoBody && x.body == nil && x.limited {
-		r.Body = http.MaxBytesReader(out, r.Body, int64(x.bodyLimit))
+	r.Header["X-Request-Id"] = []string{x.ID}
+	if r.Body != nil && r.Body != http.NoBody && x.body == nil && x.bodyErr == nil && x.limited {
+		// Nobody read the body: the app may, up to the limit. w itself, not
+		// out: net/http looks for a method of its own on it. A body that is
+		// over the limit and came here was let through by a layer that only
+		// observes.
+		r.Body = http.MaxBytesReader(w, r.Body, int64(x.bodyLimit))
 	}
 	err := c.o.Forward.Forward(out, x, func(res *http.Response) error { return c.respond(x, res, proof) })
 	if err != nil && !out.wrote {
@@ -212,27 +228,30 @@ func (c *Chain) probe(x *Exchange) (proof string) {
 	return proof
 }
 
-// inspect runs the layers until one has the last word.
+// inspect runs the layers until one has the last word. Overrides match once
+// the path is final: after the layer that makes it so, or before all layers
+// when that one is off or not there.
 func (c *Chain) inspect(x *Exchange) Decision {
-	if c.pathFrom < 0 {
+	if c.pathFrom < 0 || c.layers[c.pathFrom].Mode == Off {
 		x.Override = c.match(x)
 	}
 	for i := range c.layers {
 		l := &c.layers[i]
 		mode := l.mode(x)
-		if mode != Off {
-			l.seen.Add(1)
-			d := c.ask(l, x)
-			if i == c.pathFrom {
-				// Only now is it sure which route this is.
-				x.Override = c.match(x)
-				mode = l.mode(x)
+		if mode == Off {
+			continue
+		}
+		l.seen.Add(1)
+		d := c.ask(l, x)
+		if i == c.pathFrom && l.Mode != Off {
+			// Only now is it sure which route this is.
+			x.Override = c.match(x)
+			if mode = l.mode(x); mode == Off {
+				continue
 			}
-			if mode != Off {
-				if d = c.settle(l, x, d, mode); d.Verdict == Deny || d.Verdict == Answer {
-					return d
-				}
-			}
+		}
+		if d = c.settle(l, x, d, mode); d.Verdict == Deny || d.Verdict == Answer {
+			return d
 		}
 	}
 	return Pass()
@@ -257,21 +276,23 @@ func (c *Chain) ask(l *bound, x *Exchange) (d Decision) {
 	return l.Layer.Request(x)
 }
 
+// broken is the decision for a layer that panicked. Either way it is an event
+// and a number in the metrics; FailOpen lets the request pass.
 func (c *Chain) broken(l *bound, x *Exchange, v any) Decision {
 	if v == http.ErrAbortHandler {
 		panic(v)
 	}
 	l.failed.Add(1)
-	detail := fmt.Sprintf("the layer panicked: %v", v)
-	c.o.Publish(event.Event{
-		Time: c.o.Now(), ID: event.NewID(c.o.Now()), Name: "sys_crash", Severity: event.Critical, Control: string(l.Spec.Control), Layer: l.Spec.Name,
-		Reason: "layer-failed", Message: "a layer of the guard failed", Detail: detail, RequestID: x.ID,
-		Attributes: map[string]string{"stack": string(debug.Stack())},
-	})
-	if l.Spec.Failure == FailOpen {
-		return Pass()
+	if x.stacks == nil {
+		x.stacks = map[string]string{}
 	}
-	return Refuse(http.StatusServiceUnavailable, "layer-failed", detail)
+	x.stacks[l.Spec.Name] = string(debug.Stack())
+	d := Refuse(http.StatusServiceUnavailable, "layer-failed", fmt.Sprintf("the layer panicked: %v", v))
+	d.Event, d.Severity = "sys_crash", event.Critical
+	if l.Spec.Failure == FailOpen {
+		d.Verdict = Observed
+	}
+	return d
 }
 
 // settle applies the mode to a decision, counts and notes it.
@@ -280,8 +301,14 @@ func (c *Chain) settle(l *bound, x *Exchange, d Decision, mode Mode) Decision {
 		return d
 	}
 	d.Layer, d.Mode = l.Spec.Name, mode
-	if d.Status == 0 && d.Verdict == Deny {
-		d.Status = http.StatusForbidden
+	if d.Verdict > Deny {
+		d.Verdict = Deny // no verdict of ours: a mistake must not let a request pass
+	}
+	switch {
+	case d.Verdict == Answer && (d.Status < 200 || d.Status > 599):
+		d.Status = http.StatusNoContent
+	case d.Verdict == Deny && (d.Status < 400 || d.Status > 599):
+		d.Status = http.StatusForbidden // a refusal never looks like success
 	}
 	if d.Event == "" {
 		d.Event = l.Spec.Event
@@ -320,7 +347,7 @@ func (r *refusal) Error() string { return r.d.Reason }
 
 // respond lets an answer of the app pass the responders.
 func (c *Chain) respond(x *Exchange, res *http.Response, proof string) error {
-	if d := c.responders(x, res); d.Verdict == Deny {
+	if d := c.responders(x, res, false); d.Verdict == Deny {
 		return &refusal{d}
 	}
 	c.mark(x, res.Header, proof)
@@ -335,26 +362,43 @@ func (c *Chain) mark(x *Exchange, h http.Header, proof string) {
 	}
 }
 
-func (c *Chain) responders(x *Exchange, res *http.Response) Decision {
+// responders lets an answer pass the layers that look at answers. A page of
+// our own is changed like any other, but not refused: it is what a refusal
+// would be replaced by.
+func (c *Chain) responders(x *Exchange, res *http.Response, own bool) Decision {
 	for i := range c.layers {
 		l := &c.layers[i]
 		if l.responder == nil {
 			continue
+		}
+		if _, failed := x.stacks[l.Spec.Name]; failed && own {
+			continue // its failure is why this page is sent
 		}
 		mode := l.mode(x)
 		if mode == Off {
 			continue
 		}
 		var before http.Header
+		status, line := res.StatusCode, res.Status
 		if mode == Observe {
 			before = res.Header.Clone()
 		}
-		d := c.settle(l, x, c.answerOf(l, x, res), mode)
-		if d.Verdict == Deny {
-			return d
+		d := c.answerOf(l, x, res)
+		if own && d.Reason != "layer-failed" {
+			d = Pass()
 		}
+		d = c.settle(l, x, d, mode)
 		if mode == Observe {
-			c.undo(l, x, res, before)
+			res.StatusCode, res.Status = status, line
+			c.undo(l, x, res, before, own)
+		} else if d.Verdict == Deny || d.Verdict == Answer {
+			d.Verdict = Deny // there is no other answer to an answer
+			if d.Status < 400 {
+				d.Status = http.StatusBadGateway
+			}
+			if !own {
+				return d
+			}
 		}
 	}
 	return Pass()
@@ -371,7 +415,7 @@ func (c *Chain) answerOf(l *bound, x *Exchange, res *http.Response) (d Decision)
 
 // undo takes back what an observing responder changed in the header, and
 // notes what it would have changed.
-func (c *Chain) undo(l *bound, x *Exchange, res *http.Response, before http.Header) {
+func (c *Chain) undo(l *bound, x *Exchange, res *http.Response, before http.Header, own bool) {
 	var changed []string
 	for name, v := range res.Header {
 		if !slices.Equal(v, before[name]) {
@@ -393,8 +437,19 @@ func (c *Chain) undo(l *bound, x *Exchange, res *http.Response, before http.Head
 	for name, v := range before {
 		res.Header[name] = v
 	}
-	c.settle(l, x, Decision{Verdict: Observed, Reason: l.Spec.Name + "-would-change", Detail: strings.Join(changed, ", "), Severity: event.Info}, Observe)
+	if own {
+		return // the app's answer, not ours, is what an operator tunes the layer for
+	}
+	c.settle(l, x, Decision{Verdict: Observed, Reason: "would-change", Detail: strings.Join(changed, ", "), Event: "dewar_would_change", Severity: event.Info}, Observe)
 }
+
+// Names for decisions that no layer made.
+const (
+	upstreamLayer = "upstream"
+	// inputEvent is the event of a request whose body did not arrive.
+	inputEvent = "input_validation_fail"
+	crashEvent = "sys_crash"
+)
 
 // explain turns the forwarder's error into a decision. tell is false when
 // nobody is there to be told.
@@ -402,27 +457,36 @@ func (c *Chain) explain(x *Exchange, err error) (d Decision, tell bool) {
 	var denied *refusal
 	var up *UpstreamError
 	var tooLarge *http.MaxBytesError
+	var slow net.Error
 	switch {
 	case errors.As(err, &denied):
 		return denied.d, true
 	case errors.Is(err, ErrClientGone):
 		return d, false
+	case errors.As(err, &up):
+		if up.Status < 500 || up.Status > 599 {
+			up = &UpstreamError{Status: http.StatusBadGateway, RetryAfter: up.RetryAfter, Reason: up.Reason, Err: up.Err}
+		}
+		d = Refuse(up.Status, up.Reason, err.Error())
+		d.Event, d.Severity = crashEvent, event.High
+		if up.RetryAfter > 0 {
+			d.Header = http.Header{"Retry-After": {fmt.Sprint(int64((up.RetryAfter + time.Second - 1) / time.Second))}}
+		}
+	// What is left is the client's body, which the app read while it came.
 	case errors.As(err, &tooLarge):
 		d = Refuse(http.StatusRequestEntityTooLarge, "body-too-large", err.Error())
-	case errors.As(err, &up):
-		d = Refuse(up.Status, up.Reason, err.Error())
-		d.Event, d.Severity = "sys_monitor_disabled", event.High
-		if up.RetryAfter > 0 {
-			d.Header = http.Header{"Retry-After": {fmt.Sprint(int((up.RetryAfter + time.Second - 1) / time.Second))}}
-		}
+	case errors.As(err, &slow) && slow.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
+		d = Refuse(http.StatusRequestTimeout, "body-slow", "the body did not arrive in time")
 	default:
-		d = Refuse(http.StatusBadGateway, "upstream-broken", err.Error())
-		d.Severity = event.High
+		d = Refuse(http.StatusBadRequest, "body-incomplete", err.Error())
 	}
-	if d.Event == "" || up != nil {
-		d.Event = "sys_crash"
+	if d.Event == "" {
+		d.Event, d.Severity = inputEvent, event.Warn
 	}
-	d.Layer = "upstream"
+	d.Layer = upstreamLayer
+	if d.Event == inputEvent {
+		d.Layer = "body"
+	}
 	x.Decisions = append(x.Decisions, d)
 	if c.o.Metrics != nil {
 		c.o.Metrics.Decision(d)
@@ -430,18 +494,29 @@ func (c *Chain) explain(x *Exchange, err error) (d Decision, tell bool) {
 	return d, true
 }
 
-// finish counts the request and writes its events.
-func (c *Chain) finish(x *Exchange, w *recorder, asked request) {
+// finish counts the request and writes its events: one for every decision,
+// and one for a request that was not ended by a decision, with LogAllowed.
+func (c *Chain) finish(x *Exchange, w *recorder, asked *request) {
 	now := c.o.Now()
 	took := now.Sub(x.Start)
 	if c.o.Metrics != nil {
 		c.o.Metrics.Request(x, w.status, w.bytes, took)
 	}
+	cut := w.status == statusAborted
+	if cut {
+		x.Decisions = append(x.Decisions, Decision{
+			Layer: upstreamLayer, Reason: "answer-cut", Event: crashEvent, Severity: event.High, Status: statusAborted,
+			Detail: "the answer broke off: the connection was cut, so that the client does not take it for a whole one",
+		})
+	}
+	if len(x.Decisions) == 0 && !c.o.LogAllowed {
+		return
+	}
 	base := event.Event{
 		Time: now, RequestID: x.ID, Method: asked.method, Scheme: x.Client.Scheme, Host: asked.host, Path: asked.path, Query: asked.query,
 		Status: w.status, Bytes: w.bytes, Client: x.Client.Addr, UserAgent: asked.agent, Duration: float64(took.Microseconds()) / 1000,
 	}
-	final := false
+	final := cut
 	for _, d := range x.Decisions {
 		e := base
 		e.ID, e.Name, e.Severity = event.NewID(now), d.Event, d.Severity
@@ -449,10 +524,9 @@ func (c *Chain) finish(x *Exchange, w *recorder, asked request) {
 		if e.Name == "" {
 			e.Name = "http_request"
 		}
-		for i := range c.layers {
-			if c.layers[i].Spec.Name == d.Layer {
-				e.Control = string(c.layers[i].Spec.Control)
-			}
+		e.Control = c.controlOf(d.Layer)
+		if stack, ok := x.stacks[d.Layer]; ok && d.Reason == "layer-failed" {
+			e.Attributes = map[string]string{"stack": stack}
 		}
 		final = final || d.Verdict == Deny || d.Verdict == Answer
 		c.o.Publish(e)
@@ -461,6 +535,20 @@ func (c *Chain) finish(x *Exchange, w *recorder, asked request) {
 		base.ID, base.Name, base.Severity, base.Verdict = event.NewID(now), "http_request", event.Info, Allow.String()
 		c.o.Publish(base)
 	}
+}
+
+// controlOf returns the promise that a layer keeps. The app's server is kept
+// by deployment, a body that the chain itself read by uploads.
+func (c *Chain) controlOf(layer string) string {
+	for i := range c.layers {
+		if c.layers[i].Spec.Name == layer {
+			return string(c.layers[i].Spec.Control)
+		}
+	}
+	if layer == "body" {
+		return "uploads"
+	}
+	return "deployment"
 }
 
 // peerOf returns the other end of the connection; the zero address for a
@@ -501,6 +589,16 @@ func (w *recorder) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	return n, err
+}
+
+// Hijack implements [http.Hijacker]: after it the answer is 101 and nothing
+// more can be said on this connection.
+func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.wrote, w.status = true, http.StatusSwitchingProtocols
+	}
+	return c, rw, err
 }
 
 // Health returns the state of every layer by name: nil when it works, as far

@@ -31,6 +31,8 @@ type Exchange struct {
 
 	body      *Body
 	bodyErr   error
+	spilled   *Body // what was read of a body that Buffer refused
 	bodyLimit Size
 	limited   bool
+	stacks    map[string]string // of layers that panicked, by name
 }

@@ -65,7 +65,8 @@ type Decision struct {
 	// Detail says what exactly was seen, for the log, never for the visitor.
 	// It may quote the request: the event's redaction takes secrets out.
 	Detail string
-	// Status is the HTTP status of an Answer or a Deny; 0 means 403.
+	// Status is the HTTP status of an Answer (0 means 204) or a Deny (0, and
+	// whatever is no error, means 403).
 	Status int
 	// Header is set on the answer: Retry-After, Location, Allow.
 	Header http.Header
@@ -98,7 +99,9 @@ type Layer interface {
 
 // A Responder is a Layer that also looks at the answer before its header is
 // sent. It may change r's header and replace its body. Denying here replaces
-// the whole answer by the error page.
+// the whole answer by the error page. When the layer only observes, the chain
+// takes back its changes of the header and status, but it cannot take back a
+// change of the body: a layer that makes one says so in its Describe.
 type Responder interface {
 	Layer
 	Response(x *Exchange, r *http.Response) Decision

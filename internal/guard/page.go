@@ -32,35 +32,51 @@ var sentences = map[int]string{
 // write sends the guard's own answer: an Answer as it is, a Deny as the error
 // page. It passes the responders like the app's answers.
 func (c *Chain) write(w http.ResponseWriter, x *Exchange, d Decision, proof string) {
-	h := make(http.Header, 16)
-	for k, v := range d.Header {
-		h[k] = v
+	h := d.Header.Clone() // layers keep their headers; responders change these
+	if h == nil {
+		h = make(http.Header, 16)
 	}
-	var body []byte
+	var text []byte
 	if d.Verdict == Deny {
 		var kind string
-		body, kind = page(x, d)
+		text, kind = page(x, d)
 		h.Set("Content-Type", kind)
-	}
-	if h.Get("Cache-Control") == "" {
+		// The page depends on who asks, and on when: nobody keeps it. That is
+		// why it needs no Vary.
+		h.Set("Cache-Control", "no-store")
+	} else if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "no-store")
 	}
+	body := io.NopCloser(bytes.NewReader(text))
 	res := &http.Response{
-		StatusCode: d.Status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h,
-		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)), Request: x.Request,
+		StatusCode: d.Status, Status: strconv.Itoa(d.Status) + " " + http.StatusText(d.Status),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h,
+		Body: body, ContentLength: int64(len(text)), Request: x.Request,
 	}
-	c.responders(x, res) // a Deny of our own page changes nothing: this is the page
+	c.responders(x, res, true)
 	c.mark(x, res.Header, proof)
+	if res.Body != nil && res.Body != body {
+		text, _ = io.ReadAll(res.Body) // a responder has looked at it, or changed it
+	}
 	dst := w.Header()
 	for k, v := range res.Header {
 		dst[k] = v
 	}
-	if d.Status != http.StatusNoContent && d.Status >= 200 {
-		dst.Set("Content-Length", strconv.Itoa(len(body)))
+	r := x.Request
+	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 && x.body == nil {
+		// The body is still on its way. net/http would wait for it before it
+		// sends this answer, which is what a slow client wants.
+		dst.Set("Connection", "close")
 	}
+	if d.Status == http.StatusNoContent || d.Status == http.StatusNotModified { // RFC 9110, 6.4.1
+		dst.Del("Content-Length")
+		w.WriteHeader(d.Status)
+		return
+	}
+	dst.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(d.Status)
-	if x.Request.Method != http.MethodHead {
-		_, _ = w.Write(body)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(text)
 	}
 }
 
@@ -72,13 +88,12 @@ func page(x *Exchange, d Decision) (body []byte, contentType string) {
 	if sentence == "" {
 		sentence = title + "."
 	}
-	accept := strings.ToLower(strings.Join(x.Request.Header["Accept"], ","))
-	switch {
-	case strings.Contains(accept, "text/html") || x.Request.Header.Get("Sec-Fetch-Mode") == "navigate":
+	switch wants(x.Request) {
+	case "html":
 		// No script, no style, nothing from elsewhere: the page works under
 		// the strictest policy. The id is 26 letters and digits of ours.
 		return fmt.Appendf(nil, "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><meta name=\"color-scheme\" content=\"light dark\"><title>%d %s</title></head>\n<body>\n<h1>%s</h1>\n<p>%s</p>\n<p>If you think this is a mistake, tell the people who run this site the number of your request:</p>\n<p><code>%s</code></p>\n</body>\n</html>\n", d.Status, title, title, sentence, x.ID), "text/html; charset=utf-8"
-	case strings.Contains(accept, "json") || strings.Contains(strings.ToLower(x.Request.Header.Get("Content-Type")), "json") || x.Request.Header.Get("Sec-Fetch-Mode") == "cors":
+	case "json":
 		body, _ = json.Marshal(struct {
 			Type      string `json:"type"`
 			Title     string `json:"title"`
@@ -89,4 +104,46 @@ func page(x *Exchange, d Decision) (body []byte, contentType string) {
 		return append(body, '\n'), "application/problem+json"
 	}
 	return fmt.Appendf(nil, "%d %s\n%s\nRequest %s\n", d.Status, title, sentence, x.ID), "text/plain; charset=utf-8"
+}
+
+// wants returns "html", "json" or "text": what the client's Accept field
+// prefers (RFC 9110, 12.5.1), or what its other fields hint at.
+func wants(r *http.Request) string {
+	best, q := "", 0.0
+	for _, line := range r.Header["Accept"] {
+		for entry := range strings.SplitSeq(line, ",") {
+			kind, params, _ := strings.Cut(strings.ToLower(entry), ";")
+			form := ""
+			switch kind = strings.TrimSpace(kind); {
+			case kind == "text/html", kind == "application/xhtml+xml":
+				form = "html"
+			case kind == "application/json", strings.HasSuffix(kind, "+json"):
+				form = "json"
+			case kind == "text/plain":
+				form = "text"
+			default:
+				continue
+			}
+			weight := 1.0
+			for p := range strings.SplitSeq(params, ";") {
+				if v, ok := strings.CutPrefix(strings.TrimSpace(p), "q="); ok {
+					if n, err := strconv.ParseFloat(v, 64); err == nil {
+						weight = n
+					}
+				}
+			}
+			if weight > q {
+				best, q = form, weight
+			}
+		}
+	}
+	switch {
+	case best != "":
+		return best
+	case r.Header.Get("Sec-Fetch-Mode") == "navigate":
+		return "html"
+	case r.Header.Get("Sec-Fetch-Mode") == "cors", strings.Contains(strings.ToLower(r.Header.Get("Content-Type")), "json"):
+		return "json"
+	}
+	return "text"
 }

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -24,9 +25,10 @@ func RunPreflights(profile Profile, facts Facts, all []*Preflight) (refusals, wa
 	now := time.Now()
 	for _, p := range all {
 		e := evidence.Evidence{Control: p.Control, Face: evidence.Guard, Check: p.Name, Time: now}
-		problem, err := p.Check(facts)
+		problem, err := look(p, facts)
 		switch {
 		case err != nil:
+			e.Outcome = evidence.Error
 			e.Summary = "preflight " + p.Name + " could not look: " + err.Error()
 		case problem != "":
 			e.Outcome, e.Summary, e.Fix = evidence.Fail, problem, p.Fix
@@ -42,4 +44,14 @@ func RunPreflights(profile Profile, facts Facts, all []*Preflight) (refusals, wa
 		ev = append(ev, e)
 	}
 	return refusals, warnings, ev
+}
+
+// look asks one preflight. One that panics over strange facts could not look.
+func look(p *Preflight, facts Facts) (problem string, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			problem, err = "", fmt.Errorf("it panicked: %v", v)
+		}
+	}()
+	return p.Check(facts)
 }
