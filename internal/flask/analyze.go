@@ -630,6 +630,9 @@ func (a *analyzer) indexCalls() {
 			if q == "" {
 				continue
 			}
+			if strings.HasSuffix(q, "()") {
+				q += ".__call__" // an instance is called, not its class
+			}
 			q = clean(q)
 			a.callIndex[q] = append(a.callIndex[q], Call{Callee: q, File: u.path, Node: pysyntax.ID(c.id), Position: a.pos(u, c.id),
 				Function: c.scope.qual, Main: c.main, Conditional: c.cond, scope: c.scope, args: args})
