@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // sentences say to a visitor what happened, and nothing about why: the
@@ -28,6 +29,10 @@ var sentences = map[int]string{
 	503: "The application is not available right now.",
 	504: "The application took too long to answer.",
 }
+
+// linger is how long the body of a refused request may still come: a client
+// that sends before it reads shall see the answer, not a reset.
+const linger = time.Second
 
 // write sends the guard's own answer: an Answer as it is, a Deny as the error
 // page. It passes the responders like the app's answers.
@@ -65,8 +70,10 @@ func (c *Chain) write(w http.ResponseWriter, x *Exchange, d Decision, proof stri
 	r := x.Request
 	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 && x.body == nil {
 		// The body is still on its way. net/http would wait for it before it
-		// sends this answer, which is what a slow client wants.
+		// sends this answer, and again before it lets go of the connection:
+		// what a slow client wants.
 		dst.Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(linger)) // not every server has one
 	}
 	if d.Status == http.StatusNoContent || d.Status == http.StatusNotModified { // RFC 9110, 6.4.1
 		dst.Del("Content-Length")
