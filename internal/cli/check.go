@@ -140,6 +140,16 @@ func (a *app) check(ctx context.Context, dir string, loaded *catalog.Loaded, p p
 	all = append(all, res.Evidence(time.Now())...)
 	r.Looked["audit"] = fmt.Sprintf("%d files, %d routes, %d rules, %d findings", res.Stats.Files, res.Stats.Routes, res.Stats.Rules, len(res.Findings))
 
+	r.Looked["probe"] = "not asked: give --url to ask the live site"
+	if p.url != "" {
+		ev, text, err := a.probe(ctx, dir, loaded, p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ev...)
+		r.Looked["probe"] = text
+	}
+	// The guard last: its counts then tell what the probe met.
 	state, err := a.running(dir)
 	switch {
 	case errors.Is(err, gateway.ErrNotRunning):
@@ -156,16 +166,6 @@ func (a *app) check(ctx context.Context, dir string, loaded *catalog.Loaded, p p
 		}
 		all = append(all, ev...)
 		r.Looked["guard"] = fmt.Sprintf("running since %s, pid %d", state.Started.Format("15:04:05"), state.PID)
-	}
-
-	r.Looked["probe"] = "not asked: give --url to ask the live site"
-	if p.url != "" {
-		ev, text, err := a.probe(ctx, dir, loaded, p)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, ev...)
-		r.Looked["probe"] = text
 	}
 	r.Checklist = control.Fold(catalog.All, all, time.Now())
 	return r, nil
