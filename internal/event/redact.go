@@ -37,6 +37,9 @@ var secretKeys = strings.Fields(`password passwd pwd pass passphrase passcode se
 // stripe_secret_key.
 var secretParts = []string{"password", "passwd", "secret", "token", "apikey", "accesskey", "privatekey", "credential", "sessionid"}
 
+// secretEnds make a name secret as its last word: db_pass, smtpPwd.
+var secretEnds = []string{"pass", "pwd", "otp", "pin", "cvv", "cvc", "ssn", "jwt", "passphrase"}
+
 // plainWords are names that are words of prose, too: "status code: 404",
 // "state: running". Followed by a colon and a space they do not count.
 var plainWords = setOfWords(`code state key answer pin card auth session sig sid magic ticket pan pass nonce signature sin otp bearer`)
@@ -99,8 +102,24 @@ func (r *Redactor) secretKey(name string) (secret, plain bool) {
 	}
 	var stack [maxName]byte
 	k := foldKey(stack[:0], name)
+	if len(k) < 3 || k[0] >= '0' && k[0] <= '9' && k[len(k)-1] <= '9' {
+		return r.keys[string(k)], false // the hours of a time, the index of a list
+	}
 	if r.keys[string(k)] {
 		return true, plainWords[string(k)]
+	}
+	for _, e := range secretEnds {
+		if !bytes.HasSuffix(k, []byte(e)) {
+			continue
+		}
+		// A word of its own: after punctuation, or a capital after none.
+		end := strings.TrimRight(name, `]"'\`)
+		if i := len(end) - len(e); i > 0 && strings.EqualFold(end[i:], e) {
+			before, first := featuresOf(end[i-1:i]), featuresOf(end[i:i+1])
+			if before.lower+before.upper+before.digits == 0 || first.upper > 0 && before.upper == 0 {
+				return true, false
+			}
+		}
 	}
 	for _, p := range secretParts {
 		if bytes.Contains(k, []byte(p)) {
@@ -232,7 +251,7 @@ func (r *Redactor) Path(p string) string { return r.Text(r.links(p)) }
 func (r *Redactor) links(p string) string {
 	var out []byte
 	last := 0
-	told := false // the segment before says that a token follows
+	before := "" // the segment before, which may say that a token follows
 	for i := 0; i < len(p); {
 		start := i
 		for i < len(p) && p[i] != '/' {
@@ -243,11 +262,11 @@ func (r *Redactor) links(p string) string {
 		if strings.IndexByte(seg, '%') >= 0 {
 			plain = unescape(seg, false)
 		}
-		if start > 0 && (linkToken(plain) || told && tellable(plain)) {
+		if start > 0 && (linkToken(plain) || tellable(plain) && tellTale(before)) {
 			out = append(append(out, p[last:start]...), Redacted...)
 			last = start + len(seg)
 		}
-		told = len(plain) <= 24 && tellTale(plain)
+		before = plain
 		i++
 	}
 	if last == 0 {
@@ -261,6 +280,9 @@ var tellTales = []string{"reset", "verif", "confirm", "activat", "unsubscribe", 
 
 func tellTale(seg string) bool {
 	var stack [24]byte
+	if len(seg) > len(stack) {
+		return false
+	}
 	k := foldKey(stack[:0], seg)
 	for _, t := range tellTales {
 		if bytes.Contains(k, []byte(t)) {
@@ -273,8 +295,11 @@ func tellTale(seg string) bool {
 // tellable reports whether a segment after a tell-tale one is long and odd
 // enough for a token: then a UUID or a hash is one, too.
 func tellable(s string) bool {
+	if len(s) < 16 {
+		return false
+	}
 	f := featuresOf(s)
-	return len(s) >= 16 && f.digits > 0 && !f.other && strings.IndexByte(s, '.') < 0
+	return f.digits > 0 && !f.other && strings.IndexByte(s, '.') < 0
 }
 
 // linkToken reports whether a path segment or a value looks like a random
@@ -642,7 +667,18 @@ func (c *scan) extent(v int, name string) (from, to int) {
 	}
 	for ; to < len(s); to++ {
 		switch s[to] {
-		case ' ', '\t', '\n', '\r', '&', '"', '<', '`':
+		case ' ':
+			if p := s[to-1]; to > v && (p == ':' || p == '=' || p == ' ') {
+				continue // "password=\nX-Api-Key: x": the next name was taken for the value
+			}
+			return v, to
+		case '"':
+			if p := s[to-1]; to > v && (p == ' ' || p == ':' || p == '=') {
+				_, end := c.extent(to, name)
+				return v, end
+			}
+			return v, to
+		case '\t', '\n', '\r', '&', '<', '`':
 			return v, to
 		case '%':
 			if strings.HasPrefix(s[to:], "%26") {
@@ -811,7 +847,7 @@ func (c *scan) bearer(i, j int) int {
 	}
 	found := false
 	for _, w := range schemes {
-		if k >= len(w) && strings.EqualFold(s[k-len(w):k], w) && (k == len(w) || !isWord(s[k-len(w)-1])) {
+		if k >= len(w) && strings.EqualFold(s[k-len(w):k], w) {
 			found = true
 		}
 	}
@@ -947,7 +983,7 @@ func cardAt(s string, i int) int {
 	var digits [20]byte
 	n, group, groups := 0, 0, 0
 	sep := ""
-	end := i
+	end, whole := i, 0
 	for end < len(s) && n < len(digits) {
 		c := s[end]
 		if c >= '0' && c <= '9' {
@@ -971,16 +1007,19 @@ func cardAt(s string, i int) int {
 		if this == "" || sep != "" && this != sep || next >= len(s) || s[next] < '0' || s[next] > '9' {
 			break
 		}
+		if card(digits[:n]) {
+			whole = end // "4242 4242 4242 4242 7 pieces"
+		}
 		sep = this
 		group = 0
 		groups++
 		end = next
 	}
 	if groups > 0 && (groups > 4 || group < 3 || group > 7) {
-		return 0
+		return whole
 	}
 	if n > 19 || end < len(s) && isWord(s[end]) && s[end] != '-' && s[end] != '.' && s[end] != '_' || !card(digits[:n]) {
-		return 0
+		return whole
 	}
 	return end
 }

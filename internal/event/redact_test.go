@@ -55,6 +55,7 @@ func TestTakenOut(t *testing.T) {
 		{`old_password=aaaaaa&new_password=bbbbbb`, "bbbbbb"},
 		{`"password" => "ruby-style"`, "ruby-style"},
 		{`passphrase=p1&passwort=deutsch1`, "deutsch1"},
+		{`db_pass=dbpass1 x`, "dbpass1"}, {"pAss=\nX-Api-Key: after-the-name 0", "after-the-name"}, {"0\\u000aBearer ab12glued 0", "ab12glued"}, {"card 4242 4242 4242 4242 7 pieces", "4242"},
 		{`stripe_secret_key=whatever1`, "whatever1"},
 		{`API-Key: abc-123`, "abc-123"},
 		{`X-Api-Key: abc-456`, "abc-456"},
@@ -265,7 +266,7 @@ func TestSecretKey(t *testing.T) {
 	r := NewRedactor("X-Tenant_Key")
 	for name, want := range map[string]bool{
 		"password": true, "Password": true, "user[password]": true, "X-API-Key": true, "csrf_token": true, "xtenantkey": true, "SECRET_KEY": true,
-		"monkey": false, "name": false, "": false, "user": false, "page": false, strings.Repeat("x", 500) + "password": true,
+		"monkey": false, "name": false, "": false, "user": false, "page": false, "db_pass": true, "smtpPwd": true, "user[pin]": true, "bypass": false, "shipping": false, "compass": false, "BYPASS": false, strings.Repeat("x", 500) + "password": true,
 	} {
 		if got := r.SecretKey(name); got != want {
 			t.Errorf("SecretKey(%q) = %v", name, got)
