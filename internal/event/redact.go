@@ -29,7 +29,7 @@ var secretKeys = strings.Fields(`password passwd pwd pass passphrase passcode se
 	encryptionkey signingkey masterkey sessionkey accountkey sharedkey subscriptionkey consumerkey deploykey sshkey hmackey jwtkey fernetkey
 	authorization proxyauthorization auth credential credentials cookie setcookie session sessionid sid jsessionid phpsessid
 	code state nonce otp totp pin mfa cvv cvc cvv2 card cardnumber ccnumber pan iban ssn sin taxid assertion samlresponse samlrequest
-	signature sig hmac jwt bearer remembertoken resettoken magic ticket xamzsignature xamzcredential xamzsecuritytoken
+	signature sig hmac jwt bearer remembertoken resettoken magic ticket xamzsignature xamzcredential xamzsecuritytoken xgoogsignature xgoogcredential
 	xapikey xauthtoken awsaccesskeyid googleaccessid newpassword oldpassword currentpassword confirmpassword passwordconfirm password1 password2
 	passwordagain repeatpassword securitytoken answer`)
 
@@ -480,6 +480,7 @@ const (
 	escape       // %
 	at           // @
 	back         // \ before a letter: \n, \u000a, \x1b
+	tagEnd       // >
 )
 
 var kindOf = func() (t [256]uint8) {
@@ -488,7 +489,7 @@ var kindOf = func() (t [256]uint8) {
 			t[c] = word
 		}
 	}
-	t['='], t[':'], t['%'], t['@'], t['\\'] = assign, assign, escape, at, back
+	t['='], t[':'], t['%'], t['@'], t['\\'], t['>'] = assign, assign, escape, at, back, tagEnd
 	return t
 }()
 
@@ -521,7 +522,17 @@ func (r *Redactor) text(s string, names bool) string {
 	for i := 0; i < len(s); {
 		switch kindOf[s[i]] {
 		case word:
-			i = c.word(i)
+			next := c.word(i)
+			if names && strings.HasPrefix(s[i:], "--") && next < len(s) && s[next] == ' ' && c.last <= i {
+				next = r.option(&c, i, next)
+			}
+			i = next
+		case tagEnd:
+			if names {
+				i = r.element(&c, i)
+			} else {
+				i++
+			}
 		case assign:
 			if end := c.url(i); end > 0 {
 				i = end
@@ -578,8 +589,14 @@ func escaped(s string) int {
 func (r *Redactor) assigned(c *scan, i, width int) int {
 	s := c.s
 	end := i
-	for end > 0 && i-end < 8 && (s[end-1] == ' ' || s[end-1] == '"' || s[end-1] == '\'' || s[end-1] == '\\') {
-		end--
+	for end > 0 && i-end < 12 {
+		if b := s[end-1]; b == ' ' || b == '\t' || b == '"' || b == '\'' || b == '\\' {
+			end--
+		} else if strings.HasSuffix(s[:end], tab) {
+			end -= len(tab)
+		} else {
+			break
+		}
 	}
 	start := end
 	for start > 0 && end-start < maxName {
@@ -611,9 +628,7 @@ func (r *Redactor) assigned(c *scan, i, width int) int {
 		v++ // == and =>
 	}
 	spaces := v
-	for v < len(s) && s[v] == ' ' {
-		v++
-	}
+	v = blanks(s, v)
 	if v >= len(s) {
 		return v
 	}
@@ -621,8 +636,73 @@ func (r *Redactor) assigned(c *scan, i, width int) int {
 		return v
 	}
 	v, stop := c.extent(v, name)
+	if isScheme(s[v:stop]) {
+		// "X-Auth-Token: Bearer x": the word after is the value.
+		if next := blanks(s, stop); next > stop && next < len(s) {
+			_, stop = c.extent(next, "")
+		}
+	}
 	c.cut(v, stop, Redacted)
 	return max(stop, i+width)
+}
+
+// tab is what clean makes of one.
+const tab = `\u0009`
+
+// blanks returns where the spaces and tabs at i end.
+func blanks(s string, i int) int {
+	for i < len(s) {
+		switch {
+		case s[i] == ' ' || s[i] == '\t':
+			i++
+		case strings.HasPrefix(s[i:], tab):
+			i += len(tab)
+		default:
+			return i
+		}
+	}
+	return i
+}
+
+// element redacts the text of an XML element with a secret name whose tag
+// ends at i, and returns where to go on. <code> and <key> are ordinary markup.
+func (r *Redactor) element(c *scan, i int) int {
+	s := c.s
+	start := i
+	for start > 0 && i-start < maxName && s[start-1] != '<' && s[start-1] != '>' {
+		start--
+	}
+	if start == 0 || s[start-1] != '<' || s[i-1] == '/' {
+		return i + 1
+	}
+	name, _, _ := strings.Cut(s[start:i], " ")
+	name = name[strings.LastIndexByte(name, ':')+1:]
+	if name == "" || name[0] == '/' {
+		return i + 1
+	}
+	if secret, plain := r.secretKey(name); !secret || plain {
+		return i + 1
+	}
+	to := len(s)
+	if n := strings.IndexByte(s[i+1:], '<'); n >= 0 {
+		to = i + 1 + n
+	}
+	c.cut(i+1, to, Redacted)
+	return to
+}
+
+// option redacts the word after a command line's --password.
+func (r *Redactor) option(c *scan, i, end int) int {
+	if secret, plain := r.secretKey(c.s[i:end]); !secret || plain {
+		return end
+	}
+	from := blanks(c.s, end)
+	if from == len(c.s) || c.s[from] == '-' || c.s[from] == '=' || c.s[from] == ':' {
+		return end
+	}
+	from, to := c.extent(from, "")
+	c.cut(from, to, Redacted)
+	return to
 }
 
 // wholeLine are headers whose value is all that follows.
@@ -765,11 +845,20 @@ func (c *scan) mail(i, width int) int {
 	}
 	j := i + width
 	dot := false
-	for j < len(s) && isWord(s[j]) {
-		dot = dot || s[j] == '.' && j > i+width
+	tld := 0 // letters since the last dot: the end of pkg@v1.2.3 is no domain
+	for j < len(s) && (isWord(s[j]) || s[j] >= utf8.RuneSelf) {
+		switch {
+		case s[j] == '.' && j+1 < len(s) && s[j+1] != '.' && s[j+1] != '-' && (isWord(s[j+1]) || s[j+1] >= utf8.RuneSelf):
+			dot = dot || j > i+width
+			tld = 0
+		case s[j] >= '0' && s[j] <= '9':
+			tld = -maxLine
+		default:
+			tld++
+		}
 		j++
 	}
-	if start == i || !dot {
+	if start == i || !dot || tld < 2 {
 		return i + width
 	}
 	_, size := utf8.DecodeRuneInString(s[start:])
@@ -831,6 +920,15 @@ func (c *scan) word(i int) int {
 // 11.6.2), or in a text that quotes one.
 var schemes = []string{"bearer", "basic", "token", "negotiate", "digest", "apikey"}
 
+func isScheme(w string) bool {
+	for _, s := range schemes {
+		if strings.EqualFold(w, s) {
+			return true
+		}
+	}
+	return false
+}
+
 // bearer returns the end of the credential at s[i:j] when the word before it
 // says that it is one, otherwise 0. "Basic authentication" is prose: a
 // credential has digits, or letters of both cases in no order.
@@ -868,8 +966,16 @@ func (c *scan) bearer(i, j int) int {
 // if it is something else, such as a certificate. A block without an end goes
 // to the end of the text. Spaces may be percent-encoded.
 func keyBlock(s string, i int) int {
-	head := s[i:min(len(s), i+64)]
-	if !strings.Contains(head, "PRIVATE") || !strings.Contains(head, "KEY") {
+	// The label, up to the next hyphens: capitals and spaces.
+	head := i + len("-----BEGIN")
+	for head < len(s) && head-i < 80 && (s[head] >= 'A' && s[head] <= 'Z' || s[head] == ' ' || s[head] == '+' || strings.HasPrefix(s[head:], "%20")) {
+		if s[head] == '%' {
+			head += 2
+		}
+		head++
+	}
+	label := s[i:head]
+	if !strings.Contains(label, "PRIVATE") || !strings.Contains(label, "KEY") {
 		return 0
 	}
 	n := strings.Index(s[i:], "-----END")
