@@ -64,7 +64,7 @@ var rules = []*audit.Rule{
 			looked := false
 			for _, v := range p.Flask.Env {
 				looked = true
-				if (v.Name == "FLASK_DEBUG" || v.Name == "FLASK_ENV") && !v.Example && development[v.Profile] == false && debugOn(v.Name, v.Value) {
+				if (v.Name == "FLASK_DEBUG" || v.Name == "FLASK_ENV") && !v.Example && !development[v.Profile] && debugOn(v.Name, v.Value) {
 					p.Report(audit.Finding{Span: p.Span(v.Position), Message: fmt.Sprintf("%s=%s is set in %s", v.Name, v.Value, v.Position.File)})
 				}
 			}
