@@ -19,7 +19,8 @@ import (
 // keep the slice.
 type Sink interface {
 	Write(line []byte) error
-	// Sync makes what was written safe, as far as the sink promises that.
+	// Sync makes what was written safe, as far as the sink promises that. It
+	// may be called while Write is, and should not hold that up.
 	Sync() error
 	Close() error
 }
@@ -85,7 +86,10 @@ type Bus struct {
 	recent []Event
 	next   int
 	counts map[Tally]uint64
-	err    error
+	err    error // of the last write
+	// syncErr is of the last sync. A write that works does not end it: what
+	// could not be made safe is not safe.
+	syncErr error
 }
 
 // NewBus starts a bus. Close it to write what waits.
@@ -138,21 +142,22 @@ func (b *Bus) Publish(e Event) {
 
 func (b *Bus) run() {
 	defer close(b.done)
-	var due <-chan time.Time // set while something waits to be synced
-	sync := func() {
-		b.gap(time.Now())
-		due = nil
-		for _, s := range b.o.Sinks {
-			if err := s.Sync(); err != nil {
-				b.fail(err)
-			}
+	var due <-chan time.Time  // set while something waits to be synced
+	var syncing chan struct{} // set while a sync runs beside the writes
+	settle := func() {
+		if syncing != nil {
+			<-syncing
+			syncing = nil
 		}
+		due = nil
+		b.gap(time.Now())
+		b.sync()
 	}
 	for {
 		select {
 		case e, ok := <-b.queue:
 			if !ok {
-				sync()
+				settle()
 				return
 			}
 			b.handle(e)
@@ -160,17 +165,42 @@ func (b *Bus) run() {
 				due = time.After(syncEvery)
 			}
 		case <-due:
-			sync()
+			if due = nil; syncing != nil {
+				due = time.After(syncEvery) // a slow disk: one at a time
+				continue
+			}
+			b.gap(time.Now())
+			// A disk may take a second for it, and the queue would be full
+			// before it is done.
+			ended := make(chan struct{})
+			syncing = ended
+			go func() {
+				defer close(ended)
+				b.sync()
+			}()
+		case <-syncing:
+			syncing = nil
 		case ack := <-b.flush:
 			for range len(b.queue) {
 				if e, ok := <-b.queue; ok {
 					b.handle(e)
 				}
 			}
-			sync()
+			settle()
 			close(ack)
 		}
 	}
+}
+
+// sync makes safe what was written, in every sink.
+func (b *Bus) sync() {
+	var errs []error
+	for _, s := range b.o.Sinks {
+		errs = append(errs, s.Sync())
+	}
+	b.mu.Lock()
+	b.syncErr = errors.Join(errs...)
+	b.mu.Unlock()
 }
 
 func (b *Bus) handle(e Event) {
@@ -276,11 +306,12 @@ func (b *Bus) fail(err error) {
 	b.mu.Unlock()
 }
 
-// Err returns what the last write to a sink failed with, or nil if it worked.
+// Err returns what the last write to the sinks and their last sync failed
+// with, or nil if both worked.
 func (b *Bus) Err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.err
+	return errors.Join(b.err, b.syncErr)
 }
 
 // Written counts the events that every sink took.

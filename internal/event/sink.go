@@ -90,6 +90,7 @@ func (s *FileSink) Write(line []byte) error {
 		return fs.ErrClosed
 	}
 	if s.f != nil && s.moved() {
+		_ = s.f.Sync() // there is nowhere left to report it
 		s.shut()
 	}
 	if s.f == nil {
@@ -170,14 +171,23 @@ func (s *FileSink) rotate() error {
 	return nil
 }
 
-// Sync implements [Sink]. It also reports a rotation that failed.
+// Sync implements [Sink]. It also reports a rotation that failed. Lines can be
+// written meanwhile.
 func (s *FileSink) Sync() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.f == nil || !s.info.Mode().IsRegular() {
-		return s.rotated // a pipe or a device has no disk to reach
+	f, rotated := s.f, s.rotated
+	if f != nil && !s.info.Mode().IsRegular() {
+		f = nil // a pipe or a device has no disk to reach
 	}
-	return errors.Join(s.f.Sync(), s.rotated)
+	s.mu.Unlock()
+	if f == nil {
+		return rotated
+	}
+	err := f.Sync()
+	if errors.Is(err, fs.ErrClosed) {
+		err = nil // rotated meanwhile, and synced before that
+	}
+	return errors.Join(err, rotated)
 }
 
 // Close implements [Sink]. It is safe to call twice.
