@@ -751,6 +751,10 @@ func (c *scan) extent(v int, name string) (from, to int) {
 			if p := s[to-1]; to > v && (p == ':' || p == '=' || p == ' ') {
 				continue // "password=\nX-Api-Key: x": the next name was taken for the value
 			}
+			if end := grouped(s, v, to, printed[string(k)]); end > to {
+				to = end - 1
+				continue
+			}
 			return v, to
 		case '"':
 			if p := s[to-1]; to > v && (p == ' ' || p == ':' || p == '=') {
@@ -767,6 +771,41 @@ func (c *scan) extent(v int, name string) (from, to int) {
 		}
 	}
 	return v, to
+}
+
+// printed names have values that people write in groups: the rest of
+// "card=4242 4242 4242 4242" is not prose.
+var printed = setOfWords("card cardnumber creditcard ccnumber pan iban ssn taxid")
+
+// grouped returns the end of a value s[v:to] that goes on after the space at
+// to: a card number, or under such a name whatever comes in groups of up to
+// seven with a digit each.
+func grouped(s string, v, to int, named bool) int {
+	k := to
+	for k > v && s[k-1] >= '0' && s[k-1] <= '9' {
+		k--
+	}
+	if k < to {
+		if end := cardAt(s, k); end > to {
+			return end
+		}
+	}
+	end := to
+	for named {
+		next := end + 1
+		digit := false
+		for next < len(s) && isWord(s[next]) && next-end <= 8 {
+			digit = digit || s[next] >= '0' && s[next] <= '9'
+			next++
+		}
+		if !digit || next-end > 8 {
+			break
+		}
+		if end = next; end >= len(s) || s[end] != ' ' {
+			break
+		}
+	}
+	return end
 }
 
 // brackets returns the end of what the bracket at i opens, or of the text.

@@ -55,6 +55,7 @@ func TestTakenOut(t *testing.T) {
 		{`old_password=aaaaaa&new_password=bbbbbb`, "bbbbbb"},
 		{`"password" => "ruby-style"`, "ruby-style"},
 		{`passphrase=p1&passwort=deutsch1`, "deutsch1"},
+		{"card=4242 4242 4242 4242 ok", "4242"}, {"iban: DE89 3704 0044 0532 0130 00", "0532"}, {"x_token=|4242 4242 4242 4242 0", "4242"},
 		{`db_pass=dbpass1 x`, "dbpass1"}, {"pAss=\nX-Api-Key: after-the-name 0", "after-the-name"}, {"0\\u000aBearer ab12glued 0", "ab12glued"}, {"card 4242 4242 4242 4242 7 pieces", "4242"},
 		{`stripe_secret_key=whatever1`, "whatever1"},
 		{`API-Key: abc-123`, "abc-123"},
