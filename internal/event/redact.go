@@ -785,7 +785,8 @@ func grouped(s string, v, to int, named bool) int {
 	for k > v && s[k-1] >= '0' && s[k-1] <= '9' {
 		k--
 	}
-	if k < to {
+	// Something else may stand right before it, such as an escaped tab.
+	for k = max(k, to-19); k < to; k++ {
 		if end := cardAt(s, k); end > to {
 			return end
 		}
