@@ -162,6 +162,16 @@ func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	proof := c.probe(x)
 	finished := false
 	defer func() {
+		// A mistake of ours (the layers' own were caught before): the visitor
+		// gets a page, the log the stack, net/http nothing to print.
+		v := recover()
+		if v != nil && v != http.ErrAbortHandler {
+			d := c.crashed(x, v)
+			if !out.wrote {
+				c.write(out, x, d, proof)
+				v, finished = nil, true
+			}
+		}
 		x.closeBody()
 		switch {
 		case finished && !out.wrote && out.status == 0:
@@ -173,6 +183,9 @@ func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			out.status = statusAborted // a panic on its way to net/http: the connection is cut
 		}
 		c.finish(x, out, &asked)
+		if v != nil {
+			panic(http.ErrAbortHandler)
+		}
 	}()
 	if d := c.inspect(x); d.Verdict != Allow {
 		c.write(out, x, d, proof)
@@ -189,6 +202,10 @@ func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, int64(x.bodyLimit))
 	}
 	err := c.o.Forward.Forward(out, x, func(res *http.Response) error { return c.respond(x, res, proof) })
+	if err != nil && out.wrote && out.status != http.StatusSwitchingProtocols {
+		// Half an answer must not pass for a whole one.
+		panic(http.ErrAbortHandler)
+	}
 	if err != nil && !out.wrote {
 		if d, tell := c.explain(x, err); tell {
 			c.write(out, x, d, proof)
@@ -291,6 +308,21 @@ func (c *Chain) broken(l *bound, x *Exchange, v any) Decision {
 	d.Event, d.Severity = "sys_crash", event.Critical
 	if l.Spec.Failure == FailOpen {
 		d.Verdict = Observed
+	}
+	return d
+}
+
+// crashed notes a panic outside of any layer.
+func (c *Chain) crashed(x *Exchange, v any) Decision {
+	if x.stacks == nil {
+		x.stacks = map[string]string{}
+	}
+	x.stacks[upstreamLayer] = string(debug.Stack())
+	d := Refuse(http.StatusInternalServerError, "guard-failed", fmt.Sprintf("the guard panicked: %v", v))
+	d.Layer, d.Event, d.Severity = upstreamLayer, crashEvent, event.Critical
+	x.Decisions = append(x.Decisions, d)
+	if c.o.Metrics != nil {
+		c.o.Metrics.Decision(d)
 	}
 	return d
 }
@@ -525,7 +557,7 @@ func (c *Chain) finish(x *Exchange, w *recorder, asked *request) {
 			e.Name = "http_request"
 		}
 		e.Control = c.controlOf(d.Layer)
-		if stack, ok := x.stacks[d.Layer]; ok && d.Reason == "layer-failed" {
+		if stack, ok := x.stacks[d.Layer]; ok && (d.Reason == "layer-failed" || d.Reason == "guard-failed") {
 			e.Attributes = map[string]string{"stack": stack}
 		}
 		final = final || d.Verdict == Deny || d.Verdict == Answer
