@@ -48,7 +48,7 @@ func NewMetrics(version string, layers []*guard.Spec, lost func() uint64) *Metri
 		workers:     prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_app_workers_total", Help: "Workers that have loaded the app."}),
 		connections: prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_connection_errors_total", Help: "Connections that came to nothing: failed handshakes, broken framing."}),
 		known: map[string]map[string]bool{
-			"upstream": {"upstream-down": true, "upstream-timeout": true, "upstream-broken": true, "body-too-large": true},
+			"upstream": {"upstream-down": true, "upstream-timeout": true, "upstream-broken": true, "guard-failed": true, "body-too-large": true},
 		},
 	}
 	for _, s := range layers {
