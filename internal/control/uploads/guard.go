@@ -15,6 +15,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/waf"
 )
@@ -35,6 +36,7 @@ var bodySpec = &guard.Spec{
 		{Name: "body-type", Why: "The content type is not one that this app accepts.", Fix: "Add it to content-types."},
 		{Name: "body-incomplete", Why: "The client did not send the whole body; the app never saw the request.", Fix: "Nothing: the client went away or was cut off."},
 		{Name: "body-slow", Why: "A client that sends a byte now and then would hold a worker for hours (slowloris).", Fix: "Raise body-timeout in [deployment] for slow, honest clients."},
+		{Name: "body-storage", Why: "The body did not fit into memory and could not be put on disk; half a body must not reach the app.", Fix: "Make room in $TMPDIR."},
 		{Name: "body-multipart", Why: "A multipart body that two parsers read differently smuggles a file past a check.", Fix: "Correct the client: RFC 7578 says what a multipart body looks like."},
 		{Name: "upload-fields", Why: "Thousands of fields cost the app time out of proportion (CWE-770).", Fix: "Raise max-fields."},
 		{Name: "upload-files", Why: "Too many files in one request.", Fix: "Raise max-files."},
@@ -126,6 +128,10 @@ func bufferError(err error, limit guard.Size) guard.Decision {
 		return guard.Refuse(http.StatusRequestEntityTooLarge, "body-too-large", fmt.Sprintf("more than %d bytes", int64(limit)))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return guard.Refuse(http.StatusRequestTimeout, "body-slow", "the body did not arrive in time")
+	case errors.Is(err, guard.ErrBodyStorage):
+		d := guard.Refuse(http.StatusServiceUnavailable, "body-storage", oneLine(err.Error()))
+		d.Event, d.Severity = "sys_crash", event.High
+		return d
 	}
 	return guard.Refuse(http.StatusBadRequest, "body-incomplete", oneLine(err.Error()))
 }

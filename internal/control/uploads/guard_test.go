@@ -282,3 +282,11 @@ func BenchmarkBody(b *testing.B) {
 		})
 	}
 }
+
+// TestFullDisk: our own trouble is not the client's fault.
+func TestFullDisk(t *testing.T) {
+	d := bufferError(fmt.Errorf("%w: no space left on device", guard.ErrBodyStorage), 1<<20)
+	if d.Status != http.StatusServiceUnavailable || d.Reason != "body-storage" || d.Event != "sys_crash" {
+		t.Errorf("%+v", d)
+	}
+}
