@@ -111,7 +111,9 @@ func TestNoSecretReachesTheLog(t *testing.T) {
 	for _, end := range []string{"", "/panic", "/pass"} {
 		for _, try := range []func(){
 			func() { send("GET", "/a"+end, "", "", "Authorization", "Bearer "+secret+"x1") },
-			func() { send("GET", "/a"+end, "", "", "Cookie", "session="+secret+"; theme=dark; remember_token="+secret) },
+			func() {
+				send("GET", "/a"+end, "", "", "Cookie", "session="+secret+"; theme=dark; remember_token="+secret)
+			},
 			func() { send("GET", "/a"+end, "", "", "X-Api-Key", secret, "X-Auth-Token", "Token "+secret) },
 			func() {
 				send("GET", "/a"+end+"?password="+secret+"&api_key="+secret+"&next=%2Fx%3Ftoken%3D"+secret, "", "")
