@@ -552,6 +552,8 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	cert, key := selfSigned(t)
+	werkzeug := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Server", "Werkzeug/3.1.9 Python/3.11.7") }))
+	defer werkzeug.Close()
 	good := "SECRET_KEY=0f3a9b7c5d1e8f2a4b6c8d0e2f4a6b8c0f3a9b7c"
 	tests := []struct {
 		name    string
@@ -566,6 +568,7 @@ func TestRefusals(t *testing.T) {
 		{"no app", map[string]string{"readme.txt": "nothing"}, nil, []string{"--profile", "development"}, []string{"no Flask app found", "--app"}},
 		{"no certificate in production", map[string]string{"app.py": string(echo)}, []string{good}, []string{"--set", "deployment.certificate="}, []string{"certificate"}},
 		{"unreachable upstream", map[string]string{}, nil, []string{"--profile", "development", "--upstream", "ftp://x"}, []string{"app.upstream", "ftp://x"}},
+		{"a development server as upstream", map[string]string{}, nil, []string{"--upstream", werkzeug.URL}, []string{"refusing to start", "not-development-server", "Werkzeug"}},
 		{"unknown key", map[string]string{"app.py": string(echo), "dewar.toml": "[csrf]\nmod = 1\n"}, []string{good}, nil, []string{"dewar.toml:2", "csrf.mode"}},
 	}
 	for _, tt := range tests {

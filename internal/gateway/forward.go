@@ -322,6 +322,24 @@ func (f *Forwarder) Check(ctx context.Context) error {
 	return c.Close()
 }
 
+// server asks the upstream for its front page's head and returns the Server
+// field, cut and made safe to print; empty when nothing is said.
+func (f *Forwarder) server(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodHead, f.target.String(), nil)
+	if err != nil {
+		return ""
+	}
+	res, err := f.fresh.RoundTrip(r)
+	if err != nil {
+		return ""
+	}
+	res.Body.Close()
+	v := clean(res.Header.Get("Server"))
+	return v[:min(len(v), 100)]
+}
+
 // Close lets go of idle connections.
 func (f *Forwarder) Close() {
 	f.fresh.CloseIdleConnections()

@@ -125,6 +125,9 @@ type Gateway struct {
 	certs      certificates
 	supervisor *supervisor
 	upstream   atomic.Pointer[error] // with Options.Upstream
+	// upstreamServer is the Server field of an upstream that was there at the
+	// start: a development server says that it is one.
+	upstreamServer string
 
 	open     atomic.Bool
 	stopping atomic.Bool
@@ -149,7 +152,7 @@ func (g *Gateway) CertificateNames() []string {
 // Facts returns what the newest worker said about the app.
 func (g *Gateway) Facts() guard.Facts {
 	if g.supervisor == nil {
-		return guard.Facts{Why: "something else runs the app: dewar cannot look inside"}
+		return guard.Facts{Why: "something else runs the app: dewar cannot look inside", Server: g.upstreamServer}
 	}
 	if f := g.supervisor.facts.Load(); f != nil {
 		return *f
@@ -417,6 +420,7 @@ func (g *Gateway) startApp(ctx context.Context) error {
 		if err != nil {
 			g.o.Progress(Step{Kind: StepWarning, Name: "upstream", Text: fmt.Sprintf("%s does not answer (%v): requests get 503 until it does", g.o.Upstream, err)})
 		} else {
+			g.upstreamServer = g.forwarder.server(ctx)
 			g.o.Progress(Step{Kind: StepDone, Name: "upstream", Text: g.o.Upstream + ", run by something else"})
 		}
 		return g.o.Preflight(g.Facts())

@@ -39,10 +39,11 @@ var developmentServers = []string{"werkzeug", "wsgiserver", "wsgiref", "simpleht
 
 // server returns the app's server, or why it cannot be told.
 func server(f guard.Facts) (name, version string, err error) {
-	if !f.Known {
+	switch {
+	case f.Server != "": // a hook in a worker said so, or an upstream's Server field
+	case !f.Known:
 		return "", "", unknown(f.Why)
-	}
-	if f.Server == "" {
+	default:
 		return "", "", errors.New("the app does not say which server runs it")
 	}
 	name, _, _ = strings.Cut(f.Server, " ")
