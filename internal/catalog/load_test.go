@@ -294,6 +294,43 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
+// TestBind: a layer that is off is not made, unless a route switches it on.
+func TestBind(t *testing.T) {
+	made := func(text string) bool {
+		t.Helper()
+		l, err := Load(Source{Dir: write(t, "dewar.toml", text), Flags: []Flag{{Key: "profile", Value: "development", Name: "--profile"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bound, err := Bind(l.Config, guard.Env{Profile: guard.Development, Store: store.NewMemory(store.MemoryOptions{Buckets: 1024}), Now: time.Now,
+			CertificateNames: func() []string { return []string{"localhost"} }, Facts: func() guard.Facts { return guard.Facts{} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(bound) != len(Layers) {
+			t.Errorf("%d layers bound, want %d", len(bound), len(Layers))
+		}
+		for _, b := range bound {
+			if b.Spec.Name == "waf" {
+				_, missing := b.Layer.(absent)
+				return !missing
+			}
+		}
+		t.Fatal("no waf")
+		return false
+	}
+	for text, want := range map[string]bool{
+		"":                              true,
+		"[injection]\nmode = \"off\"\n": false,
+		"[injection]\nmode = \"off\"\n[[route]]\npath = \"/x\"\nreason = \"r\"\nmodes = { waf = \"observe\" }\n":                                true,
+		"[injection]\nmode = \"off\"\n[[route]]\npath = \"/x\"\nreason = \"r\"\nmodes = { csrf = \"observe\" }\nwaf = { exclude = [942100] }\n": false,
+	} {
+		if got := made(text); got != want {
+			t.Errorf("%q: the WAF is made: %v, want %v", text, got, want)
+		}
+	}
+}
+
 func FuzzLoad(f *testing.F) {
 	f.Add("[csrf]\nmode = \"off\"\n")
 	f.Add("[[route]]\npath=\"/x\"\nreason=\"r\"\nmodes={csrf=\"off\"}\n")
