@@ -70,7 +70,7 @@ What could not be read or understood is always listed.` + exitHelp,
 			}
 			res := audit.Run(c.Context(), read.project, read.rules, read.options)
 			if err := c.Context().Err(); err != nil {
-				return errors.New("interrupted: the audit is not complete, so it reports nothing")
+				return errInterrupted
 			}
 			if writeBaseline != "" {
 				return a.saveBaseline(writeBaseline, res)

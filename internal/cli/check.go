@@ -135,7 +135,7 @@ func (a *app) check(ctx context.Context, dir string, loaded *catalog.Loaded, p p
 	}
 	res := audit.Run(ctx, read.project, read.rules, read.options)
 	if ctx.Err() != nil {
-		return nil, errors.New("interrupted")
+		return nil, errInterrupted
 	}
 	all = append(all, res.Evidence(time.Now())...)
 	r.Looked["audit"] = fmt.Sprintf("%d files, %d routes, %d rules, %d findings", res.Stats.Files, res.Stats.Routes, res.Stats.Rules, len(res.Findings))
@@ -166,6 +166,10 @@ func (a *app) check(ctx context.Context, dir string, loaded *catalog.Loaded, p p
 		}
 		all = append(all, ev...)
 		r.Looked["guard"] = fmt.Sprintf("running since %s, pid %d", state.Started.Format("15:04:05"), state.PID)
+	}
+	if ctx.Err() != nil {
+		// Half the evidence would make half a judgement.
+		return nil, errInterrupted
 	}
 	r.Checklist = control.Fold(catalog.All, all, time.Now())
 	return r, nil

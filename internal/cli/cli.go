@@ -40,6 +40,10 @@ type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
+// errInterrupted ends a command that was told to stop before it had looked at
+// everything.
+var errInterrupted = errors.New("interrupted: not everything was looked at, so nothing is reported")
+
 const exitHelp = `
 Exit status:
   0  clean: nothing to say, or nothing at or above the threshold

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -286,6 +287,21 @@ func TestSameSite(t *testing.T) {
 	} {
 		if got := sameSite(tt.a, tt.b); got != tt.want {
 			t.Errorf("%s and %s: %v", tt.a, tt.b, got)
+		}
+	}
+}
+
+// TestInterrupted: a command that was told to stop reports nothing, rather
+// than half.
+func TestInterrupted(t *testing.T) {
+	dir := project1(t, map[string]string{"app.py": debugApp})
+	for _, name := range []string{"audit", "check"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var out, errs bytes.Buffer
+		code := execute(ctx, []string{name, dir}, []string{"HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}, nil, &out, &errs)
+		if code != exitError || out.Len() > 0 {
+			t.Errorf("%s ended with %d and said:\n%s%s", name, code, &out, &errs)
 		}
 	}
 }
