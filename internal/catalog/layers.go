@@ -25,8 +25,8 @@ type Layer struct {
 	New    func(*Config, guard.Env) (guard.Layer, error)
 }
 
-// Layers is the order of traffic. Requests pass from top to bottom; the last
-// three look at answers, in this order, too.
+// Layers is the order of traffic. Requests pass from top to bottom; cors
+// and the last three look at answers, in this order, too.
 var Layers = []Layer{
 	{spec(deployment.Control, "request"), "one unambiguous request or none: every later layer relies on it",
 		func(c *Config) guard.Mode { return c.Deployment.Request }, func(c *Config, e guard.Env) (guard.Layer, error) { return deployment.NewRequest(c.Deployment, e) }},
@@ -38,7 +38,7 @@ var Layers = []Layer{
 		func(c *Config) guard.Mode { return c.Abuse.RateLimit }, func(c *Config, e guard.Env) (guard.Layer, error) { return abuse.NewRateLimit(c.Abuse, e) }},
 	{spec(settings.Control, "never-public"), "what no visitor may see needs no further look",
 		func(c *Config) guard.Mode { return c.Settings.NeverPublic }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewNeverPublic(c.Settings, e) }},
-	{spec(settings.Control, "cors"), "preflights are answered before csrf would refuse them",
+	{spec(settings.Control, "cors"), "who may read an answer is judged beside who may ask for it; it acts on the answer",
 		func(c *Config) guard.Mode { return c.Settings.CORS }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewCORS(c.Settings, e) }},
 	{spec(csrf.Control, "csrf"), "where a request comes from is known from its head: no body is read for a forged one",
 		func(c *Config) guard.Mode { return c.CSRF.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return csrf.NewCSRF(c.CSRF, e) }},
