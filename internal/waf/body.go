@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"mime/multipart"
 	"net/textproto"
 	"regexp"
 	"strings"
@@ -48,6 +46,11 @@ func (e *Engine) readBody(r Request) (body, error) {
 				return malformed("JSON in UTF-16 or UTF-32, which the rules cannot read"), nil
 			}
 			b.processor, b.guessed = "JSON", true
+		case strings.HasPrefix(kind, "text/"):
+			// Whoever says text gets it read: one control character in front
+			// must not hide the rest. Without NULs UTF-16 reads as ASCII.
+			raw = bytes.Map(dropControl, raw)
+			b.bytes = raw
 		case looksBinary(raw):
 			return body{}, nil
 		default:
@@ -161,6 +164,15 @@ func looksLikeJSON(b []byte) bool {
 	return false
 }
 
+// dropControl drops the control characters that text has not, and keeps bytes
+// that are no UTF-8.
+func dropControl(r rune) rune {
+	if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f {
+		return -1
+	}
+	return r
+}
+
 // looksBinary reports whether the beginning of b is no text: it holds control
 // characters that text has not, or it is no UTF-8.
 func looksBinary(b []byte) bool {
@@ -188,14 +200,13 @@ func looksBinary(b []byte) bool {
 // headers and fields stay as Coraza would have seen them, also those behind a
 // file of any size.
 func (e *Engine) reduceMultipart(contentType string, r io.Reader) (body, error) {
-	_, params, err := mime.ParseMediaType(contentType)
-	boundary := params["boundary"]
-	if err != nil || boundary == "" || len(boundary) > 70 {
+	boundary, ok := Boundary(contentType)
+	if !ok {
 		return malformed("multipart body without a usable boundary"), nil
 	}
 	var out bytes.Buffer
 	b := body{processor: "MULTIPART"}
-	mr := multipart.NewReader(r, boundary)
+	mr := MultipartReader(r, boundary)
 	for parts := 0; ; parts++ {
 		p, err := mr.NextRawPart()
 		if err == io.EOF {

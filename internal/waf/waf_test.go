@@ -384,6 +384,12 @@ func TestConcurrentVerdicts(t *testing.T) {
 	wg.Wait()
 }
 
+// hidden is a file with a script behind delimiter in its contents.
+func hidden(delimiter string) string {
+	return "--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x.txt\"\r\n\r\nx" + delimiter +
+		"Content-Disposition: form-data; name=\"q\"\r\n\r\n<script>alert(1)</script>\r\n--XX--\r\n"
+}
+
 func TestMalformedBodies(t *testing.T) {
 	e := engine(t)
 	for _, c := range []struct{ name, contentType, body string }{
@@ -401,6 +407,18 @@ func TestMalformedBodies(t *testing.T) {
 		{"file name in an unknown charset", "multipart/form-data; boundary=XX", "--XX\r\nContent-Disposition: form-data; name=\"q\"; filename*=koi8-r''x\r\n\r\n<script>alert(1)</script>\r\n--XX--\r\n"},
 		{"space before the header's colon", "multipart/form-data; boundary=XX", "--XX\r\nContent-Disposition : form-data; name=\"q\"\r\n\r\nx\r\n--XX--\r\n"},
 		{"one Content-Disposition to Go, two to Werkzeug", "multipart/form-data; boundary=XX", "--XX\r\nContent-Disposition : form-data; name=\"q\"\r\nContent-Disposition: form-data; name=\"q\"; filename=\"x\"\r\n\r\n<script>alert(1)</script>\r\n--XX--\r\n"},
+		// A file's contents to Go, a field to Werkzeug.
+		{"boundary behind LF", "multipart/form-data; boundary=XX", hidden("\n--XX\r\n")},
+		{"boundary behind CR", "multipart/form-data; boundary=XX", hidden("\r--XX\r\n")},
+		{"boundary before LF", "multipart/form-data; boundary=XX", hidden("\r\n--XX\n")},
+		{"boundary before CR", "multipart/form-data; boundary=XX", hidden("\r\n--XX\r")},
+		{"boundary before space", "multipart/form-data; boundary=XX", hidden("\r\n--XX \r\n")},
+		{"boundary before vertical tab", "multipart/form-data; boundary=XX", hidden("\r\n--XX\x0b\r\n")},
+		{"boundary in the preamble", "multipart/form-data; boundary=XX", "junk--XX\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\n<script>alert(1)</script>\r\n--XX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nhello\r\n--XX--\r\n"},
+		{"header ended by LF", "multipart/form-data; boundary=XX", "--XX\r\nContent-Disposition: form-data; name=\"a\"\n\r\nhello\r\n--XX--\r\n"},
+		{"CR in a part's header", "multipart/form-data; boundary=XX", "--XX\r\nX: y\rContent-Disposition: form-data; name=\"q\"\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x\"\r\n\r\n<script>alert(1)</script>\r\n--XX--\r\n"},
+		{"boundary in RFC 2231 form", "multipart/form-data; boundary*=utf-8''XX", "--XX--\r\n"},
+		{"two boundaries", "multipart/form-data; boundary=YY; boundary=XX", "--XX--\r\n"},
 		{"two Content-Dispositions", "multipart/form-data; boundary=XX", "--XX\r\nContent-Disposition: form-data; name=\"a\"\r\nContent-Disposition: form-data; name=\"b\"; filename=\"x\"\r\n\r\nhello\r\n--XX--\r\n"},
 	} {
 		v := inspect(t, e, withBody(browser("POST", "/"), c.contentType, c.body))
@@ -697,7 +715,8 @@ func TestCleanKeepsLogsOnOneLine(t *testing.T) {
 func FuzzReduceMultipart(f *testing.F) {
 	f.Add("multipart/form-data; boundary=XX", "--XX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nhello\r\n--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x.txt\"\r\nContent-Type: text/plain\r\n\r\nfile\r\n--XX--\r\n")
 	f.Add("multipart/form-data; boundary=XX", "--XX\nContent-Disposition: form-data; name=\"a\"; filename*=utf-8''x\n\nhello\n--XX--")
-	f.Add("multipart/form-data; boundary=\"a b\"", "--a b\r\n\r\n--a b--")
+	f.Add("multipart/form-data; boundary=\"a:b\"", "--a:b\r\n\r\n--a:b--")
+	f.Add("multipart/form-data; boundary=XX", hidden("\n--XX\r\n"))
 	e := &Engine{cfg: Config{MaxInspect: 1 << 16, MaxArguments: 50}}
 	f.Fuzz(func(t *testing.T, contentType, text string) {
 		b, err := e.reduceMultipart(contentType, strings.NewReader(text))

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"mime/multipart"
 	"net"
 	"net/http"
 	"os"
@@ -172,15 +170,11 @@ func (l *bodyLayer) multipart(body io.Reader, contentType string, maxForm, maxFi
 	malformed := func(detail string) guard.Decision {
 		return guard.Refuse(http.StatusBadRequest, "body-multipart", oneLine(detail))
 	}
-	_, params, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		return malformed("Content-Type: " + err.Error())
+	boundary, ok := waf.Boundary(contentType)
+	if !ok {
+		return malformed("no usable boundary in the Content-Type")
 	}
-	boundary := params["boundary"]
-	if boundary == "" || len(boundary) > 70 { // RFC 2046 section 5.1.1
-		return malformed("no usable boundary")
-	}
-	mr := multipart.NewReader(body, boundary)
+	mr := waf.MultipartReader(body, boundary)
 	var files, fields int
 	var form int64
 	for {
