@@ -95,6 +95,7 @@ func (l *protection) Request(x *guard.Exchange) guard.Decision {
 	own, known := x.Client.Origin()
 	// Both are forbidden header names: no page can set or change them.
 	site, hasSite := one(r.Header["Sec-Fetch-Site"])
+	hasSite = hasSite && site != "" // an empty one says nothing
 	origin, hasOrigin := one(r.Header["Origin"])
 
 	if hasOrigin {

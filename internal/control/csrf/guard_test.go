@@ -68,6 +68,7 @@ func TestCSRF(t *testing.T) {
 		{"our origin as a prefix", "POST", []string{cookie, "Origin: https://shop.example.evil.example"}, "csrf-origin"},
 		{"our origin as a suffix", "POST", []string{cookie, "Origin: https://evilshop.example"}, "csrf-origin"},
 		{"our Origin after a foreign redirect", "POST", []string{cookie, ours, "Sec-Fetch-Site: cross-site"}, "csrf-cross-site"},
+		{"empty Sec-Fetch-Site", "POST", []string{cookie, "Sec-Fetch-Site: "}, "csrf-no-origin"},
 		{"two Sec-Fetch-Site", "POST", []string{cookie, "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"}, "csrf-cross-site"},
 		{"unknown Sec-Fetch-Site", "POST", []string{cookie, "Sec-Fetch-Site: same-origin-ish"}, "csrf-cross-site"},
 		{"same-origin claimed with another Origin", "POST", []string{cookie, evil, "Sec-Fetch-Site: same-origin"}, "csrf-origin"},
