@@ -113,11 +113,12 @@ func (f *framing) fill() {
 		return
 	}
 	const chunk = 32 << 10
-	old := f.buf
-	f.buf = make([]byte, len(old), len(old)+chunk)
-	copy(f.buf, old)
-	n, err := io.ReadAtLeast(f.src, f.buf[len(old):len(old)+chunk], 1)
-	f.buf, f.err = f.buf[:len(old)+n], err
+	if cap(f.buf)-len(f.buf) < chunk/2 {
+		f.buf = append(make([]byte, 0, len(f.buf)+2*chunk), f.buf...)
+	}
+	old := len(f.buf)
+	n, err := io.ReadAtLeast(f.src, f.buf[old:cap(f.buf)], 1)
+	f.buf, f.err = f.buf[:old+n], err
 }
 
 // pass marks n more bytes as checked.

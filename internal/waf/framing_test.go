@@ -145,3 +145,18 @@ func FuzzMultipartReader(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkMultipartReader(b *testing.B) {
+	body := []byte("--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x\"\r\n\r\n" + string(random(10<<20)) + "\r\n--XX--\r\n")
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		mr := MultipartReader(bytes.NewReader(body), "XX")
+		p, err := mr.NextRawPart()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

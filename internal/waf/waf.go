@@ -17,8 +17,9 @@
 // The request line, headers, cookies, the query, and bodies: urlencoded,
 // multipart, JSON and XML are parsed by the type that Flask and Werkzeug would
 // use; any other body is parsed as JSON if it looks like JSON (an app may call
-// get_json(force=True)), inspected as text if it is text, and left alone if it
-// is binary. File contents of multipart bodies are not inspected and never
+// get_json(force=True)), inspected as text if it is text or declared as such,
+// and left alone if it is binary. Segments of the path are parameters to Flask
+// and inspected as one called "path". File contents of multipart bodies are not inspected and never
 // written to disk, only their headers; upload inspection is another layer's.
 //
 // # What the Core Rule Set decides elsewhere
@@ -49,6 +50,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"runtime"
 	"slices"
@@ -109,7 +111,7 @@ type Exclusion struct {
 	Rules []int
 	// Parameters are names of query, form or JSON parameters that Rules do
 	// not look at. "a.b" is the JSON member b of a, "a.*.b" the b of every
-	// element of a. Empty means that Rules are off altogether.
+	// element of a, "path" the segments of the path. Empty means that Rules are off altogether.
 	Parameters []string
 }
 
@@ -422,6 +424,9 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 
 	tx.ProcessConnection(r.Client.String(), 0, "", 0)
 	tx.ProcessURI(r.URI, r.Method, r.Proto)
+	for _, segment := range pathArguments(r.URI) {
+		tx.AddPathRequestArgument(pathArgument, segment)
+	}
 	for name, values := range r.Header {
 		if name == "Expect" {
 			continue // answered by the guard itself, never seen by the app
@@ -465,6 +470,28 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 		return v, fmt.Errorf("waf: %w", err)
 	}
 	return e.interrupted(tx, it, v), nil
+}
+
+// pathArgument is the name under which the rules see segments of the path.
+const pathArgument = "path"
+
+// pathArguments returns the decoded segments of the path that hold more than
+// letters, digits and what slugs and file names are made of. Flask's
+// /user/<name> makes parameters of them, and most rules look at parameters
+// only.
+func pathArguments(uri string) []string {
+	path, _, _ := strings.Cut(uri, "?")
+	var out []string
+	for segment := range strings.SplitSeq(path, "/") {
+		if strings.Trim(segment, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~@:,+") == "" {
+			continue
+		}
+		if text, err := url.PathUnescape(segment); err == nil {
+			segment = text
+		}
+		out = append(out, segment)
+	}
+	return out
 }
 
 // interrupted completes v from what the transaction holds.

@@ -188,6 +188,15 @@ var attacks = []attack{
 	{"plain text", func(testing.TB) Request {
 		return withBody(browser("POST", "/paste"), "text/plain", "<script>alert(1)</script>")
 	}, 941100},
+	{"plain text behind a control character", func(testing.TB) Request {
+		return withBody(browser("POST", "/paste"), "text/plain", "\x01<script>alert(1)</script>")
+	}, 941100},
+	{"a JSON string in UTF-16, declared as text", func(testing.TB) Request {
+		return withBody(browser("POST", "/paste"), "text/plain", "\"\x00<\x00s\x00c\x00r\x00i\x00p\x00t\x00>\x00a\x00l\x00e\x00r\x00t\x00(\x001\x00)\x00<\x00/\x00s\x00c\x00r\x00i\x00p\x00t\x00>\x00\"\x00")
+	}, 941100},
+	{"sql in a segment of the path", func(testing.TB) Request {
+		return browser("GET", "/user/1'%20OR%20'1'='1'%20UNION%20SELECT%20password%20FROM%20users--")
+	}, 942100},
 }
 
 // dataURI is an image as editors paste it into text.
@@ -208,6 +217,12 @@ type honest struct {
 }
 
 var honests = []honest{
+	{"names in the path", func(testing.TB) Request {
+		return browser("GET", "/wiki/Tom%20&%20Jerry's%20(1940%20%E2%80%93%201958)/rock%20'n'%20roll/caf%C3%A9;v=2/C%23/100%25/what%20is%20SELECT%3F")
+	}},
+	{"Latin-1 text", func(testing.TB) Request {
+		return withBody(browser("POST", "/notes"), "text/plain; charset=iso-8859-1", "Gr\xfc\xdfe aus K\xf6ln")
+	}},
 	{"page", func(testing.TB) Request { return browser("GET", "/product/blue-suede-shoes?size=42&color=blue") }},
 	{"search with umlauts", param("Größe 42 & Schuhe für Damen")},
 	{"search with an apostrophe", param("Levi's jeans O'Neill")},

@@ -85,6 +85,7 @@ var strayHeaders = setOf(
 	"Script-Name", "Path-Info",
 	"Http2-Settings", "Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate",
 	"Keep-Alive", "Te", "Trailer",
+	"Expect", // net/http has answered it; the app's server would answer it again
 )
 
 // singleHeaders may occur once. What gunicorn joins with a comma, or refuses
@@ -92,7 +93,7 @@ var strayHeaders = setOf(
 var singleHeaders = setOf(
 	"Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "Authorization", "Origin", "Referer",
 	"Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Access-Control-Request-Method",
-	"User-Agent", "Range", "If-Range", "Expect", "X-Requested-With",
+	"User-Agent", "Range", "If-Range", "X-Requested-With",
 )
 
 func setOf(names ...string) map[string]bool {

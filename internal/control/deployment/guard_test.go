@@ -220,7 +220,7 @@ func TestRequestFields(t *testing.T) {
 		"Proxy: http://evil.example", "X-Original-URL: /admin", "X-Rewrite-URL: /admin",
 		"X-HTTP-Method-Override: DELETE", "X-HTTP-Method: DELETE", "X-Method-Override: DELETE",
 		"Connection: X-Forwarded-For, Cookie, close, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__",
-		"TE: trailers", "Trailer: X-Forwarded-For", "Proxy-Connection: keep-alive", "Keep-Alive: timeout=5",
+		"TE: trailers", "Trailer: X-Forwarded-For", "Proxy-Connection: keep-alive", "Keep-Alive: timeout=5", "Expect: 100-continue",
 		"X-Forwarded-For: 203.0.113.5", "Cookie: a=1", "Cookie: b=2", "X-Api-Key: k", "X-Auth-Token: t", "X.Dotted: d",
 		"Range: bytes=0-1,2-3", "Accept: */*")
 	d := l.Request(&guard.Exchange{Request: r})
@@ -236,7 +236,7 @@ func TestRequestFields(t *testing.T) {
 	if got, want := fmt.Sprint(r.Header), fmt.Sprint(want); got != want {
 		t.Errorf("left for the app:\n%v\nwant:\n%v", got, want)
 	}
-	if got := l.(guard.Reporter).Describe(); !strings.Contains(got, "; 23 header fields") {
+	if got := l.(guard.Reporter).Describe(); !strings.Contains(got, "; 24 header fields") {
 		t.Errorf("Describe: %s", got)
 	}
 
