@@ -87,6 +87,10 @@ type Finding struct {
 	Trace   []Step
 	// Fix overrides Rule.Fix where the place allows a more exact advice.
 	Fix string
+	// Edits repair the fault when applied together, without changing what
+	// correct use of the program does. Empty when no repair is safe. They do
+	// not overlap.
+	Edits []Edit
 
 	// Fingerprint names the finding by content, not by line, so that a
 	// baseline survives edits above it.
@@ -100,4 +104,11 @@ type Suppression struct {
 	Kind   string // "dewar" (comment), "nosec" or "baseline"
 	Reason string
 	Span   Span // of the comment; zero for a baseline
+}
+
+// Edit is one replacement in a file, as `dewar fix` and editors make it.
+type Edit struct {
+	File       string
+	Start, End int    // bytes of File's content as loaded; End is exclusive
+	New        string // what stands there afterwards
 }
