@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -47,6 +48,10 @@ type Options struct {
 	// Parallel bounds the files read and the rules run at once; 0 means one
 	// for each CPU.
 	Parallel int
+	// Overlay holds contents, by path relative to the root, that count instead
+	// of what is on disk: documents an editor has not saved. A file that is
+	// only here is read as if it were there, unless the settings exclude it.
+	Overlay map[string][]byte
 	// Tracked replaces the question to git whether a file is under version
 	// control. See [Project.Tracked].
 	Tracked func(path string) (tracked, known bool)
@@ -166,16 +171,21 @@ func Load(ctx context.Context, root string, opt Options) (*Project, error) {
 	if err := l.walk(ctx, "."); err != nil {
 		return nil, err
 	}
+	l.overlay()
 	if err := l.read(ctx); err != nil {
 		return nil, err
 	}
-	slices.Sort(p.Other)
-	slices.SortFunc(p.Skipped, func(a, b Skip) int {
-		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Reason, b.Reason))
-	})
-	p.index()
+	p.sort()
 	p.trackedBy(opt.Tracked)
+	p.understand()
+	p.took = time.Since(start)
+	return p, ctx.Err()
+}
 
+// understand fills in what follows from the files: everything that [Load] and
+// [Project.With] share.
+func (p *Project) understand() {
+	p.index()
 	var sources []flask.Source
 	for _, f := range p.Files {
 		if f.Python != nil || f.Kind == Env {
@@ -184,8 +194,73 @@ func Load(ctx context.Context, root string, opt Options) (*Project, error) {
 	}
 	p.Flask = flask.Analyze(sources)
 	p.retypeTemplates()
-	p.took = time.Since(start)
-	return p, ctx.Err()
+}
+
+// With returns the project as it is with other contents for the named files,
+// which may be new. Nothing is read from disk, and what did not change is not
+// parsed again. p stays as it is.
+//
+// Names that are no paths below the root, and contents that are no text, are
+// left out; their size is the caller's business.
+func (p *Project) With(contents map[string][]byte) *Project {
+	start := time.Now()
+	n := &Project{Root: p.Root, Other: p.Other, tracked: p.tracked}
+	changed := func(name string) bool { _, ok := contents[name]; return ok }
+	for _, f := range p.Files {
+		if changed(f.Path) {
+			continue
+		}
+		if f.Kind == Template { // as the settings of before had it
+			c := *f
+			c.Kind = classify(c.Path, c.Data[:min(len(c.Data), 4096)])
+			f = &c
+		}
+		n.Files = append(n.Files, f)
+	}
+	for _, q := range p.NotUnderstood {
+		if !changed(q.Span.File) {
+			n.NotUnderstood = append(n.NotUnderstood, q)
+		}
+	}
+	for _, s := range p.Skipped {
+		if !changed(s.Path) {
+			n.Skipped = append(n.Skipped, s)
+		}
+	}
+	for name, data := range contents {
+		if !fs.ValidPath(name) || notText[strings.ToLower(path.Ext(name))] {
+			continue
+		}
+		if looksBinary(data) {
+			n.Skipped = append(n.Skipped, Skip{Path: name, Reason: "binary, in spite of its name"})
+			continue
+		}
+		f := newFile(name, data)
+		n.NotUnderstood = append(n.NotUnderstood, f.parse()...)
+		n.Files = append(n.Files, f)
+	}
+	n.sort()
+	n.understand()
+	n.took = time.Since(start)
+	return n
+}
+
+// sort puts every list of files into its fixed order.
+func (p *Project) sort() {
+	slices.Sort(p.Other)
+	slices.SortFunc(p.Skipped, func(a, b Skip) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Reason, b.Reason))
+	})
+	slices.SortFunc(p.Files, func(a, b *File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(p.NotUnderstood, func(a, b Problem) int { return compareSpans(a.Span, b.Span) })
+}
+
+// InMemory returns a project of the given files that is nowhere on disk. See
+// [Project.With] for what is left out.
+func InMemory(contents map[string][]byte) *Project {
+	p := &Project{}
+	p.trackedBy(func(string) (bool, bool) { return false, false })
+	return p.With(contents)
 }
 
 type candidate struct {
@@ -269,6 +344,33 @@ func (l *loader) add(c candidate) {
 		l.skip(c.path, fmt.Sprintf("the project has more than %d files", l.maxFiles), false)
 	default:
 		l.found = append(l.found, c)
+	}
+}
+
+// overlay adds the files that exist only in the overlay.
+func (l *loader) overlay() {
+	known := map[string]bool{}
+	for _, c := range l.found {
+		known[c.path] = true
+	}
+	for _, s := range l.p.Skipped {
+		known[s.Path] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.opt.Overlay)) {
+		if known[name] || name == "." || !fs.ValidPath(name) {
+			continue
+		}
+		out := false
+		for dir := name; dir != "." && !out; dir = path.Dir(dir) {
+			_, out = l.excluded(dir)
+			if dir != name && !out {
+				_, out = l.routine(dir, path.Base(dir), nil)
+			}
+			out = out || known[dir] // a link, or not readable
+		}
+		if !out {
+			l.add(candidate{path: name})
+		}
 	}
 }
 
@@ -403,8 +505,6 @@ func (l *loader) read(ctx context.Context) error {
 			l.p.Skipped = append(l.p.Skipped, *r.skip)
 		}
 	}
-	slices.SortFunc(l.p.Files, func(a, b *File) int { return strings.Compare(a.Path, b.Path) })
-	slices.SortStableFunc(l.p.NotUnderstood, func(a, b Problem) int { return compareSpans(a.Span, b.Span) })
 	return nil
 }
 
@@ -412,6 +512,17 @@ func (l *loader) read(ctx context.Context) error {
 // have changed into anything since it was listed: it is opened through the
 // root, without waiting, and judged again.
 func (l *loader) content(name string) ([]byte, string) {
+	if data, ok := l.opt.Overlay[name]; ok {
+		n := int64(len(data))
+		if n > l.maxSize {
+			return nil, fmt.Sprintf("%s is larger than the limit of %s", size(n), size(l.maxSize))
+		}
+		if l.total.Add(n) > l.maxTotal {
+			l.total.Add(-n)
+			return nil, fmt.Sprintf("the project is larger than the limit of %s", size(l.maxTotal))
+		}
+		return data, ""
+	}
 	f, err := l.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, reason(err)

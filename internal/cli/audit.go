@@ -156,6 +156,17 @@ type reading struct {
 }
 
 func readProject(ctx context.Context, dir string, cfg *catalog.Config) (*reading, error) {
+	r, err := prepare(dir, cfg)
+	if err != nil {
+		return nil, err
+	}
+	r.project, err = audit.Load(ctx, dir, r.options)
+	return r, err
+}
+
+// prepare picks the rules and the options by the settings, and reads nothing
+// but the baseline.
+func prepare(dir string, cfg *catalog.Config) (*reading, error) {
 	r := &reading{dir: dir}
 	all := catalog.Rules()
 	var ids []string
@@ -187,9 +198,7 @@ func readProject(ctx context.Context, dir string, cfg *catalog.Config) (*reading
 			return nil, err
 		}
 	}
-	var err error
-	r.project, err = audit.Load(ctx, dir, r.options)
-	return r, err
+	return r, nil
 }
 
 // report fits a result for the formats.
