@@ -13,6 +13,9 @@
 // stand (JSON, a line's meaning would change, the finding is about the whole
 // file), a file named "want" in the archive holds lines such as
 // "package.json:3: DW-XXX-001", or "Dockerfile: DW-XXX-002" for a whole file.
+// The edits of the findings are tried as well: what they repair has to be gone
+// afterwards, and the file must still be Python.
+//
 // A file named "tracked" lists the files that git would track; without it,
 // whether a file is tracked is not known.
 package audittest
@@ -57,9 +60,17 @@ func Examples(t *testing.T, rules []*audit.Rule) {
 			if len(bad.Findings) == 0 {
 				t.Errorf("Bad is not found (%s %s):\n%s", bad.Outcomes[0].Outcome, bad.Outcomes[0].Reason, r.Bad)
 			}
+			repairs := false
 			for _, f := range bad.Findings {
 				if f.Span.File == "" {
 					t.Errorf("a finding without a file: %s", f.Message)
+				}
+				repairs = repairs || len(f.Edits) > 0
+			}
+			if repairs {
+				_, problems := Fix(t, example(r, r.Bad), []*audit.Rule{r})
+				for _, p := range problems {
+					t.Error(p)
 				}
 			}
 			good := audited(t, example(r, r.Good), []*audit.Rule{r})
@@ -173,6 +184,10 @@ func Check(t testing.TB, a *txtar.Archive, rules []*audit.Rule) []string {
 		clean.Files = append(clean.Files, txtar.File{Name: f.Name, Data: []byte(strings.Join(lines, ""))})
 	}
 	res := audited(t, clean, rules)
+	if slices.ContainsFunc(res.Findings, func(f audit.Finding) bool { return len(f.Edits) > 0 }) {
+		_, more := Fix(t, clean, rules)
+		problems = append(problems, more...)
+	}
 	for _, f := range res.Findings {
 		key := fmt.Sprintf("%s:%d: %s", f.Span.File, f.Span.Line, f.Rule.ID)
 		if want[key] == 0 {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 var rules = []*audit.Rule{
@@ -43,7 +44,8 @@ var rules = []*audit.Rule{
 			for _, key := range []string{"SESSION_COOKIE_HTTPONLY", "REMEMBER_COOKIE_HTTPONLY"} {
 				for _, s := range inProduction(p, key) {
 					if s.Value.IsFalse() {
-						p.Report(audit.Finding{Span: p.Span(s.Position), Message: key + " is off"})
+						at := p.Span(s.Position)
+						p.Report(audit.Finding{Span: at, Message: key + " is off", Edits: p.SetLiteral(at, "True", pysyntax.False)})
 					}
 				}
 			}
@@ -70,9 +72,10 @@ var rules = []*audit.Rule{
 			e := p.Flask.Effective("SESSION_COOKIE_SAMESITE", "production")
 			switch {
 			case e.Setting == nil:
-				reportApps(p, "SESSION_COOKIE_SAMESITE is not set, and Flask's default is none")
+				reportApps(p, "SESSION_COOKIE_SAMESITE is not set, and Flask's default is none", `SESSION_COOKIE_SAMESITE`, `"Lax"`)
 			case e.Value.Known && e.Value.Kind == flask.None:
-				p.Report(audit.Finding{Span: p.Span(e.Setting.Position), Message: "SESSION_COOKIE_SAMESITE is None: the attribute is left out"})
+				at := p.Span(e.Setting.Position)
+				p.Report(audit.Finding{Span: at, Message: "SESSION_COOKIE_SAMESITE is None: the attribute is left out", Edits: p.SetLiteral(at, `"Lax"`, pysyntax.None)})
 			}
 		},
 	},
@@ -182,23 +185,49 @@ func mustBeTrue(p *audit.Pass, key string) {
 	e := p.Flask.Effective(key, "production")
 	switch {
 	case e.Setting == nil && e.Certain:
-		reportApps(p, key+" is not set, and the default is False")
+		reportApps(p, key+" is not set, and the default is False", key, "True")
 	case e.Setting == nil:
 		p.CouldNotLook(key + " is not set in what was understood, but some settings were not: see dewar audit --routes")
 	case e.Value.IsTrue():
 	case e.Value.IsFalse():
-		p.Report(audit.Finding{Span: p.Span(e.Setting.Position), Message: key + " is off"})
+		at := p.Span(e.Setting.Position)
+		p.Report(audit.Finding{Span: at, Message: key + " is off", Edits: p.SetLiteral(at, "True", pysyntax.False)})
 	default:
 		// It depends on something that only the running app knows.
 		p.CouldNotLook(fmt.Sprintf("%s at %s:%d is decided at run time", key, e.Setting.Position.File, e.Setting.Position.Line))
 	}
 }
 
-func reportApps(p *audit.Pass, message string) {
+// reportApps reports at every app that a setting is missing; value is what it
+// should be.
+func reportApps(p *audit.Pass, message, key, value string) {
 	for _, a := range p.Flask.Apps {
 		if f := p.Project.File(a.Position.File); f != nil && f.Test {
 			continue
 		}
-		p.Report(audit.Finding{Span: p.Span(a.Position), Message: message, Label: "this app"})
+		p.Report(audit.Finding{Span: p.Span(a.Position), Message: message, Label: "this app", Edits: configure(p, a, key, value)})
 	}
+}
+
+// configure sets a setting below the line that makes the app. A config class
+// would do as well; but which one production loads is not always known.
+func configure(p *audit.Pass, a *flask.App, key, value string) []audit.Edit {
+	f := p.Project.File(a.Position.File)
+	if f == nil || f.Python == nil {
+		return nil
+	}
+	call := p.CallAt(f, p.Span(a.Position))
+	if call == 0 {
+		return nil
+	}
+	var edits []audit.Edit
+	pysyntax.Walk(f.Python, f.Python.Root, func(id pysyntax.ID) bool {
+		if targets, v := f.Python.Assign(id); v == call {
+			if name := f.Python.DottedName(targets[0]); name != "" {
+				edits = p.InsertAfter(f, id, fmt.Sprintf("%s.config[%q] = %s", name, key, value))
+			}
+		}
+		return edits == nil
+	})
+	return edits
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 var rules = []*audit.Rule{
@@ -40,7 +41,7 @@ var rules = []*audit.Rule{
 						if r.Main {
 							label += " when this file is run by hand"
 						}
-						p.Report(audit.Finding{Span: p.Span(r.Position), Message: "the development server is started with " + name, Label: label})
+						p.Report(audit.Finding{Span: p.Span(r.Position), Message: "the development server is started with " + name, Label: label, Edits: withoutDebugger(p, r)})
 						break
 					}
 				}
@@ -65,7 +66,7 @@ var rules = []*audit.Rule{
 			for _, v := range p.Flask.Env {
 				looked = true
 				if (v.Name == "FLASK_DEBUG" || v.Name == "FLASK_ENV") && !v.Example && !development[v.Profile] && debugOn(v.Name, v.Value) {
-					p.Report(audit.Finding{Span: p.Span(v.Position), Message: fmt.Sprintf("%s=%s is set in %s", v.Name, v.Value, v.Position.File)})
+					p.Report(audit.Finding{Span: p.Span(v.Position), Message: fmt.Sprintf("%s=%s is set in %s", v.Name, v.Value, v.Position.File), Edits: undebugged(p, p.Project.File(v.Position.File), v.Position.Line)})
 				}
 			}
 			for f := range p.Files(audit.Dockerfile, audit.Compose, audit.Procfile, audit.Systemd, audit.Shell) {
@@ -76,7 +77,7 @@ var rules = []*audit.Rule{
 						continue
 					}
 					if m := shippedDebug.FindStringSubmatch(line); m != nil && debugOn(m[1], m[2]) {
-						p.Report(audit.Finding{Span: f.LineSpan(n), Message: fmt.Sprintf("%s=%s is set in %s", m[1], m[2], f.Path)})
+						p.Report(audit.Finding{Span: f.LineSpan(n), Message: fmt.Sprintf("%s=%s is set in %s", m[1], m[2], f.Path), Edits: undebugged(p, f, n)})
 					}
 				}
 			}
@@ -179,8 +180,65 @@ func reportTrue(p *audit.Pass, key, label string) {
 		if s.Value.FromEnv != "" {
 			note = fmt.Sprintf("%s is on unless %s says otherwise", key, s.Value.FromEnv)
 		}
-		p.Report(audit.Finding{Span: p.Span(s.Position), Message: key + " is on", Label: note})
+		at := p.Span(s.Position)
+		p.Report(audit.Finding{Span: at, Message: key + " is on", Label: note, Edits: p.SetLiteral(at, "False", pysyntax.True)})
 	}
+}
+
+// withoutDebugger takes what switches the debugger on out of a call of app.run.
+func withoutDebugger(p *audit.Pass, r flask.Run) []audit.Edit {
+	f := p.Project.File(r.Position.File)
+	if f == nil || f.Python == nil {
+		return nil
+	}
+	call := p.CallAt(f, p.Span(r.Position))
+	_, positional, keywords := f.Python.Call(call)
+	var on []pysyntax.ID // what is True
+	var names []string
+	for _, k := range keywords {
+		name, v := f.Python.KeywordArg(k)
+		switch name {
+		case "debug", "use_debugger", "use_evalex":
+			if r.Args[name].IsTrue() {
+				if f.Python.Kind(v) != pysyntax.True {
+					return nil // computed: it may be meant
+				}
+				on, names = append(on, v), append(names, name)
+			}
+		}
+	}
+	if r.Callee == "flask.Flask.run" && len(positional) > 2 && f.Python.Kind(positional[2]) == pysyntax.True {
+		on, names = append(on, positional[2]), append(names, "")
+	}
+	if len(on) == 1 && names[0] != "" {
+		if e := p.RemoveKeyword(f, call, names[0]); e != nil {
+			return e
+		}
+	}
+	var parts [][]audit.Edit
+	for _, v := range on {
+		parts = append(parts, p.ReplaceNode(f, v, "False"))
+	}
+	return audit.Together(parts...)
+}
+
+// undebugged switches debug mode off in a line of a file that is not Python.
+func undebugged(p *audit.Pass, f *audit.File, line int) []audit.Edit {
+	if f == nil {
+		return nil
+	}
+	var parts [][]audit.Edit
+	for _, m := range shippedDebug.FindAllStringSubmatchIndex(f.Line(line), -1) {
+		text := f.Line(line)
+		switch name := text[m[2]:m[3]]; {
+		case !debugOn(name, text[m[4]:m[5]]):
+		case name == "FLASK_ENV":
+			parts = append(parts, p.ReplaceInLine(f, line, m[4], m[5], "production"))
+		default:
+			parts = append(parts, p.ReplaceInLine(f, line, m[4], m[5], "0"))
+		}
+	}
+	return audit.Together(parts...)
 }
 
 func anyOrigin(v flask.Value) bool {
