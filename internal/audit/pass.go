@@ -6,6 +6,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/evidence"
 	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/pyflow"
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
@@ -26,6 +27,10 @@ type Pass struct {
 // Context ends when the audit is called off. A rule that may take long looks
 // at it now and then.
 func (p *Pass) Context() context.Context { return p.ctx }
+
+// Flow returns what happened when the project's Python ran abstractly; see
+// [Project.Flow].
+func (p *Pass) Flow() *pyflow.Result { return p.Project.Flow(p.ctx) }
 
 // Report records a finding. Rule is filled in; an empty Message becomes the
 // rule's title.

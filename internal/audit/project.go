@@ -23,6 +23,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/pyflow"
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
@@ -92,6 +93,9 @@ type Project struct {
 	byPath  map[string]*File
 	tracked func(string) (bool, bool)
 	took    time.Duration
+
+	flowOnce sync.Once
+	flow     *pyflow.Result
 }
 
 // File is one text file.
