@@ -376,7 +376,7 @@ func (f *File) insertImport(module string) []Edit {
 	for ; i < len(body) && isImport(body[i]); i++ {
 		if i > first {
 			between := py.Src[py.Node(body[i-1]).End:py.Node(body[i]).Start]
-			if bytes.Count(bytes.ReplaceAll(between, []byte("\r\n"), []byte("\n")), []byte("\n")) != 1 {
+			if bytes.Count(bytes.ReplaceAll(between, []byte("\r\n"), []byte("\n")), []byte("\n")) > 1 {
 				break
 			}
 		}
