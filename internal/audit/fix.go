@@ -449,6 +449,16 @@ func (f *File) statementLine(s pysyntax.ID) (uint32, bool) {
 // bindings counts the places in a file that give a name a meaning, except the
 // import of that node.
 func bindings(py *pysyntax.File, name string, except pysyntax.ID) int {
+	return bindingsBelow(py, py.Root, name, except)
+}
+
+// bindingsIn counts the places in a function, or in the module, that give a
+// name a meaning, those in functions within included: they may say nonlocal.
+func bindingsIn(py *pysyntax.File, scope pysyntax.ID, name string) int {
+	return bindingsBelow(py, scope, name, 0)
+}
+
+func bindingsBelow(py *pysyntax.File, root pysyntax.ID, name string, except pysyntax.ID) int {
 	if name == "" {
 		return 1 // nothing can be said
 	}
@@ -475,11 +485,13 @@ func bindings(py *pysyntax.File, name string, except pysyntax.ID) int {
 			count++
 		}
 	}
-	pysyntax.Walk(py, py.Root, func(id pysyntax.ID) bool {
+	pysyntax.Walk(py, root, func(id pysyntax.ID) bool {
 		switch py.Kind(id) {
 		case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef:
 			d := py.FunctionDef(id)
-			named(d.Name)
+			if id != root || root == py.Root {
+				named(d.Name)
+			}
 			for _, a := range py.Params(id) {
 				named(a.Name)
 			}
