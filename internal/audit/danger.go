@@ -1,0 +1,279 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/pyflow"
+)
+
+// FromOutside reports whether a label stands for data that a client sends
+// with the request or message at hand, as opposed to what was stored before.
+// It is the answer to most rules' question which labels count.
+func FromOutside(l pyflow.Label) bool {
+	switch l.Kind {
+	case "query", "form", "json", "cookie", "header", "path", "url", "body", "file", "websocket", "param":
+		return true
+	case "file-content":
+		// What is read from a file of the server's own is not an upload.
+		return !strings.HasPrefix(l.Note, "content of a file")
+	}
+	return false
+}
+
+// FromStore reports whether a label stands for data read back from where the
+// application keeps what clients sent earlier.
+func FromStore(l pyflow.Label) bool { return l.Kind == "stored" }
+
+// Anything accepts every label.
+func Anything(pyflow.Label) bool { return true }
+
+// Danger is one way in which data from outside does harm at a hit.
+type Danger struct {
+	// Label says where the data comes from.
+	Label pyflow.Label
+	// Message is the finding's; the source stands in it as "%s".
+	Message string
+	// Caret is the finding's label.
+	Caret string
+	Fix   string
+	// At is the place to mark, the hit's if nil.
+	At *pyflow.Span
+	// Edits repair it, if that is possible; called once for each finding.
+	Edits func() []Edit
+}
+
+// Hits returns the hits of a verb on any of the kinds, in order, those in
+// test code left out. It tells the pass when functions were given up, since
+// what they reach was not seen.
+func (p *Pass) Hits(verb string, kinds ...string) []*pyflow.Hit {
+	flow := p.Flow()
+	if flow == nil {
+		return nil
+	}
+	for _, g := range flow.GaveUp {
+		if f := p.Project.File(g.At.File); f == nil || !f.Test {
+			p.CouldNotLook(fmt.Sprintf("%s in %s was not followed to its end: %s", g.Name, g.At.File, g.Reason))
+		}
+	}
+	var out []*pyflow.Hit
+	for _, h := range flow.Hits {
+		if h.Verb != verb || !slices.Contains(kinds, h.Kind) {
+			continue
+		}
+		if f := p.Project.File(h.At.File); f != nil && !f.Test {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// Follow asks decide about every hit and reports each place once: the danger
+// with the shortest way from its source, the other sources beside it.
+func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
+	type found struct {
+		h *pyflow.Hit
+		d Danger
+	}
+	places := map[pyflow.Span][]found{}
+	var order []pyflow.Span
+	for _, h := range hits {
+		for _, d := range decide(h) {
+			at := h.At
+			if d.At != nil {
+				at = *d.At
+			}
+			if places[at] == nil {
+				order = append(order, at)
+			}
+			places[at] = append(places[at], found{h, d})
+		}
+	}
+	for _, at := range order {
+		all := places[at]
+		slices.SortStableFunc(all, func(a, b found) int {
+			return cmp.Or(
+				cmp.Compare(len(a.d.Label.Trace), len(b.d.Label.Trace)),
+				strings.Compare(a.d.Label.At.File, b.d.Label.At.File),
+				cmp.Compare(a.d.Label.At.Start, b.d.Label.At.Start),
+				strings.Compare(a.d.Message, b.d.Message),
+			)
+		})
+		best := all[0]
+		f := Finding{
+			Span:    p.Project.FlowSpan(at),
+			Message: strings.ReplaceAll(best.d.Message, "%s", Sourced(best.d.Label)),
+			Label:   best.d.Caret,
+			Fix:     best.d.Fix,
+			Trace:   p.Project.Trace(best.d.Label, best.h),
+		}
+		seen := []pyflow.Span{best.d.Label.At}
+		for _, other := range all[1:] {
+			if l := other.d.Label; !slices.Contains(seen, l.At) && len(seen) < 8 {
+				seen = append(seen, l.At)
+				f.Related = append(f.Related, Step{Span: p.Project.FlowSpan(l.At), Note: "so does " + Sourced(l)})
+			}
+		}
+		if best.d.Edits != nil {
+			f.Edits = best.d.Edits()
+		}
+		p.Report(f)
+	}
+}
+
+// Sourced returns the words for a label's source in the middle of a sentence:
+// `the query parameter "q"`.
+func Sourced(l pyflow.Label) string {
+	note := l.Note
+	if note == "" {
+		note = "data of kind " + l.Kind
+	}
+	return "the " + note
+}
+
+// ArgAt returns the place of the argument at index i or of the name, or nil.
+func ArgAt(h *pyflow.Hit, i int, name string) *pyflow.Span {
+	if i >= 0 && i < len(h.ArgSpans) {
+		return &h.ArgSpans[i]
+	}
+	if at, ok := h.KeywordSpans[name]; ok && name != "" {
+		return &at
+	}
+	return nil
+}
+
+// Texts returns the texts that a value may be: of every alternative the
+// pieces in order. What is labelled and otherwise unknown is one unknown
+// piece; numbers, containers and objects are none.
+func Texts(v pyflow.Value) []FlowText {
+	var out []FlowText
+	v.Each(func(v pyflow.Value) {
+		switch {
+		case v.Kind == pyflow.Text && len(v.Pieces) > 0:
+			out = append(out, FlowText{Pieces: v.Pieces, Safe: v.Safe})
+		case (v.Kind == pyflow.Text || v.Kind == pyflow.Unknown) && len(v.Labels) > 0:
+			out = append(out, FlowText{Pieces: []pyflow.Piece{{Unknown: true, Chars: pyflow.AnyChars, Labels: v.Labels}}, Whole: v.Kind == pyflow.Unknown, Safe: v.Safe})
+		}
+	})
+	return out
+}
+
+// FlowText is one of the texts that a value may be.
+type FlowText struct {
+	Pieces []pyflow.Piece
+	// Whole is set when it is not even known that the value is a text.
+	Whole bool
+	// Safe is set on markup.
+	Safe bool
+}
+
+// Live returns the labels of a piece that accept takes and that neither the
+// piece nor the label itself is harmless for, whatever the kinds.
+func Live(p pyflow.Piece, accept func(pyflow.Label) bool, kinds ...string) []pyflow.Label {
+	if !p.Unknown {
+		return nil
+	}
+	for _, k := range kinds {
+		if p.Harmless.For(k) {
+			return nil
+		}
+	}
+	var out []pyflow.Label
+	for _, l := range p.Labels {
+		if accept(l) && !slices.ContainsFunc(kinds, l.Harmless.For) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// LiveIn is [Live] for all labels of a value, parts included.
+func LiveIn(v pyflow.Value, accept func(pyflow.Label) bool, kinds ...string) []pyflow.Label {
+	var out []pyflow.Label
+	add := func(p pyflow.Piece) {
+		for _, l := range Live(p, accept, kinds...) {
+			if !slices.ContainsFunc(out, func(o pyflow.Label) bool { return o.At == l.At && o.Kind == l.Kind }) {
+				out = append(out, l)
+			}
+		}
+	}
+	var walk func(pyflow.Value, int)
+	walk = func(v pyflow.Value, depth int) {
+		if depth > 16 {
+			return
+		}
+		add(pyflow.Piece{Unknown: true, Labels: v.Labels})
+		for _, piece := range v.Pieces {
+			add(piece)
+		}
+		for _, item := range v.Items {
+			walk(item, depth+1)
+		}
+		for _, a := range v.Alternatives {
+			walk(a, depth+1)
+		}
+		if v.Rest != nil {
+			walk(*v.Rest, depth+1)
+		}
+	}
+	walk(v, 0)
+	return out
+}
+
+// CanHold reports whether the piece can contain the text s.
+func CanHold(p pyflow.Piece, s string) bool {
+	if !p.Unknown {
+		return strings.Contains(p.Literal, s)
+	}
+	for _, r := range s {
+		if !p.Chars.Has(r) {
+			return false
+		}
+	}
+	for _, w := range p.Without {
+		if w != "" && strings.Contains(s, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// CanHoldAny reports whether the piece can contain one of the characters.
+func CanHoldAny(p pyflow.Piece, chars string) bool {
+	return strings.ContainsFunc(chars, func(r rune) bool { return CanHold(p, string(r)) })
+}
+
+// Only reports whether the piece consists of characters of the set at most.
+func Only(p pyflow.Piece, set pyflow.Chars) bool {
+	if !p.Unknown {
+		return !strings.ContainsFunc(p.Literal, func(r rune) bool { return !set.Has(r) })
+	}
+	return p.Chars.And(set) == p.Chars
+}
+
+// Digits are the characters that numbers are written with.
+var Digits = pyflow.CharRange("0-9.eE+_-")
+
+// Word are the characters of names, also beyond ASCII.
+var Word = pyflow.CharRange(`a-zA-Z0-9_\u`)
+
+// Receiver returns the source text of what a method was called on, empty if
+// it cannot be told: "self.db" of self.db.execute(q).
+func (p *Pass) Receiver(h *pyflow.Hit) string {
+	f := p.Project.File(h.At.File)
+	if f == nil || f.Python == nil {
+		return ""
+	}
+	src := f.Python.Src
+	if int(h.At.End) > len(src) || h.At.Start > h.At.End {
+		return ""
+	}
+	text := string(src[h.At.Start:h.At.End])
+	name := h.Path[strings.LastIndexByte(h.Path, '.')+1:]
+	if i := strings.Index(text, "."+name); i >= 0 {
+		return text[:i]
+	}
+	return ""
+}
