@@ -635,8 +635,16 @@ func (f *File) srcOffset(line, col int) uint32 {
 // edit replaces a range of the decoded source, or returns nil where that
 // cannot be said in bytes of the file.
 func (f *File) edit(start, end uint32, text string) []Edit {
+	if f.inFString(start, end, text) {
+		return nil
+	}
+	return f.editAnywhere(start, end, text)
+}
+
+// editAnywhere is edit for those who know what they do to an f-string.
+func (f *File) editAnywhere(start, end uint32, text string) []Edit {
 	src := f.Python.Src
-	if start > end || int(end) > len(src) || f.inFString(start, end, text) {
+	if start > end || int(end) > len(src) {
 		return nil
 	}
 	if len(src) == len(f.Data) && bytes.Equal(src, f.Data) {
