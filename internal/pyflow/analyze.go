@@ -1,6 +1,16 @@
 package pyflow
 
-import "context"
+import (
+	"cmp"
+	"context"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/dewar-security/dewar/internal/pysyntax"
+)
 
 // Config is what [Analyze] needs.
 type Config struct {
@@ -24,8 +34,519 @@ type Config struct {
 	Workers int
 }
 
+const (
+	defaultSteps = 400_000
+	shards       = 64
+)
+
 // Analyze runs the project. When ctx ends it returns what it has, every
 // function that was not run being listed in [Result.GaveUp].
 func Analyze(ctx context.Context, cfg Config) *Result {
-	return &Result{}
+	if cfg.Steps == 0 {
+		cfg.Steps = defaultSteps
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = runtime.GOMAXPROCS(0)
+	}
+	if cfg.Facts == nil {
+		cfg.Facts, _ = ParseFacts("", "")
+	}
+	p := &program{ctx: ctx, cfg: cfg, facts: cfg.Facts, files: map[string]*fileInfo{}, models: map[string]*fileInfo{}}
+	files := p.prepare()
+	base := newInterp(p)
+	world := base.loadAll(files)
+	p.base, p.baseInterp = world.heap, base
+
+	a := &analysis{p: p, base: base, called: base.called}
+	var units []*unit
+	seen := map[string]bool{}
+	for _, r := range base.regOrder {
+		if k := r.key(); !seen[k] {
+			seen[k] = true
+			units = append(units, &unit{reg: r, file: r.at.File, pos: r.at.Start})
+		}
+	}
+	a.run(units)
+	units = nil
+	done := map[funcKey]bool{}
+	for _, fn := range base.made {
+		k := funcKey{fn.file, fn.id}
+		if a.called[k] || done[k] || fn.file.model || fn.file.src.Test {
+			continue
+		}
+		done[k] = true
+		units = append(units, &unit{fn: fn, file: fn.file.path, pos: fn.file.f.Node(fn.id).Start})
+	}
+	slices.SortStableFunc(units, func(x, y *unit) int {
+		return cmp.Or(strings.Compare(x.file, y.file), cmp.Compare(x.pos, y.pos))
+	})
+	a.run(units)
+	return a.result()
+}
+
+// prepare finds the scopes of every file and names the modules.
+func (p *program) prepare() []*fileInfo {
+	var files []*fileInfo
+	for i := range p.cfg.Sources {
+		s := &p.cfg.Sources[i]
+		if s.Python == nil {
+			continue
+		}
+		files = append(files, &fileInfo{src: s, f: s.Python, path: s.Path})
+	}
+	slices.SortFunc(files, func(a, b *fileInfo) int { return strings.Compare(a.path, b.path) })
+	all := slices.Clone(files)
+	for _, name := range sortedKeys(p.cfg.Models) {
+		s := p.cfg.Models[name]
+		fi := &fileInfo{src: s, f: s.Python, path: s.Path, name: name, model: true}
+		p.models[name] = fi
+		all = append(all, fi)
+	}
+	var wg sync.WaitGroup
+	next := make(chan *fileInfo)
+	for range p.cfg.Workers {
+		wg.Go(func() {
+			for fi := range next {
+				fi.scopes = buildScopes(fi.f)
+				fi.params = map[pysyntax.ID][]pysyntax.Param{}
+				for id := range fi.scopes {
+					switch fi.f.Kind(id) {
+					case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef, pysyntax.Lambda:
+						fi.params[id] = fi.f.Params(id)
+					}
+				}
+			}
+		})
+	}
+	for _, fi := range all {
+		next <- fi
+	}
+	close(next)
+	wg.Wait()
+	for _, fi := range files {
+		fi.pkg = strings.HasSuffix("/"+fi.path, "/__init__.py")
+		p.files[fi.path] = fi
+	}
+	p.nameModules(files)
+	p.tagBits = map[string]tags{}
+	p.library = map[string]bool{}
+	kinds := map[string]bool{}
+	note := func(f Fact) {
+		switch f.Verb {
+		case "sink", "checks", "ensures":
+			kinds[f.Args[0]] = true
+		case "clean":
+			for _, k := range f.Args {
+				kinds[k] = true
+			}
+		}
+	}
+	for path, list := range p.facts.byPath {
+		top, _, _ := strings.Cut(path, ".")
+		p.library[top] = true
+		for _, f := range list {
+			note(f)
+		}
+	}
+	for _, list := range p.facts.any {
+		for _, f := range list {
+			note(f)
+		}
+	}
+	delete(kinds, "*")
+	kinds["response"] = true
+	for i, k := range sortedKeys(kinds) {
+		if i < 63 {
+			p.tagBits[k] = 1 << i
+			p.tagList = append(p.tagList, k)
+		}
+	}
+	p.builtin = map[string]*value{}
+	for _, n := range builtinNames {
+		p.builtin[n] = lib("builtins." + n)
+	}
+	return files
+}
+
+var builtinNames = strings.Fields(`abs aiter all anext any ascii bin bool breakpoint bytearray bytes callable chr classmethod
+compile complex delattr dict dir divmod enumerate eval exec filter float format frozenset getattr globals hasattr hash
+help hex id input int isinstance issubclass iter len list locals map max memoryview min next object oct open ord pow
+print property range repr reversed round set setattr slice sorted staticmethod str sum super tuple type vars zip
+__import__ unicode basestring xrange raw_input reduce reload unichr long execfile
+BaseException Exception ArithmeticError AssertionError AttributeError BufferError EOFError FileExistsError FileNotFoundError
+ImportError IndexError InterruptedError IsADirectoryError KeyError KeyboardInterrupt LookupError ModuleNotFoundError NameError
+NotADirectoryError NotImplementedError OSError IOError OverflowError PermissionError RecursionError ReferenceError RuntimeError
+StopIteration StopAsyncIteration SyntaxError SystemError SystemExit TimeoutError TypeError UnicodeDecodeError UnicodeEncodeError
+UnicodeError ValueError ZeroDivisionError ConnectionError NotImplemented Warning DeprecationWarning UserWarning`)
+
+func newInterp(p *program) *interp {
+	return &interp{
+		p: p, derived: map[derivation]*sym{}, sources: map[sourceKey]*source{}, srcSyms: map[sourceKey]*sym{},
+		called: map[funcKey]bool{}, modules: map[string]*module{}, limit: p.cfg.Steps,
+		memo: map[*function][]*memoEntry{}, contexts: map[*function]int{}, active: map[*function]int{},
+		hits: map[string]*Hit{}, perPlace: map[hitPlace]int{}, views: map[funcKey]string{},
+		converters: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
+	}
+}
+
+// shard returns an interpreter that goes on from the loaded program.
+func (it *interp) shard() *interp {
+	n := newInterp(it.p)
+	n.derived, n.sources, n.srcSyms = maps.Clone(it.derived), maps.Clone(it.sources), maps.Clone(it.srcSyms)
+	n.modules, n.views, n.converters = maps.Clone(it.modules), maps.Clone(it.views), it.converters
+	n.nextObj, n.baseTop = it.nextObj, it.nextObj
+	return n
+}
+
+// loadAll runs every module.
+func (it *interp) loadAll(files []*fileInfo) *state {
+	it.loading = true
+	st := &state{}
+	st.own()
+	for _, name := range sortedKeys(it.p.models) {
+		it.load(st, it.p.models[name])
+	}
+	for _, fi := range files {
+		if !fi.src.Test {
+			it.load(st, fi)
+		}
+		if st.heap.depth > 64 {
+			st.heap.flatten()
+		}
+	}
+	it.loading = false
+	st.heap.flatten()
+	st.shared = true
+	it.baseTop = it.nextObj
+	return st
+}
+
+// flatten makes h a heap without parents.
+func (h *heap) flatten() {
+	for n := h.parent; n != nil; n = n.parent {
+		for id, o := range n.objs {
+			if _, ok := h.objs[id]; !ok {
+				h.objs[id] = o
+			}
+		}
+	}
+	h.parent = nil
+	h.depth = 0
+}
+
+// unit is one function to be run.
+type unit struct {
+	reg  *registration
+	fn   *function
+	file string
+	pos  uint32
+}
+
+func (r *registration) key() string {
+	var b strings.Builder
+	for _, fn := range functionsIn(r.fn) {
+		b.WriteString(fn.file.path)
+		b.WriteByte(0)
+		b.WriteString(fn.qual)
+		b.WriteByte(byte(fn.id))
+		b.WriteByte(byte(fn.id >> 8))
+		b.WriteByte(byte(fn.id >> 16))
+	}
+	if r.fn.kind == vClass {
+		b.WriteString(r.fn.cls.path())
+	}
+	b.WriteString(r.kind)
+	b.WriteString(r.at.File)
+	for _, n := range []uint32{r.at.Start, r.at.End} {
+		b.WriteByte(byte(n))
+		b.WriteByte(byte(n >> 8))
+		b.WriteByte(byte(n >> 16))
+	}
+	return b.String()
+}
+
+// analysis gathers the results of shards.
+type analysis struct {
+	p       *program
+	base    *interp
+	called  map[funcKey]bool
+	workers []*interp
+}
+
+// run runs units in a fixed number of shards, each in order.
+func (a *analysis) run(units []*unit) {
+	n := min(shards, len(units))
+	if n == 0 {
+		return
+	}
+	its := make([]*interp, n)
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(a.p.cfg.Workers, n) {
+		wg.Go(func() {
+			for i := range next {
+				it := a.base.shard()
+				its[i] = it
+				for _, u := range units[i*len(units)/n : (i+1)*len(units)/n] {
+					it.runUnit(u)
+				}
+				it.release()
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	for _, it := range its {
+		maps.Copy(a.called, it.called)
+	}
+	a.workers = append(a.workers, its...)
+}
+
+// release drops what only running needs.
+func (it *interp) release() {
+	it.memo, it.derived, it.sources, it.srcSyms, it.modules, it.made = nil, nil, nil, nil, nil, nil
+	it.selves, it.contexts, it.active, it.regOrder, it.views = nil, nil, nil, nil, nil
+}
+
+func (a *analysis) result() *Result {
+	r := &Result{}
+	hits := map[string]*Hit{}
+	places := map[hitPlace]int{}
+	for _, it := range append([]*interp{a.base}, a.workers...) {
+		for _, k := range sortedKeys(it.hits) {
+			h := it.hits[k]
+			place := hitPlace{h.At, h.Verb, h.Kind, h.Path}
+			if old, ok := hits[k]; ok {
+				if old.Entry == nil {
+					hits[k] = h
+				}
+				continue
+			}
+			if places[place] >= 2*hitsPerPlace {
+				continue
+			}
+			places[place]++
+			hits[k] = h
+		}
+		r.Entries = append(r.Entries, it.entries...)
+		r.GaveUp = append(r.GaveUp, it.gaveUp...)
+		r.Functions += it.funcs
+		r.Steps += it.total
+	}
+	for _, k := range sortedKeys(hits) {
+		r.Hits = append(r.Hits, hits[k])
+	}
+	slices.SortStableFunc(r.Entries, func(x, y *Entry) int {
+		return cmp.Or(compareSpan(x.Register, y.Register), compareSpan(x.At, y.At), strings.Compare(x.Kind, y.Kind))
+	})
+	slices.SortStableFunc(r.GaveUp, func(x, y GaveUp) int { return compareSpan(x.At, y.At) })
+	r.GaveUp = slices.Compact(r.GaveUp)
+	return r
+}
+
+func compareSpan(a, b Span) int {
+	return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End))
+}
+
+// runUnit runs one function with what it registers and makes.
+func (it *interp) runUnit(u *unit) {
+	if it.p.ctx.Err() != nil {
+		name, at := "", Span{File: u.file, Start: u.pos, End: u.pos}
+		if u.fn != nil {
+			name = u.fn.fullName()
+		}
+		it.gaveUp = append(it.gaveUp, GaveUp{At: at, Name: name, Reason: "the audit was called off"})
+		return
+	}
+	st := &state{heap: it.p.base, shared: true}
+	if u.reg != nil {
+		it.runEntry(st, u.reg, 0)
+		return
+	}
+	if it.called[funcKey{u.fn.file, u.fn.id}] {
+		return
+	}
+	it.runFunction(st, u.fn, 0)
+}
+
+const maxNesting = 4
+
+// begin prepares the interpreter for a run from outside.
+func (it *interp) begin() {
+	it.steps, it.baseGen, it.effects, it.mark = 0, 0, 0, 0
+	it.fr, it.depth, it.raised, it.decorating = nil, 0, nil, 0
+	it.notes = &noteSet{}
+}
+
+// finish runs what a run has registered and made: in the state it ended in.
+func (it *interp) finish(st *state, name string, at Span, regs, made, nesting int) {
+	it.total += it.steps
+	if it.out() {
+		it.gaveUp = append(it.gaveUp, GaveUp{At: at, Name: name, Reason: "it takes too many steps"})
+	}
+	if nesting >= maxNesting {
+		return
+	}
+	st.shared = true
+	for i := regs; i < len(it.regOrder) && i < regs+2000; i++ {
+		r := it.regOrder[i]
+		k := r.key()
+		if it.ranReg[k] {
+			continue
+		}
+		if it.ranReg == nil {
+			it.ranReg = map[string]bool{}
+		}
+		it.ranReg[k] = true
+		s := &state{heap: st.heap, shared: true, known: st.known}
+		it.runEntry(s, r, nesting+1)
+	}
+	end := len(it.made)
+	for i := made; i < end && i < made+500; i++ {
+		fn := it.made[i]
+		if it.called[funcKey{fn.file, fn.id}] || fn.file.model || fn.expr != 0 {
+			continue
+		}
+		s := &state{heap: st.heap, shared: true, known: st.known}
+		it.runFunction(s, fn, nesting+1)
+	}
+}
+
+// runFunction runs a function that nothing calls.
+func (it *interp) runFunction(st *state, fn *function, nesting int) {
+	it.begin()
+	regs, made := len(it.regOrder), len(it.made)
+	it.entry = nil
+	var self *value
+	if fn.owner != nil && len(fn.params) > 0 && !fn.nested {
+		st, self = it.selfFor(st, fn.owner)
+		it.begin()
+	}
+	it.mark = it.baseTop + 1
+	it.callFunction(st, fn, self, &call{})
+	if st.heap == nil {
+		st.heap = it.p.base
+	}
+	it.finish(st, fn.fullName(), fn.span(), regs, made, nesting)
+}
+
+// selfState is an instance of a class after its constructor ran on unknown
+// arguments.
+type selfState struct {
+	heap *heap
+	v    *value
+}
+
+// selfFor returns an instance for calling a method of a class.
+func (it *interp) selfFor(st *state, c *class) (*state, *value) {
+	if st.heap != it.p.base {
+		v := &value{kind: vObj, obj: it.alloc(st, &object{kind: oInstance, cls: c, rest: unknown})}
+		return st, v
+	}
+	s := it.selves[c]
+	if s == nil {
+		s = &selfState{}
+		v := &value{kind: vObj, obj: it.alloc(st, &object{kind: oInstance, cls: c, rest: unknown})}
+		if init := c.lookup(it, st, "__init__"); init != nil && init.kind == vFunc {
+			try := st.fork()
+			old := it.limit
+			it.limit = it.steps + 20_000
+			it.callFunction(try, init.fn, v, &call{})
+			it.limit = old
+			if !try.dead {
+				st = &state{heap: try.heap, shared: true}
+				it.write(st, v.obj).rest = unknown
+			}
+		}
+		s.heap, s.v = st.heap, v
+		it.selves[c] = s
+	}
+	return &state{heap: s.heap, shared: true}, s.v
+}
+
+// runEntry calls a registered function as its caller would.
+func (it *interp) runEntry(st *state, r *registration, nesting int) {
+	it.begin()
+	regs, made := len(it.regOrder), len(it.made)
+	e := &Entry{Kind: r.kind, Path: r.path, Register: r.at, Keywords: map[string]Value{}}
+	z := freezer{it: it, st: st, seen: map[objID]bool{}}
+	for _, a := range r.args {
+		e.Args = append(e.Args, z.value(a, 0))
+	}
+	for _, k := range r.kw {
+		e.Keywords[k.name] = z.value(k.v, 0)
+	}
+	if r.self != nil {
+		e.Self = z.value(r.self, 0)
+	}
+	it.entry = e
+	it.mark = it.baseTop + 1
+	fns := functionsIn(r.fn)
+	if len(fns) > 0 {
+		fn := fns[0]
+		e.At, e.Name, e.Function = fn.span(), fn.fullName(), fn.name
+	}
+	for _, target := range it.entryTargets(&st, r.fn) {
+		if target.kind == vBound && target.fn != nil {
+			if r.fn.kind == vClass || r.fn.kind == vTuple {
+				it.views[funcKey{target.fn.file, target.fn.id}] = r.kind
+				e.At, e.Name, e.Function = target.fn.span(), target.fn.fullName(), target.fn.name
+			}
+		}
+		s := st.fork()
+		it.call(s, target, it.entryArgs(s, r, target))
+		if !s.dead {
+			st = s
+		}
+	}
+	for _, f := range sortedFields(it.notes.fields) {
+		e.Fields = append(e.Fields, f)
+	}
+	e.Sinks = sortedKeys(it.notes.sinks)
+	it.entries = append(it.entries, e)
+	it.finish(st, e.Name, e.At, regs, made, nesting)
+	it.entry = nil
+}
+
+func sortedFields(m map[Field]bool) []Field {
+	out := make([]Field, 0, len(m))
+	for f := range m {
+		out = append(out, f)
+	}
+	slices.SortFunc(out, func(a, b Field) int {
+		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name), compareSpan(a.At, b.At), strings.Compare(a.Type, b.Type))
+	})
+	return out
+}
+
+var methodNames = []string{"dispatch_request", "get", "post", "put", "patch", "delete", "head", "options"}
+
+// entryTargets returns what is called when fn is: of a class its methods.
+func (it *interp) entryTargets(st **state, fn *value) []*value {
+	var c *class
+	switch {
+	case fn.kind == vClass:
+		c = fn.cls
+	case fn.kind == vTuple && fn.str == "asview" && fn.elems[0].kind == vClass:
+		c = fn.elems[0].cls
+	case fn.kind == vUnion:
+		return fn.elems
+	default:
+		return []*value{fn}
+	}
+	s, self := it.selfFor(*st, c)
+	*st = s
+	var out []*value
+	for _, n := range methodNames {
+		if m := c.lookup(it, s, n); m != nil && m.kind == vFunc {
+			out = append(out, it.bindMethod(s, m, self))
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, fn)
+	}
+	return out
 }

@@ -50,7 +50,9 @@ type Facts struct {
 	like   map[string]string
 	base   map[string][]string
 	any    map[string][]Fact // of "*.name", by name
-	n      int
+	// byClass has every path of which something is known about an attribute.
+	byClass map[string]bool
+	n       int
 }
 
 // verbs says how many arguments each verb needs at least and at most.
@@ -69,7 +71,7 @@ var verbs = map[string][2]int{
 //
 // The error names the line and what is wrong with it.
 func ParseFacts(name, text string) (*Facts, error) {
-	fs := &Facts{byPath: map[string][]Fact{}, like: map[string]string{}, base: map[string][]string{}, any: map[string][]Fact{}}
+	fs := &Facts{byPath: map[string][]Fact{}, like: map[string]string{}, base: map[string][]string{}, any: map[string][]Fact{}, byClass: map[string]bool{}}
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
@@ -139,6 +141,9 @@ func (fs *Facts) add(f Fact) {
 		fs.any[name] = append(fs.any[name], f)
 	default:
 		fs.byPath[f.Path] = append(fs.byPath[f.Path], f)
+		if i := strings.LastIndexByte(f.Path, '.'); i > 0 {
+			fs.byClass[f.Path[:i]] = true
+		}
 	}
 }
 

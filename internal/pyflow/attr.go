@@ -1,0 +1,734 @@
+package pyflow
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/pysyntax"
+)
+
+// evalAttribute reads value.name; callee says that it is about to be called.
+func (it *interp) evalAttribute(st *state, id pysyntax.ID, callee bool) *value {
+	v, name := it.fr.f.Attribute(id)
+	o := it.eval(st, v)
+	if st.dead {
+		return unknown
+	}
+	r := it.attr(st, o, name, callee, it.span(id))
+	return it.refined(st, r)
+}
+
+// attr is getattr(v, name).
+func (it *interp) attr(st *state, v *value, name string, callee bool, at Span) *value {
+	switch v.kind {
+	case vUnion:
+		var out *value
+		for _, a := range v.elems {
+			if a.kind == vNone || a.kind == vUnbound {
+				continue // would raise
+			}
+			out = join(out, it.attr(st, a, name, callee, at))
+		}
+		if out == nil {
+			return unknown
+		}
+		return out
+	case vModule:
+		return it.moduleAttr(st, v.mod, name)
+	case vClass:
+		return it.classAttr(st, v, name, callee, at)
+	case vObj:
+		return it.objectAttr(st, v, name, callee, at)
+	case vTuple:
+		switch {
+		case v.str == "enum":
+			switch name {
+			case "value", "_value_":
+				return v.elems[1]
+			case "name", "_name_":
+				return v.elems[0]
+			}
+		case v.str == "property":
+			return &value{kind: vBound, recv: v, str: name}
+		}
+	case vFunc:
+		switch name {
+		case "__name__", "__qualname__":
+			return text(v.fn.name)
+		case "__doc__":
+			return unknown
+		case "__module__":
+			return text(v.fn.mod.name)
+		case "delay", "apply", "__call__", "__wrapped__", "s", "si":
+			return v
+		}
+	case vBound:
+		if v.fn != nil {
+			switch name {
+			case "__self__":
+				return v.recv
+			case "__func__":
+				return v.elems[0]
+			case "__name__":
+				return text(v.fn.name)
+			}
+		}
+		if p := it.pathOf(st, v); p != "" {
+			return it.libAttr(st, p+"."+name, v, name, callee, at)
+		}
+	case vLib:
+		if v.str == "os.environ" && callee {
+			return &value{kind: vBound, recv: v, str: name}
+		}
+		return it.libAttr(st, v.str+"."+name, nil, name, callee, at)
+	case vInst:
+		switch v.str {
+		case "builtins.super":
+			return it.superAttr(st, v, name)
+		}
+		if x := it.knownAttr(st, v, name); x != nil {
+			return x
+		}
+		return it.libAttr(st, v.str+"."+name, v, name, callee, at)
+	case vNum, vNumber:
+		switch name {
+		case "real", "numerator":
+			return v
+		}
+	}
+	if v.kind == vUnknown && !callee {
+		return it.unknownAttr(st, v, name, at)
+	}
+	return &value{kind: vBound, recv: v, str: name}
+}
+
+// unknownAttr is a field of something of which nothing is known.
+func (it *interp) unknownAttr(st *state, v *value, name string, at Span) *value {
+	for _, f := range it.p.facts.any[name] {
+		switch f.Verb {
+		case "is":
+			return inst(f.Args[0], v.labels)
+		case "source":
+			if len(f.Args) > 0 {
+				return it.sourceValue(st, "*."+name, f, v, at)
+			}
+		}
+	}
+	if len(v.labels) == 0 {
+		return &value{kind: vBound, recv: v, str: name}
+	}
+	return &value{kind: vUnknown, labels: v.labels, clean: v.clean, sym: it.derive("attr", name, symOf(v))}
+}
+
+func (it *interp) classAttr(st *state, v *value, name string, callee bool, at Span) *value {
+	c := v.cls
+	if x := c.lookup(it, st, name); x != nil {
+		if x.kind == vTuple && (x.str == "staticmethod" || x.str == "classmethod") {
+			return it.bindMethod(st, x, v)
+		}
+		if x.isConst() {
+			for _, l := range c.libs {
+				if strings.HasPrefix(l, "enum.") {
+					return enumMember(c, name, x)
+				}
+			}
+		}
+		return x
+	}
+	switch name {
+	case "__name__", "__qualname__":
+		return text(c.name)
+	case "__module__":
+		return text(c.mod.name)
+	case "__mro__", "__bases__", "__subclasses__", "__dict__", "__doc__":
+		return unknown
+	case "mro":
+		return unknown
+	}
+	if m := c.lookup(it, st, "__getattr__"); false && m != nil {
+		return unknown
+	}
+	for _, b := range c.libs {
+		if it.known(b + "." + name) {
+			return it.libAttr(st, b+"."+name, v, name, callee, at)
+		}
+	}
+	if b := c.libBase(); b != "" {
+		return it.libAttr(st, b+"."+name, v, name, callee, at)
+	}
+	return unknown
+}
+
+// known reports whether there is a fact about the path or something below.
+func (it *interp) known(path string) bool {
+	return len(it.p.facts.of(it.p.facts.canonical(path))) > 0
+}
+
+func (it *interp) objectAttr(st *state, v *value, name string, callee bool, at Span) *value {
+	o := st.heap.get(v.obj)
+	if o == nil {
+		return unknown
+	}
+	if o.kind != oInstance {
+		return &value{kind: vBound, recv: v, str: name}
+	}
+	var own *value
+	missing := true
+	if x, ok := o.m[name]; ok {
+		own, missing = bound(x)
+	}
+	if own != nil && !missing {
+		return own
+	}
+	c := o.cls
+	if c == nil {
+		return join(own, unknownOr(o.rest))
+	}
+	if m := c.lookup(it, st, name); m != nil {
+		if m.kind == vTuple && m.str == "property" {
+			r := it.call(st, it.bindMethod(st, m.elems[0], v), &call{at: at})
+			return join(own, r)
+		}
+		if m.kind == vObj {
+			// A descriptor with __get__?
+			if d := st.heap.get(m.obj); d != nil && d.kind == oInstance && d.cls != nil {
+				if g := d.cls.lookup(it, st, "__get__"); g != nil {
+					return it.call(st, it.bindMethod(st, g, m), &call{at: at, args: []*value{v, none}})
+				}
+			}
+		}
+		bm := it.bindMethod(st, m, v)
+		if o.rest != nil && m.kind != vFunc && m.kind != vTuple {
+			// Of an object that came from elsewhere the class's value is only
+			// the default.
+			bm = join(bm, it.fieldOf(st, v, o, name))
+			if isColumn(m) {
+				bm = it.fieldOf(st, v, o, name)
+			}
+		}
+		return join(own, bm)
+	}
+	switch name {
+	case "__class__":
+		return &value{kind: vClass, cls: c}
+	case "__dict__":
+		d := &object{kind: oDict, rest: o.rest}
+		for _, k := range o.keys {
+			key, _ := keyOf(text(k))
+			d.set(key, o.m[k])
+		}
+		return &value{kind: vObj, obj: it.alloc(st, d)}
+	}
+	if g := c.lookup(it, st, "__getattr__"); g != nil && own == nil {
+		return it.call(st, it.bindMethod(st, g, v), &call{at: at, args: []*value{text(name)}})
+	}
+	for _, b := range c.libs {
+		if it.known(b + "." + name) {
+			return join(own, it.libAttr(st, b+"."+name, v, name, callee, at))
+		}
+	}
+	if o.rest != nil {
+		return join(own, it.fieldOf(st, v, o, name))
+	}
+	if b := c.libBase(); b != "" {
+		return join(own, it.libAttr(st, b+"."+name, v, name, callee, at))
+	}
+	if own != nil {
+		return own
+	}
+	if c.open {
+		return &value{kind: vBound, recv: unknown, str: name}
+	}
+	return unknown
+}
+
+// isColumn reports whether a class attribute describes a column or field of
+// a model, whose instances hold data there.
+func isColumn(v *value) bool {
+	if v.kind != vInst && v.kind != vUnknown {
+		return false
+	}
+	return true
+}
+
+func unknownOr(v *value) *value {
+	if v == nil {
+		return unknown
+	}
+	return v
+}
+
+// fieldOf is a field of an object whose fields are not known one by one.
+func (it *interp) fieldOf(st *state, v *value, o *object, name string) *value {
+	r := o.rest
+	if r == nil {
+		return unknown
+	}
+	if r.kind == vUnknown && r.sym != nil {
+		return &value{kind: vUnknown, labels: r.labels, clean: r.clean, sym: it.derive("attr", name, r.sym)}
+	}
+	return r
+}
+
+func (it *interp) moduleAttr(st *state, m *module, name string) *value {
+	if o := st.heap.get(m.ns); o != nil {
+		if v, _ := bound(o.get(name)); v != nil {
+			return v
+		}
+	}
+	if sub, ok := it.modules[m.name+"."+name]; ok {
+		return &value{kind: vModule, mod: sub}
+	}
+	if m.file != nil && m.file.model {
+		return lib(m.name + "." + name)
+	}
+	if m.file != nil && m.file.pkg || m.file == nil {
+		if v := it.importModule(st, m.name+"."+name); v != nil {
+			return v
+		}
+	}
+	if k := len(m.stars); k > 0 && isPublic(name) {
+		return lib(m.stars[k-1] + "." + name)
+	}
+	switch name {
+	case "__name__":
+		return text(m.name)
+	case "__file__":
+		return it.global(st, m, name)
+	case "__dict__":
+		return unknown
+	}
+	if m.name == "builtins" {
+		return lib("builtins." + name)
+	}
+	return unknown
+}
+
+// setAttr is v.name = x.
+func (it *interp) setAttr(st *state, o *value, name string, x *value, at Span) {
+	if st.dead {
+		return
+	}
+	alts := o.alts()
+	for _, a := range alts {
+		switch a.kind {
+		case vObj:
+			obj := st.heap.get(a.obj)
+			if obj == nil {
+				continue
+			}
+			if obj.kind != oInstance {
+				continue
+			}
+			if obj.cls != nil {
+				if m := obj.cls.lookup(it, st, name); m != nil && m.kind == vTuple && m.str == "property" && len(m.elems) > 1 && m.elems[1].kind == vFunc {
+					it.call(st, it.bindMethod(st, m.elems[1], a), &call{at: at, args: []*value{x}})
+					continue
+				}
+				for _, b := range obj.cls.libs {
+					it.setFacts(st, b+"."+name, a, nil, x, at)
+				}
+			}
+			w := it.write(st, a.obj)
+			if len(alts) > 1 {
+				old := w.get(name)
+				if old == nil {
+					old = unbound
+				}
+				w.set(name, join(old, x))
+			} else {
+				w.set(name, x)
+			}
+		case vModule:
+			it.write(st, a.mod.ns).set(name, x)
+		case vClass:
+			it.write(st, a.cls.ns).set(name, x)
+		case vLib, vInst:
+			it.setFacts(st, a.str+"."+name, a, nil, x, at)
+		case vBound:
+			if p := it.pathOf(st, a); p != "" {
+				it.setFacts(st, p+"."+name, a, nil, x, at)
+			} else {
+				it.setFacts(st, "*."+name, a, nil, x, at)
+			}
+		case vUnknown:
+			it.setFacts(st, "*."+name, a, nil, x, at)
+		}
+	}
+}
+
+// assignItem is c[k] = v.
+func (it *interp) assignItem(st *state, c, k, v *value, id, cid pysyntax.ID) {
+	for _, a := range c.alts() {
+		switch a.kind {
+		case vObj:
+			o := st.heap.get(a.obj)
+			if o != nil && o.kind == oInstance {
+				if o.cls != nil {
+					if m := o.cls.lookup(it, st, "__setitem__"); m != nil {
+						it.call(st, it.bindMethod(st, m, a), &call{at: it.span(id), args: []*value{k, v}})
+						continue
+					}
+				}
+				w := it.write(st, a.obj)
+				w.rest = join(w.rest, v)
+				continue
+			}
+			if len(c.alts()) > 1 {
+				w := it.write(st, a.obj)
+				w.rest = join(w.rest, v)
+				continue
+			}
+			it.setItem(st, a, k, v)
+		case vInst, vLib:
+			it.setFacts(st, a.str, a, k, v, it.span(id))
+		case vBound:
+			if a.str == "converters" && v.kind == vClass && k.isConstText() && it.loading {
+				it.converters[k.str] = v
+			}
+			if p := it.pathOf(st, a); p != "" {
+				it.setFacts(st, p, a, k, v, it.span(id))
+			}
+		}
+	}
+}
+
+// subscript is c[k].
+func (it *interp) subscript(st *state, c, k *value, at Span) *value {
+	switch c.kind {
+	case vUnion:
+		var out *value
+		for _, a := range c.elems {
+			if a.kind == vNone || a.kind == vUnbound {
+				continue
+			}
+			out = join(out, it.subscript(st, a, k, at))
+		}
+		return unknownOr(out)
+	case vObj:
+		if o := st.heap.get(c.obj); o != nil && o.kind == oInstance {
+			if o.cls != nil {
+				if m := o.cls.lookup(it, st, "__getitem__"); m != nil {
+					return it.call(st, it.bindMethod(st, m, c), &call{at: at, args: []*value{k}})
+				}
+			}
+			return it.fieldOf(st, c, o, "[]")
+		}
+		return it.item(st, c, k)
+	case vTuple, vText:
+		return it.item(st, c, k)
+	case vClass:
+		if m := c.cls.enumMembers(it, st); m != nil {
+			return m
+		}
+		return c // Generic[T]
+	case vLib:
+		return it.libItem(st, c, k, at)
+	case vInst:
+		if len(c.elems) > 0 {
+			if r := it.item(st, c, k); r != nil && r.kind != vUnknown {
+				return r
+			}
+		}
+		return it.libItem(st, c, k, at)
+	case vBound:
+		if p := it.pathOf(st, c); p != "" {
+			return it.libItem(st, c, k, at)
+		}
+		labels := it.labelsOf(st, c)
+		if len(labels) == 0 {
+			return &value{kind: vBound, recv: c, str: "[]"}
+		}
+		return opaque(labels)
+	}
+	labels := addLabels(it.labelsOf(st, c), nil)
+	if len(labels) == 0 {
+		if c.kind == vUnknown {
+			return &value{kind: vBound, recv: c, str: "[]"}
+		}
+		return unknown
+	}
+	arg := "?"
+	if key, ok := keyOf(k); ok {
+		arg = key
+		return &value{kind: vUnknown, labels: labels, clean: c.clean, sym: it.derive("item", arg, symOf(c))}
+	}
+	return &value{kind: vUnknown, labels: labels, clean: c.clean, sym: &sym{}}
+}
+
+// callBound calls a method.
+func (it *interp) callBound(st *state, fn *value, c *call) *value {
+	if fn.fn != nil {
+		return it.callFunction(st, fn.fn, fn.recv, c)
+	}
+	recv, name := fn.recv, fn.str
+	switch recv.kind {
+	case vUnion:
+		return it.callEach(st, mapValues(recv.elems, func(r *value) *value { return &value{kind: vBound, recv: r, str: name} }), c)
+	case vText:
+		return it.callText(st, recv, name, c)
+	case vObj:
+		o := st.heap.get(recv.obj)
+		if o != nil && o.kind != oInstance {
+			if m := containerMethods[o.kind][name]; m != nil {
+				if r := m(it, st, recv, c); r != nil {
+					return r
+				}
+			}
+			return opaque(addLabels(it.labelsOf(st, recv), c.labels(it, st)))
+		}
+		if p := it.pathOf(st, fn); p != "" {
+			return it.callLib(st, p, recv, c)
+		}
+		return opaque(addLabels(it.labelsOf(st, recv), c.labels(it, st)))
+	case vLib:
+		if recv.str == "os.environ" {
+			return it.callLib(st, "os.environ."+name, recv, c)
+		}
+	case vTuple:
+		if m := tupleMethods[name]; m != nil {
+			if r := m(it, st, recv, c); r != nil {
+				return r
+			}
+		}
+		return opaque(addLabels(it.labelsOf(st, recv), c.labels(it, st)))
+	}
+	if p := it.pathOf(st, fn); p != "" {
+		if recv.kind == vInst && recv.recv != nil && recv.str != "builtins.super" && len(recv.elems) == 0 {
+			// super().method of a library class: self is what counts.
+			return it.callLib(st, p, recv.recv, c)
+		}
+		return it.callLib(st, p, recv, c)
+	}
+	// Nothing is known of the receiver but what its method is called.
+	if facts := it.p.facts.any[name]; len(facts) > 0 {
+		return it.callFacts(st, "*."+name, facts, recv, c)
+	}
+	if m, ok := textMethods[name]; ok {
+		labels := it.labelsOf(st, recv)
+		if len(labels) > 0 || name == "format" || name == "join" {
+			t := fromPieces(it.pieces(st, recv))
+			if r := m(it, st, t, c); r != nil {
+				return r
+			}
+		}
+	}
+	switch name {
+	case "append", "add", "extend", "update", "insert", "setdefault":
+		return none
+	case "get", "pop":
+		if k := c.arg(0, "key"); k != nil && len(it.labelsOf(st, recv)) > 0 {
+			d := c.arg(1, "default")
+			r := it.subscript(st, recv, k, c.at)
+			if d != nil && d.kind != vNone {
+				r = join(r, d)
+			}
+			return r
+		}
+	case "delay", "apply_async":
+	}
+	it.callbacks(st, c)
+	return opaque(addLabels(it.labelsOf(st, recv), c.labels(it, st)))
+}
+
+func mapValues(list []*value, f func(*value) *value) []*value {
+	out := make([]*value, len(list))
+	for i, v := range list {
+		out[i] = f(v)
+	}
+	return out
+}
+
+// callText calls a method of a text.
+func (it *interp) callText(st *state, recv *value, name string, c *call) *value {
+	if facts := it.p.facts.of("builtins.str." + name); len(facts) > 0 {
+		it.applyHits(st, "builtins.str."+name, facts, recv, c)
+	}
+	if m := textMethods[name]; m != nil {
+		if r := m(it, st, recv, c); r != nil {
+			return r
+		}
+	}
+	return opaque(addLabels(it.labelsOf(st, recv), c.labels(it, st)))
+}
+
+// pathOf is the name under which facts may know v; empty if there is none.
+func (it *interp) pathOf(st *state, v *value) string {
+	for range 8 {
+		switch v.kind {
+		case vLib, vInst:
+			return v.str
+		case vClass:
+			return ""
+		case vBound:
+			if v.fn != nil {
+				return ""
+			}
+			switch v.recv.kind {
+			case vLib, vInst:
+				return v.recv.str + "." + v.str
+			case vText:
+				return "builtins.str." + v.str
+			case vClass:
+				return v.recv.cls.factPath(it, v.str)
+			case vObj:
+				if st == nil {
+					return ""
+				}
+				o := st.heap.get(v.recv.obj)
+				if o == nil || o.cls == nil {
+					return ""
+				}
+				return o.cls.factPath(it, v.str)
+			case vBound:
+				if p := it.pathOf(st, v.recv); p != "" {
+					return p + "." + v.str
+				}
+				return ""
+			}
+			return ""
+		}
+		return ""
+	}
+	return ""
+}
+
+// factPath is the path of an inherited name of a library class.
+func (c *class) factPath(it *interp, name string) string {
+	for _, b := range c.libs {
+		if it.known(b + "." + name) {
+			return b + "." + name
+		}
+	}
+	if b := c.libBase(); b != "" {
+		return b + "." + name
+	}
+	return ""
+}
+
+// iterate returns the values that iterating over v gives: all of them if
+// exact, else any of them any number of times.
+func (it *interp) iterate(st *state, v *value) (items []*value, exact bool) {
+	switch v.kind {
+	case vTuple:
+		if v.str == "" {
+			return v.elems, len(v.elems) <= maxElems*8
+		}
+	case vText:
+		if v.text == nil {
+			if v.isBytes {
+				if len(v.str) <= maxElems {
+					for i := range len(v.str) {
+						items = append(items, integer(float64(v.str[i])))
+					}
+					return items, true
+				}
+				return []*value{number}, false
+			}
+			if len(v.str) <= maxElems {
+				for _, r := range v.str {
+					items = append(items, text(string(r)))
+				}
+				return items, true
+			}
+		}
+		return []*value{it.charOf(v)}, false
+	case vObj:
+		o := st.heap.get(v.obj)
+		if o == nil {
+			return nil, false
+		}
+		switch o.kind {
+		case oList, oSet:
+			for _, e := range o.elems {
+				if b, _ := bound(e); b != nil {
+					items = append(items, b)
+				}
+			}
+			if o.rest != nil {
+				return append(items, o.rest), false
+			}
+			return items, !o.summary && len(items) <= maxElems*8
+		case oDict:
+			for _, k := range o.keys {
+				items = append(items, keyValue(k))
+			}
+			if o.rest != nil {
+				labels := it.labelsOf(st, o.rest)
+				return append(items, opaque(labels)), false
+			}
+			return items, !o.summary
+		case oInstance:
+			if o.cls != nil {
+				if m := o.cls.lookup(it, st, "__iter__"); m != nil {
+					r := it.call(st, it.bindMethod(st, m, v), &call{})
+					if !st.dead && (r.kind != vObj || r.obj != v.obj) {
+						return it.iterate(st, r)
+					}
+				}
+				if m := o.cls.lookup(it, st, "__next__"); m != nil && !st.dead {
+					return []*value{it.call(st, it.bindMethod(st, m, v), &call{})}, false
+				}
+				if m := o.cls.lookup(it, st, "__getitem__"); m != nil && !st.dead {
+					return []*value{it.call(st, it.bindMethod(st, m, v), &call{args: []*value{number}})}, false
+				}
+			}
+			return []*value{it.fieldOf(st, v, o, "[]")}, false
+		}
+	case vClass:
+		if m := v.cls.enumMembers(it, st); m != nil {
+			return m.alts(), true
+		}
+	case vUnion:
+		for _, a := range v.elems {
+			if a.kind == vNone || a.kind == vUnbound {
+				continue
+			}
+			x, _ := it.iterate(st, a)
+			items = append(items, x...)
+		}
+		if len(items) > maxElems {
+			items = []*value{joinAll(items)}
+		}
+		return items, false
+	case vInst, vLib:
+		if v.str == "builtins.range" {
+			return it.rangeItems(v)
+		}
+		return []*value{it.libElement(st, v)}, false
+	case vBound:
+		if p := it.pathOf(st, v); p != "" {
+			return []*value{it.libElement(st, v)}, false
+		}
+	}
+	labels := it.labelsOf(st, v)
+	if len(labels) == 0 {
+		return []*value{unknown}, false
+	}
+	if v.kind == vUnknown {
+		return []*value{{kind: vUnknown, labels: labels, clean: v.clean, sym: it.derive("char", "", symOf(v))}}, false
+	}
+	return []*value{opaque(labels)}, false
+}
+
+// charOf is any one character of a text.
+func (it *interp) charOf(v *value) *value {
+	c, labels, clean := charsOf(v)
+	syms := symsOf(v)
+	if len(syms) == 1 && len(v.text) == 1 {
+		p := v.text[0]
+		return &value{kind: vText, text: []piece{{sym: it.derive("char", "", p.sym), chars: p.chars, clean: p.clean, labels: p.labels}}}
+	}
+	return &value{kind: vText, text: []piece{{sym: &sym{op: "char", bases: syms}, chars: c, clean: clean &^ cleanUnlabelled(labels), labels: labels}}}
+}
+
+// list puts a list on the heap.
+func (it *interp) list(st *state, kind okind, elems []*value, rest *value) *value {
+	if len(elems) > maxElems {
+		for _, e := range elems[maxElems:] {
+			rest = join(rest, e)
+		}
+		elems = elems[:maxElems]
+	}
+	return &value{kind: vObj, obj: it.alloc(st, &object{kind: kind, elems: slices.Clone(elems), rest: rest})}
+}

@@ -1,0 +1,159 @@
+package pyflow
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/pysyntax"
+)
+
+// entryArgs are the arguments that a registered function is called with.
+func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
+	c := &call{}
+	fns := functionsIn(target)
+	switch r.kind {
+	case "view":
+		rules := 0
+		for _, a := range r.args {
+			if a.isConstText() && strings.Contains(a.str, "<") || a.isConstText() && strings.HasPrefix(a.str, "/") {
+				it.ruleArgs(c, a.str, r.at)
+				rules++
+			}
+		}
+		for _, k := range r.kw {
+			if k.name == "rule" && k.v.isConstText() {
+				it.ruleArgs(c, k.v.str, r.at)
+			}
+			if k.name == "defaults" && k.v.kind == vObj {
+				if o := st.heap.get(k.v.obj); o != nil {
+					for _, key := range o.keys {
+						if kv := keyValue(key); kv.isConstText() && c.keyword(kv.str) == nil {
+							c.kw = append(c.kw, kwarg{kv.str, o.m[key]})
+						}
+					}
+				}
+			}
+		}
+		// What a blueprint's prefix or a computed rule gives.
+		if len(fns) > 0 {
+			ps := fns[0].params
+			if target.kind == vBound && len(ps) > 0 {
+				ps = ps[1:]
+			}
+			for i, p := range ps {
+				if p.Kind == pysyntax.ArgVar || p.Kind == pysyntax.ArgKw || p.Default != 0 || c.keyword(p.Name) != nil {
+					continue
+				}
+				_ = i
+				c.kw = append(c.kw, kwarg{p.Name, it.pathParam(p.Name, "string", "", r.at)})
+			}
+		}
+	case "message", "event", "socket":
+		if len(fns) > 0 {
+			ps := fns[0].params
+			if target.kind == vBound && len(ps) > 0 {
+				ps = ps[1:]
+			}
+			for _, p := range ps {
+				if p.Kind == pysyntax.ArgVar || p.Kind == pysyntax.ArgKw {
+					continue
+				}
+				src := it.sourceOf("message", fns[0].span(), "message "+strconv.Quote(p.Name))
+				c.args = append(c.args, &value{kind: vUnknown, labels: []label{{src: src}}, sym: &sym{}})
+			}
+		}
+	}
+	return c
+}
+
+// ruleArgs adds the parameters of a URL rule, such as /user/<int:id>.
+func (it *interp) ruleArgs(c *call, rule string, at Span) {
+	for {
+		i := strings.IndexByte(rule, '<')
+		if i < 0 {
+			return
+		}
+		j := strings.IndexByte(rule[i:], '>')
+		if j < 0 {
+			return
+		}
+		part := rule[i+1 : i+j]
+		rule = rule[i+j+1:]
+		conv, name, ok := cutLast(part, ':')
+		if !ok {
+			conv, name = "string", part
+		}
+		args := ""
+		if k := strings.IndexByte(conv, '('); k >= 0 {
+			conv, args = conv[:k], strings.TrimSuffix(conv[k+1:], ")")
+		}
+		name = strings.TrimSpace(name)
+		if c.keyword(name) == nil {
+			c.kw = append(c.kw, kwarg{name, it.pathParam(name, conv, args, at)})
+		}
+	}
+}
+
+func cutLast(s string, sep byte) (before, after string, ok bool) {
+	if i := strings.LastIndexByte(s, sep); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return "", s, false
+}
+
+// pathParam is what a converter gives; see Werkzeug's routing.converters.
+func (it *interp) pathParam(name, conv, args string, at Span) *value {
+	src := it.sourceOf("path", at, "path parameter "+strconv.Quote(name))
+	labels := []label{{src: src}}
+	it.field(Field{Kind: "path", Name: name, Type: conv, At: at})
+	switch conv {
+	case "int", "float":
+		return numeric(labels)
+	case "uuid":
+		return run(hexChars, labels)
+	case "path":
+		return run(AnyChars, labels)
+	case "any":
+		var out *value
+		for a := range strings.SplitSeq(args, ",") {
+			out = join(out, text(strings.Trim(strings.TrimSpace(a), `'"`)))
+		}
+		if out != nil {
+			return out
+		}
+	case "string", "default", "":
+		return run(AnyChars.Without("/"), labels)
+	}
+	if cls := it.converters[conv]; cls != nil {
+		s := &state{heap: it.p.base, shared: true}
+		if r := cls.cls.lookup(it, s, "regex"); r != nil && r.isConstText() {
+			if chars, ok := regexChars(r.str); ok {
+				v := run(chars, labels)
+				if m := cls.cls.lookup(it, s, "to_python"); m != nil && m.kind == vFunc {
+					inst := &value{kind: vObj, obj: it.alloc(s, &object{kind: oInstance, cls: cls.cls, rest: unknown})}
+					return it.callFunction(s, m.fn, inst, &call{args: []*value{v}})
+				}
+				return v
+			}
+		}
+	}
+	return run(AnyChars, labels)
+}
+
+// response records what a view gives back.
+func (it *interp) response(st *state, v *value, at Span) {
+	fr := it.fr
+	if fr.fn == nil {
+		return
+	}
+	switch it.views[funcKey{fr.fn.file, fr.fn.id}] {
+	case "", "task", "cli", "filter", "loader":
+		return
+	}
+	v = it.refined(st, v)
+	if len(it.labelsOf(st, v)) == 0 {
+		return
+	}
+	it.reach("response")
+	it.record(st, &Hit{Verb: "sink", Kind: "response", Path: "return", At: at}, nil, &call{at: at}, []*value{v})
+}

@@ -1,0 +1,820 @@
+package pyflow
+
+import (
+	"slices"
+
+	"github.com/dewar-security/dewar/internal/pysyntax"
+)
+
+// eval returns what an expression may be. After it st may be dead.
+func (it *interp) eval(st *state, id pysyntax.ID) *value {
+	if id == 0 || st.dead {
+		return unknown
+	}
+	if !it.step() {
+		st.dead = true
+		return unknown
+	}
+	f := it.fr.f
+	n := f.Node(id)
+	switch n.Kind {
+	case pysyntax.Name:
+		return it.refined(st, it.name(st, f.Name(id)))
+	case pysyntax.Attribute:
+		return it.evalAttribute(st, id, false)
+	case pysyntax.Str:
+		s, _ := f.StringValue(id)
+		return text(s)
+	case pysyntax.Bytes:
+		b, _ := f.BytesValue(id)
+		t := text(string(b))
+		return &value{kind: vText, str: t.str, text: t.text, isBytes: true}
+	case pysyntax.Num:
+		return numberValue(f, id)
+	case pysyntax.None:
+		return none
+	case pysyntax.True:
+		return vTrue
+	case pysyntax.False:
+		return vFalse
+	case pysyntax.Call:
+		return it.evalCall(st, id)
+	case pysyntax.BinOp:
+		a, op, b := f.BinOp(id)
+		x := it.eval(st, a)
+		y := it.eval(st, b)
+		if st.dead {
+			return unknown
+		}
+		return it.operate(st, op, x, y)
+	case pysyntax.UnaryOp:
+		op, a := f.UnaryOp(id)
+		if op == pysyntax.UnaryNot {
+			return it.evalTest(st, id)
+		}
+		v := it.eval(st, a)
+		if st.dead {
+			return unknown
+		}
+		return it.unary(st, op, v)
+	case pysyntax.BoolOp:
+		return it.evalBool(st, id)
+	case pysyntax.Compare:
+		return it.evalTest(st, id)
+	case pysyntax.IfExp:
+		test, a, b := f.IfExp(id)
+		yes, no := it.cond(st, test)
+		var x, y *value
+		if !yes.dead {
+			x = it.eval(yes, a)
+			if yes.dead {
+				x = nil
+			}
+		}
+		if !no.dead {
+			y = it.eval(no, b)
+			if no.dead {
+				y = nil
+			}
+		}
+		it.join2(st, yes, no)
+		if v := join(x, y); v != nil {
+			return v
+		}
+		return unknown
+	case pysyntax.JoinedStr, pysyntax.TemplateStr:
+		return it.evalFString(st, id)
+	case pysyntax.Tuple:
+		return it.evalTuple(st, id)
+	case pysyntax.List, pysyntax.Set:
+		kind := oList
+		if n.Kind == pysyntax.Set {
+			kind = oSet
+		}
+		elems, rest := it.evalElems(st, f.Elts(id))
+		return it.list(st, kind, elems, rest)
+	case pysyntax.Dict:
+		return it.evalDict(st, id)
+	case pysyntax.Subscript:
+		v, i := f.Subscript(id)
+		c := it.eval(st, v)
+		k := it.evalIndex(st, i)
+		if st.dead {
+			return unknown
+		}
+		return it.refined(st, it.subscript(st, c, k, it.span(id)))
+	case pysyntax.NamedExpr:
+		t, v := f.NamedExpr(id)
+		x := it.eval(st, v)
+		it.assign(st, t, x)
+		return x
+	case pysyntax.Lambda:
+		return it.evalLambda(st, id)
+	case pysyntax.ListComp, pysyntax.SetComp, pysyntax.GeneratorExp, pysyntax.DictComp:
+		return it.evalComp(st, id)
+	case pysyntax.Await:
+		return it.eval(st, n.A)
+	case pysyntax.Starred:
+		return it.eval(st, n.A)
+	case pysyntax.Yield:
+		v := none
+		if n.A != 0 {
+			v = it.eval(st, n.A)
+		}
+		if it.fr.loose && len(it.fr.yields) > 0 || len(it.fr.yields) > maxElems {
+			k := len(it.fr.yields) - 1
+			it.fr.yields[k] = join(it.fr.yields[k], v)
+		} else {
+			it.fr.yields = append(it.fr.yields, v)
+		}
+		return unknown
+	case pysyntax.YieldFrom:
+		v := it.eval(st, n.A)
+		items, exact := it.iterate(st, v)
+		if !exact {
+			it.fr.loose = true
+		}
+		it.fr.yields = append(it.fr.yields, items...)
+		return unknown
+	case pysyntax.Slice:
+		return it.evalIndex(st, id)
+	}
+	return unknown
+}
+
+func numberValue(f *pysyntax.File, id pysyntax.ID) *value {
+	n, ok := f.NumValue(id)
+	if !ok {
+		return number
+	}
+	return numberOf(n)
+}
+
+func (it *interp) evalTuple(st *state, id pysyntax.ID) *value {
+	elems, rest := it.evalElems(st, it.fr.f.Elts(id))
+	if rest != nil {
+		return it.list(st, oList, elems, rest)
+	}
+	return &value{kind: vTuple, elems: elems}
+}
+
+// evalElems evaluates the elements of a display; rest is what a star of
+// unknown length gives.
+func (it *interp) evalElems(st *state, ids []pysyntax.ID) (elems []*value, rest *value) {
+	f := it.fr.f
+	for _, e := range ids {
+		if f.Kind(e) == pysyntax.Starred {
+			items, exact := it.iterate(st, it.eval(st, f.Value(e)))
+			if !exact || rest != nil {
+				rest = join(rest, joinAll(items))
+				if rest == nil {
+					rest = unknown
+				}
+				continue
+			}
+			elems = append(elems, items...)
+			continue
+		}
+		v := it.eval(st, e)
+		if rest != nil || len(elems) >= maxElems*8 {
+			rest = join(rest, v)
+			continue
+		}
+		elems = append(elems, v)
+	}
+	return elems, rest
+}
+
+func (it *interp) evalDict(st *state, id pysyntax.ID) *value {
+	o := &object{kind: oDict}
+	for k, v := range it.fr.f.DictItems(id) {
+		if k == 0 {
+			m := it.eval(st, v)
+			it.updateDict(st, o, m)
+			continue
+		}
+		kv, vv := it.eval(st, k), it.eval(st, v)
+		if key, ok := keyOf(kv); ok {
+			o.set(key, vv)
+		} else {
+			o.rest = join(o.rest, vv)
+		}
+	}
+	return &value{kind: vObj, obj: it.alloc(st, o)}
+}
+
+// updateDict puts what is in m into o.
+func (it *interp) updateDict(st *state, o *object, m *value) {
+	for _, a := range m.alts() {
+		var src *object
+		if a.kind == vObj {
+			src = st.heap.get(a.obj)
+		}
+		if src == nil || src.kind != oDict {
+			o.rest = join(o.rest, opaque(it.labelsOf(st, a)))
+			continue
+		}
+		for _, k := range src.keys {
+			v := src.m[k]
+			if m.kind == vUnion {
+				v = join(v, unbound)
+			}
+			if b, missing := bound(v); missing {
+				if b != nil {
+					old := o.get(k)
+					if old == nil {
+						old = unbound
+					}
+					o.set(k, join(old, b))
+				}
+				continue
+			}
+			o.set(k, v)
+		}
+		if src.rest != nil {
+			o.rest = join(o.rest, src.rest)
+		}
+	}
+}
+
+// evalIndex evaluates what stands between brackets; a slice becomes an
+// instance of builtins.slice whose elements are its bounds.
+func (it *interp) evalIndex(st *state, id pysyntax.ID) *value {
+	f := it.fr.f
+	if f.Kind(id) != pysyntax.Slice {
+		return it.eval(st, id)
+	}
+	a, b, c := f.Slice(id)
+	part := func(p pysyntax.ID) *value {
+		if p == 0 {
+			return none
+		}
+		return it.eval(st, p)
+	}
+	return &value{kind: vInst, str: "builtins.slice", elems: []*value{part(a), part(b), part(c)}}
+}
+
+func (it *interp) evalFString(st *state, id pysyntax.ID) *value {
+	f := it.fr.f
+	out := empty
+	safe := false
+	for _, p := range f.FStringParts(id) {
+		var v *value
+		if f.Kind(p) == pysyntax.StrPart {
+			s, _ := f.StringValue(p)
+			v = text(s)
+		} else {
+			fd := f.Field(p)
+			x := it.eval(st, fd.Value)
+			if st.dead {
+				return unknown
+			}
+			spec := empty
+			if fd.Format != 0 {
+				spec = it.evalFString(st, fd.Format)
+			}
+			if len(fd.Debug) > 0 {
+				out = it.concat(st, out, text(string(fd.Debug)))
+			}
+			v = it.formatted(st, x, fd.Conversion, spec)
+		}
+		out = it.concat(st, out, v)
+		if out.safe {
+			safe = true
+		}
+	}
+	if safe {
+		c := *out
+		c.safe = false
+		return &c
+	}
+	return out
+}
+
+// formatted is format(v, spec).
+func (it *interp) formatted(st *state, v *value, conversion byte, spec *value) *value {
+	if v.kind == vUnion && (spec.isConstText()) {
+		allConst := true
+		for _, a := range v.elems {
+			allConst = allConst && (a.isConst() || a.kind == vText)
+		}
+		if allConst {
+			return over(v, func(v *value) *value { return it.formatted(st, v, conversion, spec) })
+		}
+	}
+	if !spec.isConstText() {
+		return run(AnyChars, addLabels(it.labelsOf(st, v), it.labelsOf(st, spec)))
+	}
+	if conversion == 0 && spec.str == "" {
+		return it.str(st, v)
+	}
+	return it.formatSpec(st, v, conversion, spec.str)
+}
+
+// str is str(v).
+func (it *interp) str(st *state, v *value) *value {
+	switch v.kind {
+	case vText:
+		if v.safe || v.isBytes {
+			c := *v
+			c.safe, c.isBytes = false, false
+			return &c
+		}
+		return v
+	case vUnion:
+		return over(v, func(v *value) *value { return it.str(st, v) })
+	case vObj:
+		if o := st.heap.get(v.obj); o != nil && o.cls != nil {
+			for _, name := range []string{"__str__", "__repr__"} {
+				if m := o.cls.lookup(it, st, name); m != nil && m.kind == vFunc {
+					return it.call(st, &value{kind: vBound, fn: m.fn, recv: v, elems: []*value{m}}, &call{})
+				}
+			}
+		}
+	case vInst:
+		if p := it.pathText(st, v); p != nil {
+			return p
+		}
+	}
+	return fromPieces(it.pieces(st, v))
+}
+
+func (it *interp) evalBool(st *state, id pysyntax.ID) *value {
+	op, list := it.fr.f.BoolOp(id)
+	var out *value
+	var tests []*value
+	var ends *state
+	for i, e := range list {
+		v := it.eval(st, e)
+		if st.dead {
+			break
+		}
+		if i == len(list)-1 {
+			out = join(out, v)
+			tests = append(tests, v)
+			break
+		}
+		t := it.truth(st, v)
+		stop := 0
+		if op == pysyntax.BoolOr {
+			stop = 1
+		}
+		tests = append(tests, v)
+		if t == stop {
+			out = join(out, v)
+			break
+		}
+		if t < 0 {
+			part := it.onlyTruth(st, v, stop == 1)
+			out = join(out, part)
+			ends = it.joinState(ends, st)
+			it.follow(st, v.sym, stop == 0)
+			if st.dead {
+				break
+			}
+		}
+	}
+	if ends != nil {
+		known := st.dead
+		it.merge(st, ends)
+		_ = known
+	}
+	if out == nil {
+		return unknown
+	}
+	// The whole is a test, too: of "and" every part holds when it is true.
+	if out.kind == vBoolean && len(tests) > 1 {
+		all := slices.Clone(tests)
+		learn := func(truth bool) func(it *interp, st *state) {
+			return func(it *interp, st *state) {
+				for _, t := range all {
+					it.follow(st, t.sym, truth)
+				}
+			}
+		}
+		if op == pysyntax.BoolAnd {
+			return test(learn(true), nil)
+		}
+		return test(nil, learn(false))
+	}
+	return out
+}
+
+// onlyTruth returns the alternatives of v that may have the truth.
+func (it *interp) onlyTruth(st *state, v *value, truth bool) *value {
+	want := 0
+	if truth {
+		want = 1
+	}
+	if v.kind == vBoolean {
+		return boolOf(truth)
+	}
+	if v.kind != vUnion {
+		if !truth {
+			switch v.kind {
+			case vText:
+				if !v.isBytes {
+					return empty
+				}
+			}
+		}
+		return v
+	}
+	var out *value
+	for _, a := range v.elems {
+		if t := it.truth(st, a); t == want || t < 0 {
+			out = join(out, a)
+		}
+	}
+	if out == nil {
+		return v
+	}
+	return out
+}
+
+// follow learns what follows from the truth of something.
+func (it *interp) follow(st *state, s *sym, truth bool) {
+	if s == nil || st.dead {
+		return
+	}
+	if truth && s.yes != nil {
+		s.yes(it, st)
+	}
+	if !truth && s.no != nil {
+		s.no(it, st)
+	}
+}
+
+// evalTest evaluates a condition as a value.
+func (it *interp) evalTest(st *state, id pysyntax.ID) *value {
+	f := it.fr.f
+	switch f.Kind(id) {
+	case pysyntax.UnaryOp:
+		_, a := f.UnaryOp(id)
+		v := it.eval(st, a)
+		if st.dead {
+			return unknown
+		}
+		switch it.truth(st, v) {
+		case 0:
+			return vTrue
+		case 1:
+			return vFalse
+		}
+		if v.sym != nil && (v.sym.yes != nil || v.sym.no != nil) {
+			return test(v.sym.no, v.sym.yes)
+		}
+		return boolean
+	case pysyntax.Compare:
+		left, rest := f.Compare(id)
+		a := it.eval(st, left)
+		var out *value
+		for _, c := range rest {
+			b := it.eval(st, c.Right)
+			if st.dead {
+				return unknown
+			}
+			r := it.compareOp(st, c.Op, a, b)
+			switch {
+			case out == nil:
+				out = r
+			case it.truth(st, out) == 0 || it.truth(st, r) == 0:
+				out = vFalse
+			case it.truth(st, out) == 1:
+				out = r
+			default:
+				x, y := out, r
+				out = test(func(it *interp, st *state) { it.follow(st, x.sym, true); it.follow(st, y.sym, true) }, nil)
+			}
+			a = b
+		}
+		return out
+	}
+	return it.eval(st, id)
+}
+
+// cond evaluates a condition and returns the state where it is true and the
+// one where it is false. st is used up.
+func (it *interp) cond(st *state, id pysyntax.ID) (yes, no *state) {
+	f := it.fr.f
+	switch f.Kind(id) {
+	case pysyntax.UnaryOp:
+		if op, a := f.UnaryOp(id); op == pysyntax.UnaryNot {
+			yes, no = it.cond(st, a)
+			return no, yes
+		}
+	case pysyntax.BoolOp:
+		op, list := f.BoolOp(id)
+		var out *state
+		cur := st
+		for i, e := range list {
+			y, n := it.cond(cur, e)
+			if op == pysyntax.BoolAnd {
+				out, cur = it.joinDead(out, n), y
+			} else {
+				out, cur = it.joinDead(out, y), n
+			}
+			if cur.dead && i < len(list)-1 {
+				break
+			}
+		}
+		if op == pysyntax.BoolAnd {
+			return cur, out
+		}
+		return out, cur
+	case pysyntax.Compare:
+		left, rest := f.Compare(id)
+		if len(rest) == 1 {
+			return it.condCompare(st, left, rest[0])
+		}
+	case pysyntax.Call:
+		if fn, args, kws := f.Call(id); len(args) == 2 && len(kws) == 0 && f.Kind(fn) == pysyntax.Name && f.Name(fn) == "isinstance" && f.Kind(args[0]) == pysyntax.Name {
+			x, c := it.eval(st, args[0]), it.eval(st, args[1])
+			if st.dead {
+				return st, st.fork()
+			}
+			return it.split(st, args[0], x, func(st *state, v *value) *value { return it.isInstance(st, v, c) })
+		}
+	}
+	v := it.eval(st, id)
+	if st.dead {
+		return st, st.fork()
+	}
+	v = it.refined(st, v)
+	if f.Kind(id) == pysyntax.NamedExpr {
+		id, _ = f.NamedExpr(id)
+	}
+	if f.Kind(id) == pysyntax.Name && v.kind == vUnion && v.sym == nil {
+		return it.split(st, id, v, func(st *state, v *value) *value {
+			if t := it.truth(st, v); t >= 0 {
+				return boolOf(t == 1)
+			}
+			return &value{kind: vBoolean, sym: v.sym}
+		})
+	}
+	switch it.truth(st, v) {
+	case 1:
+		it.follow(st, v.sym, true)
+		return st, deadFrom(st)
+	case 0:
+		it.follow(st, v.sym, false)
+		return deadFrom(st), st
+	}
+	no = st.fork()
+	it.follow(st, v.sym, true)
+	it.follow(no, v.sym, false)
+	if f.Kind(id) == pysyntax.Name && v.kind == vUnion {
+		it.bindName(st, f.Name(id), it.onlyTruth(st, v, true))
+		it.bindName(no, f.Name(id), it.onlyTruth(no, v, false))
+	}
+	return st, no
+}
+
+func deadFrom(st *state) *state {
+	d := st.fork()
+	d.dead = true
+	return d
+}
+
+func (it *interp) joinDead(acc, s *state) *state {
+	if acc == nil || acc.dead {
+		return s
+	}
+	it.merge(acc, s)
+	return acc
+}
+
+// split decides a test for each alternative of a name and leaves it, in each
+// branch, those that come there.
+func (it *interp) split(st *state, id pysyntax.ID, v *value, decide func(*state, *value) *value) (yes, no *state) {
+	name := it.fr.f.Name(id)
+	if v.kind != vUnion {
+		r := decide(st, v)
+		switch it.truth(st, r) {
+		case 1:
+			return st, deadFrom(st)
+		case 0:
+			return deadFrom(st), st
+		}
+		no = st.fork()
+		it.follow(st, r.sym, true)
+		it.follow(no, r.sym, false)
+		return st, no
+	}
+	var ys, ns []*value
+	var syms []*sym
+	tested := 0
+	for _, a := range v.elems {
+		r := decide(st, a)
+		t := it.truth(st, r)
+		if t != 0 {
+			ys = addAlt(ys, a)
+		}
+		if t != 1 {
+			ns = addAlt(ns, a)
+		}
+		if t < 0 {
+			tested++
+			if r.sym != nil {
+				syms = append(syms, r.sym)
+			}
+		}
+	}
+	yes, no = st, st.fork()
+	if len(ys) == 0 {
+		yes.dead = true
+	} else {
+		it.bindName(yes, name, union(ys))
+		if len(ys) == 1 && tested == 1 && len(syms) == 1 {
+			it.follow(yes, syms[0], true)
+		}
+	}
+	if len(ns) == 0 {
+		no.dead = true
+	} else {
+		it.bindName(no, name, union(ns))
+		if len(ns) == 1 && tested == 1 && len(syms) == 1 {
+			it.follow(no, syms[0], false)
+		}
+	}
+	// What holds of every alternative that was not decided.
+	if tested == len(v.elems) && len(syms) == tested && tested > 1 {
+		for _, s := range syms {
+			it.follow(yes, s, true)
+			it.follow(no, s, false)
+		}
+	}
+	return yes, no
+}
+
+func (it *interp) condCompare(st *state, left pysyntax.ID, c pysyntax.Comparison) (yes, no *state) {
+	f := it.fr.f
+	a := it.eval(st, left)
+	b := it.eval(st, c.Right)
+	if st.dead {
+		return st, st.fork()
+	}
+	if f.Kind(left) == pysyntax.NamedExpr {
+		left, _ = f.NamedExpr(left)
+	}
+	if f.Kind(left) == pysyntax.Name && a.kind == vUnion {
+		return it.split(st, left, a, func(st *state, v *value) *value { return it.compareOp(st, c.Op, v, b) })
+	}
+	r := it.compareOp(st, c.Op, a, b)
+	switch it.truth(st, r) {
+	case 1:
+		it.follow(st, r.sym, true)
+		return st, deadFrom(st)
+	case 0:
+		it.follow(st, r.sym, false)
+		return deadFrom(st), st
+	}
+	no = st.fork()
+	it.follow(st, r.sym, true)
+	it.follow(no, r.sym, false)
+	// A name that was compared as the right one: "x" == name.
+	return st, no
+}
+
+func (it *interp) evalLambda(st *state, id pysyntax.ID) *value {
+	f := it.fr.f
+	_, body := f.Lambda(id)
+	fn := it.newFunction(st, id, "<lambda>")
+	fn.expr = body
+	return &value{kind: vFunc, fn: fn}
+}
+
+// evalComp evaluates a comprehension as the loops it stands for.
+func (it *interp) evalComp(st *state, id pysyntax.ID) *value {
+	f := it.fr.f
+	key, elem, gens := f.Comp(id)
+	kind := f.Kind(id)
+	o := &object{kind: oList}
+	switch kind {
+	case pysyntax.SetComp:
+		o.kind = oSet
+	case pysyntax.DictComp:
+		o.kind = oDict
+	}
+	// The targets are names of their own.
+	var saved map[string]*value
+	for _, g := range gens {
+		t, _, _, _ := f.Comprehension(g)
+		pysyntax.Walk(f, t, func(x pysyntax.ID) bool {
+			if f.Kind(x) == pysyntax.Name {
+				if saved == nil {
+					saved = map[string]*value{}
+				}
+				name := f.Name(x)
+				if _, ok := saved[name]; !ok {
+					saved[name] = it.rawName(st, name)
+				}
+			}
+			return true
+		})
+	}
+	it.compLoop(st, gens, true, func(st *state, exact bool) {
+		v := it.eval(st, elem)
+		if st.dead {
+			return
+		}
+		switch {
+		case kind == pysyntax.DictComp && key == 0:
+			it.updateDict(st, o, v)
+		case kind == pysyntax.DictComp:
+			k := it.eval(st, key)
+			if ks, ok := keyOf(k); ok && exact {
+				o.set(ks, v)
+			} else {
+				o.rest = join(o.rest, v)
+			}
+		case exact:
+			o.add(v)
+		default:
+			o.rest = join(o.rest, v)
+		}
+	})
+	for name, v := range saved {
+		if v == nil {
+			v = unbound
+		}
+		it.bindName(st, name, v)
+	}
+	return &value{kind: vObj, obj: it.alloc(st, o)}
+}
+
+// rawName is what a name of the running function holds, nil if nothing.
+func (it *interp) rawName(st *state, name string) *value {
+	fr := it.fr
+	if fr.sc.module || fr.sc.class {
+		if o := st.heap.get(fr.ns); o != nil {
+			return o.get(name)
+		}
+		return nil
+	}
+	if slot, ok := fr.sc.slots[name]; ok {
+		if slot < len(fr.cells) && fr.cells[slot] != 0 {
+			return it.cell(st, fr.cells[slot])
+		}
+		if slot < len(st.vars) {
+			return st.vars[slot]
+		}
+	}
+	return nil
+}
+
+func (it *interp) compLoop(st *state, gens []pysyntax.ID, exact bool, body func(st *state, exact bool)) {
+	if len(gens) == 0 {
+		body(st, exact)
+		return
+	}
+	target, iter, conds, _ := it.fr.f.Comprehension(gens[0])
+	items, ok := it.iterate(st, it.eval(st, iter))
+	if st.dead {
+		return
+	}
+	if !ok {
+		e := joinAll(items)
+		if e == nil {
+			e = unknown
+		}
+		items = []*value{e}
+	}
+	for _, x := range items {
+		if st.dead || it.out() {
+			return
+		}
+		in := st.fork()
+		it.assign(in, target, x)
+		all := exact && ok
+		var outs *state
+		for _, c := range conds {
+			yes, no := it.cond(in, c)
+			if !no.dead && !yes.dead {
+				all = false
+			}
+			outs = it.joinState(outs, no)
+			in = yes
+			if in.dead {
+				break
+			}
+		}
+		if !in.dead {
+			it.compLoop(in, gens[1:], all, body)
+		}
+		known := st.known
+		if outs != nil {
+			if in.dead {
+				in = outs
+			} else {
+				it.merge(in, outs)
+			}
+		}
+		if in.dead {
+			// The body never ends normally.
+			continue
+		}
+		*st = *in
+		st.known = known
+	}
+}

@@ -1,0 +1,428 @@
+package pyflow
+
+import (
+	"slices"
+	"strings"
+)
+
+// knowledge is what conditions have said about unknown values, by symbol. It
+// is a list that never changes; later entries hide earlier ones.
+type knowledge struct {
+	next *knowledge
+	sym  *sym
+	fact refinement
+	n    int
+}
+
+// refinement is what is known about one symbol.
+type refinement struct {
+	chars    Chars
+	bounded  bool // chars says something
+	not      []string
+	clean    tags
+	eq       *value // it is one of these
+	prefix   string
+	suffix   string
+	never    bool // nothing is possible: the branch is dead
+	notNone  bool
+	nonEmpty bool
+}
+
+func (k *knowledge) of(s *sym) (refinement, bool) {
+	for ; k != nil; k = k.next {
+		if k.sym == s {
+			return k.fact, true
+		}
+	}
+	return refinement{}, false
+}
+
+// learn adds to what is known about s.
+func (st *state) learn(s *sym, f func(*refinement)) {
+	if s == nil {
+		return
+	}
+	r, _ := st.known.of(s)
+	f(&r)
+	n := 1
+	if st.known != nil {
+		n = st.known.n + 1
+	}
+	if n > 400 {
+		return // forgetting is safe
+	}
+	st.known = &knowledge{next: st.known, sym: s, fact: r, n: n}
+}
+
+// learnClean says that a value is harmless for sinks of the kinds, and so is
+// what it was made of.
+func (st *state) learnClean(s *sym, t tags, depth int) {
+	if s == nil || depth > 6 {
+		return
+	}
+	st.learn(s, func(r *refinement) { r.clean |= t })
+	for _, b := range s.bases {
+		st.learnClean(b, t, depth+1)
+	}
+}
+
+// commonKnowledge returns what holds in both.
+func (it *interp) commonKnowledge(a, b *knowledge) *knowledge {
+	if a == b {
+		return a
+	}
+	// The common tail holds anyway.
+	x, y := a, b
+	for x != y {
+		if y == nil || x != nil && x.n >= y.n {
+			x = x.next
+		} else {
+			y = y.next
+		}
+	}
+	out := x
+	seen := map[*sym]bool{}
+	for k := a; k != x; k = k.next {
+		if seen[k.sym] {
+			continue
+		}
+		seen[k.sym] = true
+		other, ok := b.of(k.sym)
+		if !ok {
+			continue
+		}
+		r := common(k.fact, other)
+		n := 1
+		if out != nil {
+			n = out.n + 1
+		}
+		out = &knowledge{next: out, sym: k.sym, fact: r, n: n}
+	}
+	return out
+}
+
+func common(a, b refinement) refinement {
+	r := refinement{clean: a.clean & b.clean, notNone: a.notNone && b.notNone, nonEmpty: a.nonEmpty && b.nonEmpty}
+	if a.bounded && b.bounded {
+		r.bounded, r.chars = true, a.chars.Or(b.chars)
+	}
+	for _, n := range a.not {
+		if slices.Contains(b.not, n) {
+			r.not = append(r.not, n)
+		}
+	}
+	if a.eq != nil && b.eq != nil {
+		r.eq = join(a.eq, b.eq)
+	}
+	for len(r.prefix) < len(a.prefix) && len(r.prefix) < len(b.prefix) && a.prefix[len(r.prefix)] == b.prefix[len(r.prefix)] {
+		r.prefix = a.prefix[:len(r.prefix)+1]
+	}
+	if a.suffix == b.suffix {
+		r.suffix = a.suffix
+	}
+	return r
+}
+
+// derive returns the symbol of something made from bases by op. The same
+// bases, op and arg always give the same symbol, so that a condition on
+// x[1:-1] is remembered when x[1:-1] is read again.
+func (it *interp) derive(op, arg string, bases ...*sym) *sym {
+	if len(bases) == 1 {
+		key := derivation{bases[0], op, arg}
+		if s, ok := it.derived[key]; ok {
+			return s
+		}
+		s := &sym{bases: bases, op: op, arg: arg}
+		it.derived[key] = s
+		return s
+	}
+	return &sym{bases: slices.Clone(bases), op: op, arg: arg}
+}
+
+type derivation struct {
+	base    *sym
+	op, arg string
+}
+
+// symsOf returns the symbols in v, of its labelled parts first.
+func symsOf(v *value) []*sym {
+	var out []*sym
+	if v.sym != nil {
+		out = append(out, v.sym)
+	}
+	for i := range v.text {
+		if s := v.text[i].sym; s != nil && len(out) < 8 {
+			out = append(out, s)
+		}
+	}
+	for _, e := range v.elems {
+		if len(out) < 8 {
+			out = append(out, symsOf(e)...)
+		}
+	}
+	return out
+}
+
+// refined applies what is known to v.
+func (it *interp) refined(st *state, v *value) *value {
+	if st.known == nil {
+		return v
+	}
+	switch v.kind {
+	case vUnion, vTuple:
+		var elems []*value
+		for i, e := range v.elems {
+			n := it.refined(st, e)
+			if n != e && elems == nil {
+				elems = slices.Clone(v.elems[:i])
+			}
+			if elems != nil {
+				if v.kind == vUnion {
+					if n.kind == vNone && e.kind != vNone {
+						continue
+					}
+					for _, a := range n.alts() {
+						elems = addAlt(elems, a)
+					}
+				} else {
+					elems = append(elems, n)
+				}
+			}
+		}
+		switch {
+		case elems == nil:
+			return v
+		case v.kind == vUnion:
+			if len(elems) == 0 {
+				return v
+			}
+			return union(elems)
+		}
+		c := *v
+		c.elems = elems
+		return &c
+	case vUnknown, vInst, vNumber:
+		if v.sym == nil {
+			return v
+		}
+		r, ok := st.known.of(v.sym)
+		if !ok {
+			return v
+		}
+		if r.eq != nil {
+			return r.eq
+		}
+		if v.kind == vUnknown && (r.bounded || len(r.not) > 0 || r.prefix != "" || r.suffix != "") {
+			p := piece{sym: v.sym, chars: AnyChars, labels: v.labels, clean: v.clean}
+			return fromPieces(it.refinePiece(st, p, 0))
+		}
+		if r.clean&^v.clean != 0 {
+			c := *v
+			c.clean |= r.clean
+			return &c
+		}
+	case vText:
+		changed := false
+		for i := range v.text {
+			if v.text[i].sym != nil {
+				if _, ok := st.known.of(v.text[i].sym); ok {
+					changed = true
+				}
+			}
+		}
+		if !changed {
+			return v
+		}
+		if len(v.text) == 1 {
+			if r, _ := st.known.of(v.text[0].sym); r.eq != nil {
+				return r.eq
+			}
+		}
+		var out []piece
+		for _, p := range v.text {
+			out = append(out, it.refinePiece(st, p, 0)...)
+		}
+		n := fromPieces(out)
+		if v.safe || v.isBytes {
+			c := *n
+			c.safe, c.isBytes = v.safe, v.isBytes
+			return &c
+		}
+		return n
+	}
+	return v
+}
+
+func (it *interp) refinePiece(st *state, p piece, depth int) []piece {
+	if p.sym == nil || depth > 3 {
+		return []piece{p}
+	}
+	r, ok := st.known.of(p.sym)
+	if !ok {
+		return []piece{p}
+	}
+	if r.eq != nil {
+		return it.pieces(st, r.eq)
+	}
+	if r.bounded {
+		p.chars = p.chars.And(r.chars)
+	}
+	for _, n := range r.not {
+		if !slices.Contains(p.not, n) {
+			p.not = append(p.not[:len(p.not):len(p.not)], n)
+		}
+		if len(n) == 1 {
+			p.chars = p.chars.Without(n)
+		}
+	}
+	p.clean |= r.clean
+	if r.prefix == "" && r.suffix == "" {
+		return []piece{p}
+	}
+	inner := p
+	inner.sym = it.derive("between", r.prefix+"\x00"+r.suffix, p.sym)
+	out := []piece{{lit: r.prefix}}
+	out = append(out, it.refinePiece(st, inner, depth+1)...)
+	if r.suffix != "" {
+		out = append(out, piece{lit: r.suffix})
+	}
+	return out
+}
+
+// exclude learns that text does not occur in v.
+func (it *interp) exclude(st *state, v *value, what string) {
+	for i := range v.text {
+		if s := v.text[i].sym; s != nil {
+			it.excludeSym(st, s, what)
+		}
+	}
+	if v.kind == vUnknown && v.sym != nil {
+		it.excludeSym(st, v.sym, what)
+	}
+	if v.kind == vUnion {
+		for _, a := range v.elems {
+			it.exclude(st, a, what)
+		}
+	}
+}
+
+func (it *interp) excludeSym(st *state, s *sym, what string) {
+	st.learn(s, func(r *refinement) {
+		if len(r.not) < 16 && !slices.Contains(r.not, what) {
+			r.not = append(r.not[:len(r.not):len(r.not)], what)
+		}
+		if len(what) == 1 {
+			if !r.bounded {
+				r.bounded, r.chars = true, AnyChars
+			}
+			r.chars = r.chars.Without(what)
+		}
+	})
+	// What is not in x[:] or x.lower() is, but for case, not in x.
+	if len(s.bases) == 1 {
+		switch s.op {
+		case "strip", "same":
+			if !strings.ContainsAny(what, " \t\r\n") {
+				it.excludeSym(st, s.bases[0], what)
+			}
+		case "lower":
+			if strings.ToUpper(what) == strings.ToLower(what) {
+				it.excludeSym(st, s.bases[0], what)
+			}
+		}
+	}
+}
+
+// restrict learns that v has only the characters.
+func (it *interp) restrict(st *state, v *value, chars Chars) {
+	for i := range v.text {
+		it.restrictSym(st, v.text[i].sym, chars)
+	}
+	if v.kind == vUnknown || v.kind == vNumber {
+		it.restrictSym(st, v.sym, chars)
+	}
+}
+
+func (it *interp) restrictSym(st *state, s *sym, chars Chars) {
+	if s == nil {
+		return
+	}
+	st.learn(s, func(r *refinement) {
+		if !r.bounded {
+			r.bounded, r.chars = true, AnyChars
+		}
+		r.chars = r.chars.And(chars)
+	})
+	if len(s.bases) == 1 {
+		switch s.op {
+		case "strip":
+			it.restrictSym(st, s.bases[0], chars.Or(CharsOf(" \t\r\n")))
+		case "same":
+			it.restrictSym(st, s.bases[0], chars)
+		case "drop":
+			it.restrictSym(st, s.bases[0], chars.Or(CharsOf(s.arg)))
+		case "lower":
+			up := chars
+			for r := rune('a'); r <= 'z'; r++ {
+				if chars.Has(r) {
+					up = up.with(r - 32)
+				}
+			}
+			it.restrictSym(st, s.bases[0], up)
+		}
+	}
+}
+
+// equals learns that v is one of the values of c, which is constant.
+func (it *interp) equals(st *state, v, c *value) {
+	switch {
+	case v.kind == vText && len(v.text) == 1 && v.text[0].sym != nil:
+		it.equalSym(st, v.text[0].sym, c)
+	case (v.kind == vUnknown || v.kind == vNumber) && v.sym != nil:
+		it.equalSym(st, v.sym, c)
+	default:
+		for _, s := range symsOf(v) {
+			st.learnClean(s, allTags, 0)
+		}
+	}
+}
+
+func (it *interp) equalSym(st *state, s *sym, c *value) {
+	st.learn(s, func(r *refinement) { r.eq = c })
+	if len(s.bases) == 1 {
+		switch s.op {
+		case "lower", "strip", "same", "norm", "bool", "ext":
+			// x.lower() == "asc" leaves few values of x.
+			if s.op != "ext" {
+				st.learnClean(s.bases[0], allTags, 0)
+			}
+		default:
+			it.knownPart(st, s)
+		}
+	} else {
+		it.knownPart(st, s)
+	}
+}
+
+// knownPart learns from a derived value being known: the host of a URL, the
+// common path.
+func (it *interp) knownPart(st *state, s *sym) {
+	switch s.op {
+	case "url.netloc", "url.hostname":
+		for _, b := range s.bases {
+			st.learnClean(b, it.tag("url")|it.tag("redirect"), 0)
+		}
+	case "url.scheme":
+		for _, b := range s.bases {
+			st.learnClean(b, it.tag("url-scheme"), 0)
+		}
+	case "commonpath":
+		for _, b := range s.bases {
+			st.learnClean(b, it.pathTags(), 0)
+		}
+	}
+}
+
+func (it *interp) pathTags() tags {
+	return it.tag("path-read") | it.tag("path-write") | it.tag("path-delete") | it.tag("send-file") | it.tag("archive")
+}

@@ -1,0 +1,270 @@
+package pyflow
+
+import (
+	"slices"
+	"strings"
+)
+
+// specials are functions of Python that need the interpreter.
+var specials map[string]native
+
+func init() {
+	specials = map[string]native{
+		"builtins.getattr":         specialGetattr,
+		"builtins.setattr":         specialSetattr,
+		"builtins.hasattr":         specialHasattr,
+		"builtins.isinstance":      specialIsinstance,
+		"builtins.type":            specialType,
+		"builtins.vars":            specialVars,
+		"builtins.str":             specialStr,
+		"builtins.print":           func(it *interp, st *state, self *value, c *call) *value { return nil },
+		"builtins.__import__":      specialImport,
+		"importlib.import_module":  specialImport,
+		"functools.partial":        specialPartial,
+		"functools.partialmethod":  specialPartial,
+		"functools.wraps":          func(*interp, *state, *value, *call) *value { return lib("functools.wraps()") },
+		"functools.wraps()":        firstArg,
+		"functools.update_wrapper": firstArg,
+		"typing.cast":              func(it *interp, st *state, self *value, c *call) *value { return c.arg(1, "val") },
+		"flask.views.View.as_view": specialAsView,
+		"asyncio.run":              firstArg,
+		"asyncio.gather":           specialGather,
+		"copy.copy":                nil,
+	}
+	delete(specials, "copy.copy")
+}
+
+func firstArg(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) > 0 {
+		return c.args[0]
+	}
+	return nil
+}
+
+func specialGather(it *interp, st *state, self *value, c *call) *value {
+	return it.list(st, oList, c.args, c.rest)
+}
+
+func specialAsView(it *interp, st *state, self *value, c *call) *value {
+	if self != nil && self.kind == vClass {
+		return &value{kind: vTuple, str: "asview", elems: []*value{self}}
+	}
+	return nil
+}
+
+func specialStr(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) == 1 && len(c.kw) == 0 && c.args[0].kind == vObj {
+		return it.str(st, c.args[0])
+	}
+	return nil
+}
+
+// specialGetattr is getattr(v, name[, default]). A name that is not known may
+// be any function or class there is.
+func specialGetattr(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) < 2 {
+		return nil
+	}
+	v, name := c.args[0], c.args[1]
+	var out *value
+	for _, n := range name.alts() {
+		if n.isConstText() {
+			r := it.attr(st, v, n.str, false, c.at)
+			out = join(out, r)
+			continue
+		}
+		for _, a := range v.alts() {
+			out = join(out, it.anyAttr(st, a, n))
+		}
+	}
+	if len(c.args) > 2 {
+		out = join(out, c.args[2])
+	}
+	return out
+}
+
+func (it *interp) anyAttr(st *state, v, name *value) *value {
+	var out *value
+	ns := func(id objID, recv *value) {
+		o := st.heap.get(id)
+		if o == nil {
+			return
+		}
+		n := 0
+		for _, k := range o.keys {
+			x, _ := bound(o.m[k])
+			if x == nil || strings.HasPrefix(k, "__") || x.kind != vFunc && x.kind != vClass {
+				continue
+			}
+			if p := prefixOf(name); p != "" && !strings.HasPrefix(k, p) {
+				continue
+			}
+			if n++; n > 12 {
+				break
+			}
+			if recv != nil {
+				x = it.bindMethod(st, x, recv)
+			}
+			out = join(out, x)
+		}
+	}
+	labels := addLabels(it.labelsOf(st, v), it.labelsOf(st, name))
+	switch v.kind {
+	case vModule:
+		ns(v.mod.ns, nil)
+	case vClass:
+		for _, k := range v.cls.mro {
+			ns(k.ns, nil)
+		}
+	case vObj:
+		if o := st.heap.get(v.obj); o != nil && o.kind == oInstance {
+			labels = it.labelsOf(st, name)
+			if o.cls != nil {
+				for _, k := range o.cls.mro {
+					ns(k.ns, v)
+				}
+			}
+			if o.all() != nil {
+				out = join(out, o.all())
+			}
+		}
+	}
+	return join(out, opaque(labels))
+}
+
+func specialSetattr(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) < 3 {
+		return nil
+	}
+	for _, n := range c.args[1].alts() {
+		if n.isConstText() {
+			it.setAttr(st, c.args[0], n.str, c.args[2], c.at)
+		} else if c.args[0].kind == vObj {
+			w := it.write(st, c.args[0].obj)
+			w.rest = join(w.rest, c.args[2])
+		}
+	}
+	facts := it.p.facts.of("builtins.setattr")
+	it.applyHits(st, "builtins.setattr", facts, nil, c)
+	return none
+}
+
+func specialHasattr(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) == 2 && c.args[1].isConstText() && c.args[0].kind == vObj {
+		if o := st.heap.get(c.args[0].obj); o != nil && o.kind == oInstance && o.cls != nil && o.rest == nil && !o.cls.hasLibBase() {
+			if _, ok := o.m[c.args[1].str]; ok {
+				return vTrue
+			}
+			if o.cls.lookup(it, st, c.args[1].str) != nil {
+				return vTrue
+			}
+		}
+	}
+	return boolean
+}
+
+func specialIsinstance(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) != 2 {
+		return nil
+	}
+	if c.args[0].kind == vUnion {
+		var out *value
+		for _, a := range c.args[0].elems {
+			out = join(out, it.isInstance(st, a, c.args[1]))
+		}
+		if t := it.truth(st, out); t >= 0 {
+			return boolOf(t == 1)
+		}
+		return boolean
+	}
+	return it.isInstance(st, c.args[0], c.args[1])
+}
+
+func specialType(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) != 1 {
+		return nil
+	}
+	return over(c.args[0], func(v *value) *value {
+		switch v.kind {
+		case vObj:
+			if o := st.heap.get(v.obj); o != nil {
+				if o.cls != nil && o.kind == oInstance {
+					return &value{kind: vClass, cls: o.cls}
+				}
+				switch o.kind {
+				case oList:
+					return lib("builtins.list")
+				case oDict:
+					return lib("builtins.dict")
+				case oSet:
+					return lib("builtins.set")
+				}
+			}
+		case vText:
+			if v.isBytes {
+				return lib("builtins.bytes")
+			}
+			return lib("builtins.str")
+		case vTuple:
+			return lib("builtins.tuple")
+		case vBool, vBoolean:
+			return lib("builtins.bool")
+		}
+		return unknown
+	})
+}
+
+func specialVars(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) == 1 && c.args[0].kind == vObj {
+		return it.attr(st, c.args[0], "__dict__", false, c.at)
+	}
+	return nil
+}
+
+func specialImport(it *interp, st *state, self *value, c *call) *value {
+	name := c.arg(0, "name")
+	if name == nil {
+		return nil
+	}
+	it.applyHits(st, "importlib.import_module", it.p.facts.of("importlib.import_module"), nil, c)
+	pkg := ""
+	if p := c.arg(1, "package"); p != nil && p.isConstText() {
+		pkg = p.str
+	}
+	var out *value
+	for _, n := range name.alts() {
+		if !n.isConstText() {
+			out = join(out, opaque(it.labelsOf(st, n)))
+			continue
+		}
+		full := n.str
+		if strings.HasPrefix(full, ".") {
+			base := pkg
+			for i := 1; i < len(full) && full[i] == '.'; i++ {
+				base = parent(base)
+			}
+			full = strings.TrimPrefix(base+"."+strings.TrimLeft(full, "."), ".")
+		}
+		m := it.importModule(st, full)
+		if m == nil {
+			m = lib(full)
+		}
+		out = join(out, m)
+	}
+	return out
+}
+
+func specialPartial(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) == 0 {
+		return nil
+	}
+	v := &value{kind: vInst, str: "functools.partial", elems: slices.Clone(c.args)}
+	if len(c.kw) > 0 {
+		kw := &value{kind: vTuple}
+		for _, k := range c.kw {
+			kw.elems = append(kw.elems, &value{kind: vTuple, str: k.name, elems: []*value{k.v}})
+		}
+		v.recv = kw
+	}
+	return v
+}
