@@ -128,7 +128,7 @@ func suppressions(f *File) []*suppression {
 				}
 			}
 		}
-		if strings.TrimSpace(line[:begin]) == "" { // alone: it speaks of the next line that is not a comment
+		if strings.Trim(line[:begin], " \t\ufeff") == "" { // alone: it speaks of the next line that is not a comment
 			for s.last < f.LineCount() {
 				s.last++
 				next := strings.TrimSpace(f.Line(s.last))
