@@ -1,0 +1,201 @@
+package injection
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/pyflow"
+)
+
+// accept says which labels a decider looks at.
+type accept = func(pyflow.Label) bool
+
+// exit is how a labelled piece of a text leaves its place.
+type exit struct {
+	Label pyflow.Label
+	Piece int
+	Why   string // where it stands and what it can do there: a clause
+}
+
+// quoted walks the literal text between labelled pieces as a language with
+// quotes and comments reads it.
+type quoted struct {
+	quotes string // characters that begin and end a string
+	escape bool   // a backslash in a string takes the next character along
+	line   []string
+	block  bool // /* … */
+	state  byte // 0 outside, a quote, '-' in a line comment, '*' in a block
+}
+
+func (q *quoted) text(s string) {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case q.state == '-':
+			if c == '\n' {
+				q.state = 0
+			}
+		case q.state == '*':
+			if strings.HasPrefix(s[i:], "*/") {
+				q.state = 0
+				i++
+			}
+		case q.state != 0:
+			if c == '\\' && q.escape {
+				i++
+			} else if c == q.state {
+				q.state = 0
+			}
+		case strings.IndexByte(q.quotes, c) >= 0:
+			q.state = c
+		case q.block && strings.HasPrefix(s[i:], "/*"):
+			q.state = '*'
+			i++
+		default:
+			for _, l := range q.line {
+				if strings.HasPrefix(s[i:], l) {
+					q.state = '-'
+				}
+			}
+		}
+	}
+}
+
+// leaves says how a piece leaves the place it stands in; empty if it cannot.
+// Outside of strings and comments that is whatever is more than a number or
+// a name. again is set when another piece from outside follows: a backslash
+// before the closing quote then makes that one code.
+func (q *quoted) leaves(p pyflow.Piece, language string, again bool) string {
+	switch q.state {
+	case 0:
+		if audit.Only(p, audit.Digits) || audit.Only(p, audit.Word.Or(pyflow.CharsOf("."))) {
+			return ""
+		}
+		return "stands in the " + language + " without quotes"
+	case '-':
+		if audit.CanHoldAny(p, "\r\n") {
+			return "stands in a comment, which a line end closes"
+		}
+	case '*':
+		if audit.CanHold(p, "*/") {
+			return "stands in a comment, which */ closes"
+		}
+	default:
+		if audit.CanHold(p, string(q.state)) {
+			return "stands between " + string(q.state) + " quotes and can close them"
+		}
+		if q.escape && again && audit.CanHold(p, `\`) {
+			return "can end in a backslash, which keeps the quotation mark behind it from closing"
+		}
+	}
+	return ""
+}
+
+// walk returns how a labelled piece gets out of its place, the first one that
+// does.
+func (q *quoted) walk(pieces []pyflow.Piece, ok accept, language string, kinds ...string) (exit, bool) {
+	for i, p := range pieces {
+		if !p.Unknown {
+			q.text(p.Literal)
+			continue
+		}
+		labels := audit.Live(p, ok, kinds...)
+		if len(labels) == 0 {
+			continue
+		}
+		again := false
+		for _, later := range pieces[i+1:] {
+			again = again || len(audit.Live(later, ok, kinds...)) > 0
+		}
+		if why := q.leaves(p, language, again); why != "" {
+			return exit{labels[0], i, why}, true
+		}
+	}
+	return exit{}, false
+}
+
+// sqlExit finds a labelled piece of a statement that can become SQL. MySQL
+// reads a backslash in a string as an escape, the others do not; the walk
+// takes literal backslashes for plain ones, as in ESCAPE '\'.
+func sqlExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
+	q := quoted{quotes: "'\"`", line: []string{"--", "#"}, block: true}
+	return q.walk(pieces, ok, "SQL", "sql")
+}
+
+// cypherExit is the same for the languages of graph databases.
+func cypherExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
+	q := quoted{quotes: "'\"`", escape: true, line: []string{"//"}, block: true}
+	return q.walk(pieces, ok, "query", "nosql")
+}
+
+// xpathExit finds a labelled piece that can become part of an XPath
+// expression. XPath has no escapes.
+func xpathExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
+	q := quoted{quotes: "'\""}
+	return q.walk(pieces, ok, "expression", "xpath")
+}
+
+// scriptExit is for JavaScript and Lua that a database runs.
+func scriptExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
+	q := quoted{quotes: "'\"`", escape: true, line: []string{"//", "--"}, block: true}
+	return q.walk(pieces, ok, "script", kind)
+}
+
+// pythonExit finds a labelled piece that can become Python. Triple quotes are
+// three quotes to it, which makes no difference to what can leave them.
+func pythonExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
+	q := quoted{quotes: "'\"", escape: true, line: []string{"#"}}
+	for i, p := range pieces {
+		if p.Unknown && len(audit.Live(p, ok, kind)) > 0 && audit.CanHold(p, "{") && formatted(audit.Before(pieces, i)) {
+			return exit{audit.Live(p, ok, kind)[0], i, "stands in an f-string, where { begins code"}, true
+		}
+	}
+	return q.walk(pieces, ok, "code", kind)
+}
+
+var formatRE = regexp.MustCompile(`(?i)(?:^|[^a-z0-9_])r?f r?("[^"\n]*|'[^'\n]*)$`)
+
+// formatted reports whether a text ends inside an f-string.
+func formatted(before string) bool {
+	return formatRE.MatchString(strings.NewReplacer(`f"`, `f "`, `f'`, `f '`, `F"`, `f "`, `F'`, `f '`, `fr"`, `fr "`, `fr'`, `fr '`).Replace(before))
+}
+
+// statement finds the words that a text has to have if it is SQL.
+var statement = regexp.MustCompile(`(?i)\b(select|insert|update|delete|replace|create|alter|drop|where|from|call|exec|pragma|with|union|order\s+by|truncate|grant)\b`)
+
+// database finds the receivers whose execute runs SQL.
+var database = regexp.MustCompile(`(?i)(^|[._])(c|cu?rs?r?|\w*cur(sor)?|\w*conn(ection)?|\w*db|\w*database|\w*engine|\w*session|\w*sql\w*)\d*(\(\))?$`)
+
+// looksLikeSQL reports whether a text has SQL in it, or the receiver's name
+// is one that databases have.
+func looksLikeSQL(pieces []pyflow.Piece, receiver string) bool {
+	for _, p := range pieces {
+		if !p.Unknown && statement.MatchString(p.Literal) {
+			return true
+		}
+	}
+	return database.MatchString(receiver)
+}
+
+// ldapExit finds a labelled piece that can change an LDAP filter, or a
+// distinguished name when the text is none (RFC 4515 §3, RFC 4514 §2.4).
+func ldapExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
+	filter := false
+	for _, p := range pieces {
+		filter = filter || !p.Unknown && strings.ContainsAny(p.Literal, "(&|")
+	}
+	for i, p := range pieces {
+		labels := audit.Live(p, ok, "ldap")
+		if len(labels) == 0 {
+			continue
+		}
+		switch {
+		case filter && audit.CanHoldAny(p, `*()\`+"\x00"):
+			return exit{labels[0], i, "can hold * ( ) and \\, which a filter reads"}, true
+		case !filter && audit.CanHoldAny(p, `,+"\<>;=#`):
+			return exit{labels[0], i, "can hold , + = and others that a name is made of"}, true
+		}
+	}
+	return exit{}, false
+}

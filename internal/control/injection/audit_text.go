@@ -1,0 +1,150 @@
+package injection
+
+import (
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/pyflow"
+)
+
+// pathExit finds a labelled piece that makes a path lead somewhere else than
+// its folder: by ".." between slashes, or by being absolute where nothing
+// stands before it (which is also what os.path.join and pathlib make of an
+// absolute part). Where the path is deleted, ".." alone will do.
+func pathExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
+	for i, p := range pieces {
+		labels := audit.Live(p, ok, kind)
+		if len(labels) == 0 {
+			continue
+		}
+		before, after := audit.Before(pieces, i), audit.After(pieces, i)
+		slash := audit.CanHold(p, "/")
+		switch {
+		case before == "" && slash:
+			return exit{labels[0], i, "can be an absolute path"}, true
+		case slash && audit.CanHold(p, "../"):
+			return exit{labels[0], i, "can hold ../"}, true
+		case !slash && strings.HasPrefix(after, "/") && (before == "" || strings.HasSuffix(before, "/")) && audit.CanHold(p, ".."):
+			return exit{labels[0], i, "can be .."}, true
+		case !slash && kind == "path-delete" && after == "" && strings.HasSuffix(before, "/") && audit.CanHold(p, ".."):
+			return exit{labels[0], i, "can be .., the folder above"}, true
+		}
+	}
+	return exit{}, false
+}
+
+// importExit finds a labelled piece that chooses a module. Behind a package's
+// name and a dot the choice is one of its modules, as the code says.
+func importExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
+	for i, p := range pieces {
+		labels := audit.Live(p, ok, "import", "code")
+		if len(labels) == 0 || audit.Only(p, audit.Digits) {
+			continue
+		}
+		if strings.Contains(audit.Before(pieces, i), ".") && !audit.CanHold(p, "/") || i > 0 && strings.HasSuffix(audit.Before(pieces, i), "_") {
+			continue
+		}
+		return exit{labels[0], i, "names the module that is loaded"}, true
+	}
+	return exit{}, false
+}
+
+// templateExit finds a labelled piece that can become code of a template. The
+// delimiters depend on the language.
+func templateExit(pieces []pyflow.Piece, ok accept, mako bool) (exit, bool) {
+	inside := byte(0) // in {{ … }} or {% … %}: '{'; in a comment: '#'
+	var q quoted
+	for i, p := range pieces {
+		if !p.Unknown {
+			s := p.Literal
+			for j := 0; j+1 < len(s); j++ {
+				switch pair := s[j : j+2]; {
+				case inside == 0 && (pair == "{{" || pair == "{%" || mako && (pair == "${" || pair == "<%")):
+					inside, q = '{', quoted{quotes: "'\"", escape: true}
+					j++
+				case inside == 0 && pair == "{#":
+					inside = '#'
+					j++
+				case inside == '#' && pair == "#}":
+					inside = 0
+					j++
+				case inside == '{' && q.state == 0 && (pair == "}}" || pair == "%}" || mako && (s[j] == '}' || pair == "%>")):
+					inside = 0
+					j++
+				case inside == '{':
+					q.text(s[j : j+1])
+				}
+			}
+			continue
+		}
+		labels := audit.Live(p, ok, "template-text")
+		if len(labels) == 0 {
+			continue
+		}
+		switch {
+		case inside == '{':
+			if why := q.leaves(p, "expression", false); why != "" {
+				return exit{labels[0], i, "stands in a template's expression and " + strings.TrimPrefix(why, "stands ")}, true
+			}
+		case inside == '#':
+			if audit.CanHold(p, "#}") {
+				return exit{labels[0], i, "stands in a comment, which #} closes"}, true
+			}
+		case mako && (audit.CanHold(p, "${") || audit.CanHold(p, "<%") || audit.CanHoldAny(p, "%\n")):
+			return exit{labels[0], i, "can hold ${…}"}, true
+		case !mako && (audit.CanHold(p, "{{") || audit.CanHold(p, "{%") || audit.CanHold(p, "{") && strings.HasSuffix(audit.Before(pieces, i), "{")):
+			return exit{labels[0], i, "can hold {{…}}"}, true
+		}
+	}
+	return exit{}, false
+}
+
+// redirectExit finds a labelled piece that lets a redirection leave the site.
+// Browsers read "\" as "/", and "//host" and "/\host" as another host.
+func redirectExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
+	for i, p := range pieces {
+		labels := audit.Live(p, ok, "redirect", "url")
+		if len(labels) == 0 {
+			continue
+		}
+		before := strings.TrimLeft(audit.Before(pieces, i), " \t\r\n")
+		slash := audit.CanHold(p, "/") || audit.CanHold(p, `\`)
+		switch {
+		case before == "":
+			if audit.CanHold(p, "//") || audit.CanHold(p, `\`) || audit.CanHold(p, ":") {
+				return exit{labels[0], i, "can be the address of another site"}, true
+			}
+		case before == "/":
+			// "/" and a path that begins with a slash is //host.
+			if slash && !withoutDouble(p) {
+				return exit{labels[0], i, "can begin with a slash, which makes //host of it"}, true
+			}
+		case strings.HasPrefix(before, "//"), strings.HasPrefix(before, `/\`), strings.HasPrefix(before, `\`):
+			if !audit.HostFixed(pieces, i) {
+				return exit{labels[0], i, "chooses the host"}, true
+			}
+		case before[0] == '/', before[0] == '?', before[0] == '#', before[0] == '.':
+		case strings.Contains(before, ":"):
+			if !audit.HostFixed(pieces, i) {
+				return exit{labels[0], i, "can go on with the host's name"}, true
+			}
+		}
+	}
+	return exit{}, false
+}
+
+// withoutDouble reports whether the piece was seen not to make "//" or "/\"
+// with a slash before it.
+func withoutDouble(p pyflow.Piece) bool {
+	return !audit.CanHold(p, "//") && !audit.CanHold(p, `\`) && audit.CanHold(p, "/")
+}
+
+// newlineExit finds a labelled piece that can begin another line.
+func newlineExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
+	for i, p := range pieces {
+		if labels := audit.Live(p, ok, kind); len(labels) > 0 && audit.CanHoldAny(p, "\r\n") {
+			return exit{labels[0], i, "can hold a line end"}, true
+		}
+	}
+	return exit{}, false
+}
