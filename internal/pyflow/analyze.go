@@ -56,6 +56,24 @@ func Analyze(ctx context.Context, cfg Config) *Result {
 	base := newInterp(p)
 	world := base.loadAll(files)
 	p.base, p.baseInterp = world.heap, base
+	p.templateFilters, p.templateNames = base.filters, base.globals
+	for _, r := range base.regOrder {
+		if r.kind == "filter" || r.kind == "global" {
+			m := p.templateFilters
+			if r.kind == "global" {
+				m = p.templateNames
+			}
+			name := ""
+			if len(r.args) > 0 && r.args[0].isConstText() {
+				name = r.args[0].str
+			} else if fns := functionsIn(r.fn); len(fns) > 0 {
+				name = fns[0].name
+			}
+			if m[name] == nil {
+				m[name] = r.fn
+			}
+		}
+	}
 
 	a := &analysis{p: p, base: base, called: base.called}
 	var units []*unit
@@ -154,7 +172,9 @@ func (p *program) prepare() []*fileInfo {
 		}
 	}
 	delete(kinds, "*")
-	kinds["response"] = true
+	for _, k := range [...]string{"response", "template", "tojson"} {
+		kinds[k] = true
+	}
 	for i, k := range sortedKeys(kinds) {
 		if i < 63 {
 			p.tagBits[k] = 1 << i
@@ -185,7 +205,7 @@ func newInterp(p *program) *interp {
 		called: map[funcKey]bool{}, modules: map[string]*module{}, limit: p.cfg.Steps,
 		memo: map[*function][]*memoEntry{}, contexts: map[*function]int{}, active: map[*function]int{},
 		hits: map[string]*Hit{}, perPlace: map[hitPlace]int{}, views: map[funcKey]string{},
-		converters: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
+		converters: map[string]*value{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
 	}
 }
 

@@ -386,6 +386,14 @@ func (it *interp) assignItem(st *state, c, k, v *value, id, cid pysyntax.ID) {
 			if a.str == "converters" && v.kind == vClass && k.isConstText() && it.loading {
 				it.converters[k.str] = v
 			}
+			if k.isConstText() && it.loading && callable(v) {
+				switch a.str {
+				case "filters":
+					it.filters[k.str] = v
+				case "globals":
+					it.globals[k.str] = v
+				}
+			}
 			if p := it.pathOf(st, a); p != "" {
 				it.setFacts(st, p, a, k, v, it.span(id))
 			}

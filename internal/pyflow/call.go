@@ -11,6 +11,8 @@ type call struct {
 	// spans are the places of args and then of kw; nil for calls that stand
 	// nowhere in the source.
 	spans []Span
+	// deco is set on the call that makes a decorator: @app.route("/").
+	deco bool
 }
 
 type kwarg struct {

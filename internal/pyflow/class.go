@@ -160,6 +160,10 @@ func (c *class) linearize(it *interp) {
 			}
 		}
 	}
+	if c.file.model {
+		// What a model leaves out is told by facts.
+		c.libs = append(c.libs, it.p.facts.canonical(c.path()))
+	}
 	for _, k := range c.mro[1:] {
 		for _, l := range k.libs {
 			if !slices.Contains(c.libs, l) {

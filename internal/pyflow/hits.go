@@ -41,7 +41,12 @@ func (it *interp) record(st *state, h *Hit, recv *value, c *call, focus []*value
 			h.Keywords[k.name] = z.value(it.refined(st, k.v), 0)
 		}
 	}
-	h.Unpacked = c.rest != nil
+	if h.Unpacked = c.rest != nil; h.Unpacked {
+		if h.Keywords == nil {
+			h.Keywords = map[string]Value{}
+		}
+		h.Keywords["**"] = z.value(it.refined(st, c.rest), 0)
+	}
 	if recv != nil {
 		h.Self = z.value(recv, 0)
 	}
@@ -269,6 +274,9 @@ func (z *freezer) value(v *value, depth int) Value {
 			return out.Alternatives[0]
 		}
 		return out
+	}
+	if v.kind == vUnknown && v.str == "text" {
+		return Value{Kind: Text, Pieces: []Piece{{Unknown: true, Chars: AnyChars, Harmless: z.tags(v.clean), Labels: z.labels(v.labels, v.clean)}}}
 	}
 	out.Labels = z.labels(v.labels, v.clean)
 	return out

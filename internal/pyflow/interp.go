@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
@@ -21,14 +22,16 @@ type program struct {
 	names   map[string]*fileInfo // modules by root, NUL and dotted name
 	// packages are the folders that hold modules, named alike; library the
 	// first parts of the names that facts know.
-	packages   map[string]bool
-	library    map[string]bool
-	models     map[string]*fileInfo
-	roots      []string
-	base       *heap // after the modules were loaded
-	baseInterp *interp
-	derived    map[derivation]*sym
-	builtin    map[string]*value // lib values of builtins, by name
+	packages                       map[string]bool
+	library                        map[string]bool
+	models                         map[string]*fileInfo
+	roots                          []string
+	templates                      sync.Map // parsed, by name
+	templateFilters, templateNames map[string]*value
+	base                           *heap // after the modules were loaded
+	baseInterp                     *interp
+	derived                        map[derivation]*sym
+	builtin                        map[string]*value // lib values of builtins, by name
 }
 
 // fileInfo is a source with its scopes.
@@ -98,8 +101,9 @@ type interp struct {
 	srcSyms map[sourceKey]*sym
 
 	fr         *frame
-	callAt     Span // of the call that is about to run
-	decorating int  // set while a decorator runs
+	callAt     Span        // of the call that is about to run
+	decorating int         // set while a decorator runs
+	decoCall   pysyntax.ID // the call that makes the decorator
 	depth      int
 	steps      int
 	limit      int
@@ -121,6 +125,8 @@ type interp struct {
 	gaveUp     []GaveUp
 	views      map[funcKey]string // registered functions, with the kind of entry
 	converters map[string]*value  // URL converters, by name
+	filters    map[string]*value  // of templates, by name
+	globals    map[string]*value
 	selves     map[*class]*selfState
 	ranReg     map[string]bool
 	total      int
@@ -780,6 +786,11 @@ func (it *interp) enter(st *state, v *value, at Span) *value {
 		case vInst, vLib:
 			for _, f := range it.p.facts.of(it.p.facts.canonical(v.str)) {
 				if f.Verb == "enter" {
+					return inst(f.Args[0], v.labels)
+				}
+			}
+			for _, f := range it.p.facts.of(it.p.facts.canonical(v.str + ".__enter__")) {
+				if f.Verb == "returns" {
 					return inst(f.Args[0], v.labels)
 				}
 			}

@@ -32,10 +32,12 @@ func (it *interp) evalCall(st *state, id pysyntax.ID) *value {
 	if st.dead {
 		return unknown
 	}
+	deco := it.decoCall == id
 	c := it.evalArgs(st, id)
 	if st.dead {
 		return unknown
 	}
+	c.deco = deco
 	r := it.refined(st, it.call(st, fv, c))
 	return r
 }
@@ -232,6 +234,16 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	}
 	if it.depth >= maxDepth || it.active[fn] >= maxRecursion {
 		return opaque(addLabels(c.labels(it, st), labelsOrNil(it, st, self)))
+	}
+	if fn.file.model {
+		path := it.p.facts.canonical(fn.fullName())
+		facts := it.p.facts.of(path)
+		it.applyHits(st, path, facts, self, c)
+		for i := range facts {
+			if facts[i].Verb == "entry" {
+				return it.entryCall(st, path, &facts[i], self, c)
+			}
+		}
 	}
 	vars := it.bind(st, fn, self, c)
 	if st.dead {
@@ -647,7 +659,9 @@ func (it *interp) run(st *state, fn *function, vars []*value) (*value, [3]*bucke
 		it.active[fn]--
 	}()
 	fr := &frame{up: it.fr, fn: fn, file: fn.file, f: fn.file.f, sc: fn.sc, mod: fn.mod, free: fn.free, cls: fn.owner, qual: fn.qual, callAt: it.callAt}
-	caller := it.fr
+	caller, decorating, decoCall := it.fr, it.decorating, it.decoCall
+	it.decorating, it.decoCall = 0, 0
+	defer func() { it.decorating, it.decoCall = decorating, decoCall }()
 	callerVars := st.vars
 	known := st.known
 	in := &state{vars: make([]*value, len(fn.sc.slots)), heap: st.heap, shared: true, known: known}
@@ -911,7 +925,9 @@ func (it *interp) decorators(st *state, list []pysyntax.ID, v *value) *value {
 		case pysyntax.Attribute:
 			dv = it.evalAttribute(st, d, true)
 		default:
+			it.decoCall = d
 			dv = it.eval(st, d)
+			it.decoCall = 0
 		}
 		if st.dead {
 			return v

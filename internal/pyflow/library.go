@@ -160,6 +160,10 @@ func (it *interp) described(path string) bool { return it.p.facts.byClass[path] 
 
 // callFacts calls something of which facts are known.
 func (it *interp) callFacts(st *state, path string, facts []Fact, recv *value, c *call) *value {
+	if strings.HasPrefix(path, "*.") && !c.deco {
+		// @x.get("/") registers, x.get("/") may be anything.
+		facts = slices.DeleteFunc(slices.Clone(facts), func(f Fact) bool { return f.Verb == "entry" && len(f.Args) == 1 })
+	}
 	it.applyHits(st, path, facts, recv, c)
 	if len(facts) > 0 && it.decorating > 0 {
 		for _, f := range facts {
@@ -316,6 +320,12 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 	}
 	if len(sources) > 0 {
 		r := joinAll(sources)
+		switch kind {
+		case "number":
+			return numeric(it.labelsOf(st, r))
+		case "boolean":
+			return boolean
+		}
 		if returns != "" {
 			return inst(returns, it.labelsOf(st, r))
 		}
@@ -545,7 +555,11 @@ func (it *interp) mapItem(st *state, f *Fact, recv *value, key *value, at Span, 
 	if name != "" {
 		s = it.symFor(recv.str, name)
 	}
-	return &value{kind: vUnknown, labels: labels, sym: s}
+	v := &value{kind: vUnknown, labels: labels, sym: s}
+	if f.Args[0] != "json" {
+		v.str = "text" // whatever it is, it is text if it is there
+	}
+	return v
 }
 
 // mapCall calls a method of a mapping of input; nil if it is not known.
@@ -608,6 +622,9 @@ func (it *interp) libAttr(st *state, path string, recv *value, name string, call
 	path = it.p.facts.canonical(path)
 	facts := it.p.facts.of(path)
 	var r *value
+	if f := it.mapping(path); f != nil {
+		return it.sourceValue(st, path, *f, recv, at)
+	}
 	for i := range facts {
 		f := &facts[i]
 		switch f.Verb {
@@ -762,11 +779,10 @@ func (it *interp) setFacts(st *state, path string, recv, key, v *value, at Span)
 		if f.Verb != "set" {
 			continue
 		}
-		c := &call{at: at, args: []*value{v}, spans: []Span{at}}
-		if key != nil {
-			c.args = []*value{key, v}
-			c.spans = []Span{at, at}
+		if key == nil {
+			key = text(path[strings.LastIndexByte(path, '.')+1:])
 		}
+		c := &call{at: at, args: []*value{key, v}, spans: []Span{at, at}}
 		it.reach(f.Args[0])
 		it.hit(st, f, path, recv, c, []*value{it.refined(st, v)}, []Span{at})
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dewar-security/dewar/internal/jinja"
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
@@ -72,12 +73,14 @@ type Field struct {
 // different values.
 type Hit struct {
 	Verb, Kind string // of the fact
-	Path       string // of the fact's name: "sqlite3.Cursor.execute"
+	Path       string // of the fact's name: "sqlite3.Cursor.execute"; "{{ }}" in a template
 	At         Span   // the call, or the expression
 	Function   string // package.module.function around it
 	Entry      *Entry // through which it was reached first; nil for a function that nothing calls
 	// Args are all positional arguments, Keywords the others; Unpacked is set
 	// when there are more, unknown, by *args or **kwargs.
+	//
+	// What *args and **kwargs of unknown content may hold is Keywords["**"].
 	Args     []Value
 	Keywords map[string]Value
 	Unpacked bool
@@ -114,6 +117,8 @@ type Output struct {
 	Tag     string
 	Prefix  string // of the attribute's value before the expression
 	Escaped bool   // autoescaped
+	// Place is all that is known about the place.
+	Place jinja.Context
 }
 
 // Kind says what a [Value] is.
