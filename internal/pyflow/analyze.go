@@ -3,6 +3,7 @@ package pyflow
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"runtime"
 	"slices"
@@ -32,6 +33,9 @@ type Config struct {
 	// Workers is how many goroutines may run; 0 means one for each processor.
 	// The result does not depend on it.
 	Workers int
+	// Panic lets a mistake of this package end the program instead of being
+	// listed in [Result.GaveUp]; for tests.
+	Panic bool
 }
 
 const (
@@ -264,6 +268,9 @@ type unit struct {
 
 func (r *registration) key() string {
 	var b strings.Builder
+	if r.fn.kind == vTuple && r.fn.str == "asview" && r.fn.elems[0].kind == vClass {
+		b.WriteString(r.fn.elems[0].cls.path())
+	}
 	for _, fn := range functionsIn(r.fn) {
 		b.WriteString(fn.file.path)
 		b.WriteByte(0)
@@ -381,6 +388,20 @@ func (it *interp) runUnit(u *unit) {
 		it.gaveUp = append(it.gaveUp, GaveUp{At: at, Name: name, Reason: "the audit was called off"})
 		return
 	}
+	// A mistake of ours in one function must not cost the others.
+	defer func() {
+		if r := recover(); r != nil {
+			if it.p.cfg.Panic {
+				panic(r)
+			}
+			name := ""
+			if u.fn != nil {
+				name = u.fn.fullName()
+			}
+			it.gaveUp = append(it.gaveUp, GaveUp{At: Span{File: u.file, Start: u.pos, End: u.pos}, Name: name, Reason: fmt.Sprintf("internal error: %v", r)})
+			it.active, it.depth = map[*function]int{}, 0
+		}
+	}()
 	st := &state{heap: it.p.base, shared: true}
 	if u.reg != nil {
 		it.runEntry(st, u.reg, 0)
@@ -399,6 +420,7 @@ func (it *interp) begin() {
 	it.steps, it.baseGen, it.effects, it.mark = 0, 0, 0, 0
 	it.fr, it.depth, it.raised, it.decorating = nil, 0, nil, 0
 	it.notes = &noteSet{}
+	it.rule = ""
 }
 
 // finish runs what a run has registered and made: in the state it ended in.
@@ -446,7 +468,7 @@ func (it *interp) runFunction(st *state, fn *function, nesting int) {
 		it.begin()
 	}
 	it.mark = it.baseTop + 1
-	it.callFunction(st, fn, self, &call{})
+	it.callFunction(st, fn, self, &call{rest: unknown})
 	if st.heap == nil {
 		st.heap = it.p.base
 	}
@@ -474,7 +496,7 @@ func (it *interp) selfFor(st *state, c *class) (*state, *value) {
 			try := st.fork()
 			old := it.limit
 			it.limit = it.steps + 20_000
-			it.callFunction(try, init.fn, v, &call{})
+			it.callFunction(try, init.fn, v, &call{rest: unknown})
 			it.limit = old
 			if !try.dead {
 				st = &state{heap: try.heap, shared: true}
@@ -503,30 +525,40 @@ func (it *interp) runEntry(st *state, r *registration, nesting int) {
 		e.Self = z.value(r.self, 0)
 	}
 	it.entry = e
+	it.rule = staticRule(r)
+	defer func() { it.rule = "" }()
 	it.mark = it.baseTop + 1
 	fns := functionsIn(r.fn)
 	if len(fns) > 0 {
 		fn := fns[0]
+		if r.orig != nil {
+			fn = r.orig
+		}
 		e.At, e.Name, e.Function = fn.span(), fn.fullName(), fn.name
 	}
-	for _, target := range it.entryTargets(&st, r.fn) {
-		if target.kind == vBound && target.fn != nil {
-			if r.fn.kind == vClass || r.fn.kind == vTuple {
-				it.views[funcKey{target.fn.file, target.fn.id}] = r.kind
-				e.At, e.Name, e.Function = target.fn.span(), target.fn.fullName(), target.fn.name
-			}
+	class := r.fn.kind == vClass || r.fn.kind == vTuple
+	for i, target := range it.entryTargets(&st, r.fn) {
+		if i > 0 {
+			// Each method of a class is an entry of its own.
+			c := *e
+			e = &c
+			e.Fields, e.Sinks = nil, nil
+			it.notes = &noteSet{}
+			it.entry = e
+		}
+		if class && target.kind == vBound && target.fn != nil {
+			it.views[funcKey{target.fn.file, target.fn.id}] = r.kind
+			e.At, e.Name, e.Function = target.fn.span(), target.fn.fullName(), target.fn.name
 		}
 		s := st.fork()
 		it.call(s, target, it.entryArgs(s, r, target))
 		if !s.dead {
 			st = s
 		}
+		e.Fields = sortedFields(it.notes.fields)
+		e.Sinks = sortedKeys(it.notes.sinks)
+		it.entries = append(it.entries, e)
 	}
-	for _, f := range sortedFields(it.notes.fields) {
-		e.Fields = append(e.Fields, f)
-	}
-	e.Sinks = sortedKeys(it.notes.sinks)
-	it.entries = append(it.entries, e)
 	it.finish(st, e.Name, e.At, regs, made, nesting)
 	it.entry = nil
 }

@@ -11,6 +11,9 @@ import (
 func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 	c := &call{}
 	fns := functionsIn(target)
+	if r.orig != nil {
+		fns = []*function{r.orig}
+	}
 	switch r.kind {
 	case "view":
 		rules := 0
@@ -156,4 +159,21 @@ func (it *interp) response(st *state, v *value, at Span) {
 	}
 	it.reach("response")
 	it.record(st, &Hit{Verb: "sink", Kind: "response", Path: "return", At: at}, nil, &call{at: at}, []*value{v})
+}
+
+// staticRule returns the URL rule of a view that has no variable part.
+func staticRule(r *registration) string {
+	if r.kind != "view" {
+		return ""
+	}
+	rule := ""
+	for _, a := range r.args {
+		if a.isConstText() && strings.HasPrefix(a.str, "/") {
+			rule = a.str
+		}
+	}
+	if strings.Contains(rule, "<") {
+		return ""
+	}
+	return rule
 }

@@ -108,6 +108,7 @@ type interp struct {
 	steps      int
 	limit      int
 	entry      *Entry
+	rule       string      // URL rule of the running view, if it has no variable part
 	made       []*function // nested functions, in the order they were made
 	called     map[funcKey]bool
 	modules    map[string]*module
@@ -343,6 +344,10 @@ func (it *interp) joinState(acc, st *state) *state {
 
 // throw ends st with an exception.
 func (it *interp) throw(st *state) {
+	if it.fr == nil {
+		st.dead = true
+		return
+	}
 	if k := len(it.fr.tries); k > 0 {
 		t := it.fr.tries[k-1]
 		t.raised = it.joinState(t.raised, st)

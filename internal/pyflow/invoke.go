@@ -214,6 +214,7 @@ func (it *interp) callbacks(st *state, c *call) {
 type memoEntry struct {
 	key     uint64
 	gen     int
+	rule    string
 	args    []*value
 	self    *value
 	dead    bool
@@ -269,7 +270,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	if memoize {
 		key = it.hashArgs(vars)
 		for _, m := range it.memo[fn] {
-			if m.key == key && m.gen == it.baseGen && sameArgs(m.args, vars) {
+			if m.key == key && m.gen == it.baseGen && m.rule == it.rule && sameArgs(m.args, vars) {
 				return it.replay(st, m, fn, c)
 			}
 		}
@@ -287,7 +288,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 			}
 			key = it.hashArgs(vars)
 			for _, m := range it.memo[fn] {
-				if m.key == key && m.gen == it.baseGen && sameArgs(m.args, vars) {
+				if m.key == key && m.gen == it.baseGen && m.rule == it.rule && sameArgs(m.args, vars) {
 					return it.replay(st, m, fn, c)
 				}
 			}
@@ -316,7 +317,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		oldNotes.add(notes)
 	}
 	if memoize && effects == 0 && !it.out() {
-		m := &memoEntry{key: key, gen: it.baseGen, args: savedArgs, dead: st.dead, v: v, raised: raised, notes: notes}
+		m := &memoEntry{key: key, gen: it.baseGen, rule: it.rule, args: savedArgs, dead: st.dead, v: v, raised: raised, notes: notes}
 		if !st.dead {
 			m.known = newKnowledge(st.known, before)
 			if !it.collect(st, v, m, 0) {
@@ -801,6 +802,14 @@ func (it *interp) bind(st *state, fn *function, self *value, c *call) []*value {
 		}
 		if v == nil {
 			d := fn.defaults[i]
+			if c.rest == unknown {
+				v = it.missing(st, fn, p)
+				if d != nil {
+					v = join(d, v)
+				}
+				vars[slot] = v
+				continue
+			}
 			switch {
 			case c.rest != nil && d != nil:
 				v = join(c.rest, d)
@@ -908,9 +917,19 @@ func (it *interp) execDef(st *state, id pysyntax.ID) {
 	d := f.FunctionDef(id)
 	fn := it.newFunction(st, id, d.Name)
 	v := &value{kind: vFunc, fn: fn}
+	regs := len(it.regOrder)
 	v = it.decorators(st, d.Decorators, v)
 	if st.dead {
 		return
+	}
+	for _, r := range it.regOrder[min(regs, len(it.regOrder)):] {
+		// What other decorators made of it is how it is called, but the
+		// function is what the developer knows.
+		if fns := functionsIn(r.fn); r.orig == nil && len(fns) > 0 && fns[0] != fn && fns[0].nested && fns[0].id != fn.id {
+			r.orig = fn
+			it.views[funcKey{fn.file, fn.id}] = r.kind
+			delete(it.views, funcKey{fns[0].file, fns[0].id})
+		}
 	}
 	it.bindName(st, d.Name, v)
 }

@@ -17,7 +17,7 @@ type registration struct {
 	kw         []kwarg
 	self       *value
 	fn         *value
-	st         *state // as it was; nil for the base heap
+	orig       *function // that was decorated, when fn is what a decorator made of it
 }
 
 // pick returns the arguments that a fact's ARG names.
@@ -133,6 +133,9 @@ func (it *interp) callLib(st *state, path string, recv *value, c *call) *value {
 		return opaque(c.labels(it, st))
 	}
 	path = it.p.facts.canonical(path)
+	if strings.HasSuffix(path, ".as_view") && recv != nil && recv.kind == vClass {
+		return &value{kind: vTuple, str: "asview", elems: []*value{recv}}
+	}
 	if sp := specials[path]; sp != nil {
 		if r := sp(it, st, recv, c); r != nil {
 			return r
@@ -476,6 +479,11 @@ func noteOf(f Fact) string {
 
 // sourceValue is what reading an attribute that is a source gives.
 func (it *interp) sourceValue(st *state, path string, f Fact, recv *value, at Span) *value {
+	if path == "flask.request.path" && it.rule != "" {
+		// The rule has no variable part, so the path is the rule, behind what
+		// the app or blueprint is mounted at.
+		return fromPieces([]piece{{sym: it.symFor(path, ""), chars: CharRange("a-zA-Z0-9_.~/-")}, {lit: it.rule}})
+	}
 	note := noteOf(f)
 	src := it.sourceOf(f.Args[0], at, note)
 	if slices.Contains(f.Args[1:], "map") {
@@ -835,9 +843,6 @@ func (it *interp) decorate(st *state, d *value, c *call) *value {
 func (it *interp) register(st *state, r *registration) {
 	if r.at.File == "" || strings.HasPrefix(r.at.File, "<model>") {
 		return
-	}
-	if !it.loading {
-		r.st = st // the heap is taken when the unit ends
 	}
 	for _, fn := range functionsIn(r.fn) {
 		it.views[funcKey{fn.file, fn.id}] = r.kind

@@ -26,12 +26,9 @@ func init() {
 		"functools.wraps()":        firstArg,
 		"functools.update_wrapper": firstArg,
 		"typing.cast":              func(it *interp, st *state, self *value, c *call) *value { return c.arg(1, "val") },
-		"flask.views.View.as_view": specialAsView,
 		"asyncio.run":              firstArg,
 		"asyncio.gather":           specialGather,
-		"copy.copy":                nil,
 	}
-	delete(specials, "copy.copy")
 }
 
 func firstArg(it *interp, st *state, self *value, c *call) *value {
@@ -43,13 +40,6 @@ func firstArg(it *interp, st *state, self *value, c *call) *value {
 
 func specialGather(it *interp, st *state, self *value, c *call) *value {
 	return it.list(st, oList, c.args, c.rest)
-}
-
-func specialAsView(it *interp, st *state, self *value, c *call) *value {
-	if self != nil && self.kind == vClass {
-		return &value{kind: vTuple, str: "asview", elems: []*value{self}}
-	}
-	return nil
 }
 
 func specialStr(it *interp, st *state, self *value, c *call) *value {
