@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -460,4 +461,22 @@ func TestKnowledgeIsReal(t *testing.T) {
 		t.Logf("NOT COMPARED, not installed: %s", strings.Join(list, ", "))
 	}
 	t.Logf("%d names compared", found)
+}
+
+// TestModelsBehave runs the models and the real modules side by side.
+func TestModelsBehave(t *testing.T) {
+	py := python(t)
+	cmd := exec.Command(py, "-W", "ignore", "testdata/knowledge/models.py", "knowledge/models")
+	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+	out, err := cmd.CombinedOutput()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if len(lines) > 1 {
+		t.Errorf("models that are not like the real modules:\n%s", strings.Join(lines[:len(lines)-1], "\n"))
+	}
+	if n, err := strconv.Atoi(lines[len(lines)-1]); err != nil || n < 15 {
+		t.Errorf("%s cases were run: %v", lines[len(lines)-1], err)
+	}
 }

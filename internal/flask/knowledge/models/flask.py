@@ -3,6 +3,8 @@ of Flask is told by facts."""
 
 import json as _json
 
+from werkzeug.datastructures import Headers as _Headers
+
 
 class Response:
     default_status = 200
@@ -12,15 +14,24 @@ class Response:
         self.response = response
         self.status = status
         self.status_code = status
-        self.headers = {}
-        if headers:
-            # A mapping or a list of pairs.
-            for name, value in dict(headers).items():
-                self.headers[name] = value
+        self.headers = _Headers(headers)
         if content_type is None:
-            content_type = mimetype or self.headers.get("Content-Type") or self.default_mimetype
+            if mimetype is None:
+                content_type = self.headers.get("Content-Type", self.default_mimetype + "; charset=utf-8")
+            elif mimetype.startswith("text/"):
+                content_type = mimetype + "; charset=utf-8"
+            else:
+                content_type = mimetype
         self.content_type = content_type
-        self.mimetype = mimetype or content_type.split(";")[0]
+        self.headers.of(self)
+
+    @property
+    def mimetype(self):
+        return self.content_type.split(";")[0]
+
+    @mimetype.setter
+    def mimetype(self, value):
+        self.content_type = value
 
     def set_data(self, value):
         self.response = value

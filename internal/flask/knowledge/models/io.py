@@ -6,52 +6,50 @@ SEEK_END = 2
 
 
 class _Buffer:
-    def __init__(self, initial_value, empty):
+    # The text lies in two halves, before and after the position, so that
+    # writing one after the other needs no lengths, which are seldom known.
+    def __init__(self, initial, empty, newline):
+        self._before = empty
+        self._after = empty if initial is None else initial
         self._empty = empty
-        self._text = empty if initial_value is None else initial_value
-        self._at = 0
-        self._end = False  # writing adds; before, it replaces from the start
+        self._newline = newline
         self.closed = False
 
     def getvalue(self):
-        return self._text
+        return self._before + self._after
 
     def getbuffer(self):
-        return self._text
+        return self._before + self._after
 
     def read(self, size=-1):
-        if size is None or size == -1:
-            out = self._text[self._at:]
-            self._at = len(self._text)
+        out = self._after
+        if size is None or size < 0:
+            self._before = self._before + out
+            self._after = self._empty
             return out
-        out = self._text[self._at:self._at + size]
-        self._at = self._at + len(out)
-        return out
+        self._before = self._before + out[:size]
+        self._after = out[size:]
+        return out[:size]
 
     def read1(self, size=-1):
         return self.read(size)
 
     def readline(self, size=-1):
-        rest = self._text[self._at:]
-        lines = rest.splitlines(True)
-        if not lines:
-            return self._empty
-        self._at = self._at + len(lines[0])
-        return lines[0]
+        head, newline, rest = self._after.partition(self._newline)
+        self._before = self._before + head + newline
+        self._after = rest
+        return head + newline
 
     def readlines(self, hint=-1):
-        rest = self._text[self._at:]
-        self._at = len(self._text)
-        return rest.splitlines(True)
+        lines = self._after.splitlines(True)
+        self._before = self._before + self._after
+        self._after = self._empty
+        return lines
 
     def write(self, s):
-        if self._at == 0:
-            self._text = s + self._text[len(s):]
-        elif self._at == len(self._text):
-            self._text = self._text + s
-        else:
-            self._text = self._text[:self._at] + s + self._text[self._at + len(s):]
-        self._at = self._at + len(s)
+        self._before = self._before + s
+        if self._after:
+            self._after = self._after[len(s):]
         return len(s)
 
     def writelines(self, lines):
@@ -59,19 +57,29 @@ class _Buffer:
             self.write(line)
 
     def seek(self, offset, whence=0):
-        if whence == 0:
-            self._at = offset
-        elif whence == 2:
-            self._at = len(self._text)
-        return self._at
+        text = self._before + self._after
+        if whence == 2:
+            self._before = text
+            self._after = self._empty
+        elif whence == 0:
+            if offset == 0:
+                self._before = self._empty
+                self._after = text
+            else:
+                self._before = text[:offset]
+                self._after = text[offset:]
+        return len(self._before)
 
     def tell(self):
-        return self._at
+        return len(self._before)
 
     def truncate(self, size=None):
         if size is None:
-            size = self._at
-        self._text = self._text[:size]
+            self._after = self._empty
+            return len(self._before)
+        text = (self._before + self._after)[:size]
+        self._before = text[:len(self._before)]
+        self._after = text[len(self._before):]
         return size
 
     def flush(self):
@@ -104,9 +112,9 @@ class _Buffer:
 
 class StringIO(_Buffer):
     def __init__(self, initial_value="", newline="\n"):
-        _Buffer.__init__(self, initial_value, "")
+        _Buffer.__init__(self, initial_value, "", "\n")
 
 
 class BytesIO(_Buffer):
     def __init__(self, initial_bytes=b""):
-        _Buffer.__init__(self, initial_bytes, b"")
+        _Buffer.__init__(self, initial_bytes, b"", b"\n")
