@@ -36,7 +36,7 @@ var (
 	useKinds = strings.Fields(`hash cipher random cookie jwt-decode jwt-encode tls request yaml-load xml-parser subprocess tempfile
 		password-hash bind-all markup chmod debug-run upload-save cors archive-extract session-login`)
 	sourceKinds = strings.Fields(`query form json cookie header path file file-content body url websocket stored`)
-	entryKinds  = strings.Fields(`view hook error filter task cli`)
+	entryKinds  = strings.Fields(`view hook error filter task cli message`)
 	cleanKinds  = append([]string{"html"}, sinkKinds...)
 )
 
