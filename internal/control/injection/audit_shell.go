@@ -134,7 +134,7 @@ func argvExit(argv []pyflow.Value, ok accept) (exit, bool) {
 		for i, p := range pieces {
 			// A program in a folder of the application's own is its choice.
 			if l := audit.Live(p, ok, "command"); len(l) > 0 && !audit.Only(p, audit.Digits) &&
-				(i == 0 || audit.CanHold(p, "../")) {
+				(i == 0 || audit.CanHold(p, "../") && !strings.Contains(audit.Before(pieces, i), " ")) {
 				return exit{l[0], i, ""}, true
 			}
 		}

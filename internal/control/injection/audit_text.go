@@ -57,8 +57,8 @@ func templateExit(pieces []pyflow.Piece, ok accept, mako bool) (exit, bool) {
 	for i, p := range pieces {
 		if !p.Unknown {
 			s := p.Literal
-			for j := 0; j+1 < len(s); j++ {
-				switch pair := s[j : j+2]; {
+			for j := 0; j < len(s); j++ {
+				switch pair := s[j:min(j+2, len(s))]; {
 				case inside == 0 && (pair == "{{" || pair == "{%" || mako && (pair == "${" || pair == "<%")):
 					inside, q = '{', quoted{quotes: "'\"", escape: true}
 					j++

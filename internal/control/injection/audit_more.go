@@ -1,0 +1,527 @@
+package injection
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/pyflow"
+)
+
+var pathRules = []*audit.Rule{
+	{
+		ID: "DW-INJECTION-010", Control: "injection",
+		Title:    "What a client sends chooses which file is read",
+		Why:      "With ../ or an absolute path the name leaves its folder: configuration, keys, the database, the source come back.",
+		Fix:      "Use flask.send_from_directory or werkzeug.utils.safe_join, or take a number or a name from a fixed list.",
+		Severity: audit.High, Confidence: audit.Likely, CWE: []int{22}, OWASP: []string{"A01:2025"}, ASVS: []string{"5.3.2"},
+		MitigatedBy: []string{"waf"},
+		Bad: `import os
+from flask import Flask, request, send_file
+app = Flask(__name__)
+
+@app.get("/manual")
+def manual():
+    return send_file(os.path.join("/srv/manuals", request.args["file"]))
+`,
+		Good: `from flask import Flask, request, send_from_directory
+app = Flask(__name__)
+
+@app.get("/manual")
+def manual():
+    return send_from_directory("/srv/manuals", request.args["file"])
+`,
+		Check: func(p *audit.Pass) {
+			follow(p, []string{"path-read", "send-file"}, "%s chooses which file is read", "the file is opened here", func(h *pyflow.Hit) (exit, bool) {
+				if writes(h) {
+					return exit{}, false
+				}
+				return pathDanger(h)
+			})
+		},
+	},
+	{
+		ID: "DW-INJECTION-011", Control: "injection",
+		Title:    "What a client sends chooses which file is written or deleted",
+		Why:      "With ../ or an absolute path the name leaves its folder: the app's code, its templates or the account's SSH keys are overwritten.",
+		Fix:      "Choose the name yourself (secrets.token_hex); or pass it through werkzeug.utils.secure_filename and safe_join.",
+		Severity: audit.Critical, Confidence: audit.Likely, CWE: []int{22, 73}, OWASP: []string{"A01:2025"}, ASVS: []string{"5.3.2"},
+		MitigatedBy: []string{"waf"},
+		Bad: `import os
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.post("/notes")
+def save():
+    with open(os.path.join("/srv/notes", request.form["title"]), "w") as file:
+        file.write(request.form["text"])
+    return {"saved": True}
+`,
+		Good: `import os
+from flask import Flask, request
+from werkzeug.utils import secure_filename
+app = Flask(__name__)
+
+@app.post("/notes")
+def save():
+    with open(os.path.join("/srv/notes", secure_filename(request.form["title"])), "w") as file:
+        file.write(request.form["text"])
+    return {"saved": True}
+`,
+		Check: func(p *audit.Pass) {
+			follow(p, []string{"path-read", "path-write", "path-delete"}, "%s chooses which file is changed", "the file is changed here", func(h *pyflow.Hit) (exit, bool) {
+				if h.Kind == "path-read" && !writes(h) {
+					return exit{}, false
+				}
+				return pathDanger(h)
+			})
+		},
+	},
+}
+
+// pathDanger looks at the paths that a sink is given. What is no text is a
+// file that is open already, or bytes.
+func pathDanger(h *pyflow.Hit) (exit, bool) {
+	return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
+		return pathExit(t, func(l pyflow.Label) bool { return audit.FromOutside(l) && !content(l) }, h.Kind)
+	})
+}
+
+// content reports whether a label stands for what a file holds, not for a
+// name.
+func content(l pyflow.Label) bool {
+	return l.Kind == "file-content" && strings.HasPrefix(l.Note, "content ")
+}
+
+// writes reports whether a call of open asks for writing.
+func writes(h *pyflow.Hit) bool {
+	if !strings.HasSuffix(h.Path, "open") && !strings.HasSuffix(h.Path, "GzipFile") && !strings.HasSuffix(h.Path, "FileIO") && h.Path != "builtins.file" {
+		return false
+	}
+	i := 1
+	if h.Path == "pathlib.Path.open" {
+		i = 0
+	}
+	mode, _ := h.Arg(i, "mode")
+	out := false
+	mode.Each(func(v pyflow.Value) {
+		s, ok := v.Const()
+		out = out || ok && strings.ContainsAny(s, "wax+")
+	})
+	return out
+}
+
+var otherRules = []*audit.Rule{
+	{
+		ID: "DW-INJECTION-017", Control: "injection",
+		Title:    "What a client sends chooses where a redirection leads",
+		Why:      "A link that begins with the site's own address ends on the attacker's copy of its login page; tokens in the address go along.",
+		Fix:      "Redirect to endpoints with url_for; where the target has to come from outside, take a path only, and refuse what begins with //, /\\ or a scheme.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{601}, OWASP: []string{"A01:2025"}, ASVS: []string{"3.7.2"},
+		Bad: `from flask import Flask, redirect, request
+app = Flask(__name__)
+
+@app.get("/go")
+def go():
+    return redirect(request.args["next"])
+`,
+		Good: `from flask import Flask, redirect, request, url_for
+app = Flask(__name__)
+
+@app.get("/go")
+def go():
+    return redirect(url_for("item", name=request.args["next"]))
+
+@app.get("/item/<name>")
+def item(name):
+    return {"name": name}
+`,
+		Check: func(p *audit.Pass) {
+			hits := append(p.Hits("sink", "redirect"), p.Hits("set", "redirect")...)
+			for _, h := range append(p.Hits("set", "header"), p.Hits("sink", "header")...) {
+				if name, ok := headerName(h); ok && strings.EqualFold(name, "Location") {
+					hits = append(hits, h)
+				}
+			}
+			p.Follow(hits, func(h *pyflow.Hit) []audit.Danger {
+				e, bad := inFocus(h, func(t []pyflow.Piece) (exit, bool) {
+					return redirectExit(t, func(l pyflow.Label) bool {
+						// Back to where the visitor is, or was.
+						return audit.FromOutside(l) && l.Kind != "url" && l.Note != "Referer header" && l.Note != "Host header" && l.Note != "request path"
+					})
+				})
+				if !bad {
+					return nil
+				}
+				return []audit.Danger{{Label: e.Label, Message: "%s chooses where the visitor is sent: it " + e.Why, Caret: "the visitor is sent on here"}}
+			})
+		},
+	},
+	{
+		ID: "DW-INJECTION-018", Control: "injection",
+		Title:    "What a client sends becomes a header of the answer",
+		Why:      "Who chooses a header's name sets cookies and policies. A line end in a value begins another header; Werkzeug refuses those since 0.9, so a value alone is an error page at worst, and a header of its own under other servers.",
+		Fix:      "Choose names from a fixed list; take line ends out of values.",
+		Severity: audit.Low, Confidence: audit.Possible, CWE: []int{113}, OWASP: []string{"A05:2025"}, ASVS: []string{"1.2.1"},
+		MitigatedBy: []string{"waf"},
+		Bad: `from flask import Flask, make_response, request
+app = Flask(__name__)
+
+@app.get("/")
+def index():
+    response = make_response("ok")
+    response.headers[request.args["name"]] = "1"
+    return response
+`,
+		Good: `from flask import Flask, make_response, request
+app = Flask(__name__)
+
+@app.get("/")
+def index():
+    response = make_response("ok")
+    response.headers["X-Page"] = str(int(request.args["page"]))
+    return response
+`,
+		Check: func(p *audit.Pass) {
+			hits := append(p.Hits("sink", "header", "cookie-value"), p.Hits("set", "header")...)
+			p.Follow(hits, headerDanger)
+		},
+	},
+	{
+		ID: "DW-INJECTION-019", Control: "injection",
+		Title:    "What a client sends becomes a header of a mail",
+		Why:      "A line end in a subject or a name begins another header: copies to thousands of addresses, sent by this server.",
+		Fix:      "Build the mail with email.message.EmailMessage, which refuses line ends, or take them out.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{93}, OWASP: []string{"A05:2025"}, ASVS: []string{"1.3.11"},
+		Bad: `import smtplib
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.post("/contact")
+def contact():
+    mail = "Subject: " + request.form["subject"] + "\n\nSomebody wrote."
+    smtplib.SMTP("localhost").sendmail("web@example.com", ["desk@example.com"], mail)
+    return {"sent": True}
+`,
+		Good: `import smtplib
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.post("/contact")
+def contact():
+    mail = "Subject: A message\n\n" + request.form["subject"]
+    smtplib.SMTP("localhost").sendmail("web@example.com", ["desk@example.com"], mail)
+    return {"sent": True}
+`,
+		Check: func(p *audit.Pass) {
+			hits := append(p.Hits("sink", "email-header"), p.Hits("set", "email-header")...)
+			p.Follow(hits, mailDanger)
+		},
+	},
+	{
+		ID: "DW-INJECTION-020", Control: "injection",
+		Title:    "What a client sends is used as a regular expression",
+		Why:      "A pattern such as (a+)+$ needs longer than the universe is old for a line of text; one request keeps a worker busy for ever.",
+		Fix:      "Search for the text itself (in, find), or put re.escape around it.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{1333, 400}, OWASP: []string{"A05:2025"}, ASVS: []string{"1.2.9", "1.3.12"},
+		Bad: `import re
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.get("/find")
+def find():
+    return {"found": bool(re.search(request.args["pattern"], "some long text"))}
+`,
+		Good: `import re
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.get("/find")
+def find():
+    return {"found": bool(re.search(re.escape(request.args["pattern"]), "some long text"))}
+`,
+		Check: func(p *audit.Pass) {
+			follow(p, []string{"regex"}, "%s is used as a regular expression", "the pattern is read here", func(h *pyflow.Hit) (exit, bool) {
+				return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
+					for i, piece := range t {
+						if l := audit.Live(piece, audit.FromOutside, "regex"); len(l) > 0 && audit.CanHoldAny(piece, "*+{") {
+							return exit{l[0], i, "can hold quantifiers"}, true
+						}
+					}
+					return exit{}, false
+				})
+			})
+		},
+	},
+	{
+		ID: "DW-INJECTION-021", Control: "injection",
+		Title:    "A regular expression can take for ever on what a client sends",
+		Why:      "The pattern can match the same text in exponentially many ways, and Python tries them all before it says no: thirty characters keep a worker busy for hours.",
+		Fix:      "Let each repetition begin with a character that the one before cannot end with, use possessive quantifiers (Python 3.11), or bound the length of the text first.",
+		Severity: audit.Medium, Confidence: audit.Certain, CWE: []int{1333, 400}, OWASP: []string{"A06:2025"}, ASVS: []string{"1.3.12"},
+		Bad: `import re
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.get("/check")
+def check():
+    return {"valid": bool(re.fullmatch(r"(\w+\s?)+", request.args["text"]))}
+`,
+		Good: `import re
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.get("/check")
+def check():
+    return {"valid": bool(re.fullmatch(r"(\w+\s)*\w+", request.args["text"]))}
+`,
+		Check: func(p *audit.Pass) {
+			p.Follow(p.Hits("sink", "regex-text"), func(h *pyflow.Hit) []audit.Danger {
+				name := h.Path[strings.LastIndexByte(h.Path, '.')+1:]
+				pattern, given := h.Arg(0, "pattern")
+				if strings.Contains(h.Path, "Pattern.") {
+					if pattern, given = h.Self.Field("pattern"); !given && len(h.Self.Items) > 0 {
+						pattern, given = h.Self.Items[0], true
+					}
+				}
+				labels := focusLabels(h, "regex-text")
+				if !given || len(labels) == 0 || short(h) {
+					return nil
+				}
+				var bad string
+				pattern.Each(func(v pyflow.Value) {
+					if s, ok := v.Const(); ok && bad == "" && runaway(s, name == "fullmatch") {
+						bad = s
+					}
+				})
+				if bad == "" {
+					return nil
+				}
+				if len(bad) > 60 {
+					bad = bad[:60] + "…"
+				}
+				return []audit.Danger{{
+					Label: labels[0], Caret: "this backtracks exponentially",
+					Message: "%s is matched against " + strings.ReplaceAll(bad, "%s", "% s") + ", which can take exponential time",
+				}}
+			})
+		},
+	},
+	{
+		ID: "DW-INJECTION-022", Control: "injection",
+		Title:    "What a client sends goes into the session unchecked",
+		Why:      "Code elsewhere takes what stands in the session for something the app decided; a client that chooses a key or a value there decides in its place.",
+		Fix:      "Check the value against what is allowed, or store what it led to (the account's id), under a fixed key.",
+		Severity: audit.Low, Confidence: audit.Possible, CWE: []int{501}, OWASP: []string{"A06:2025"}, ASVS: []string{"2.2.1"},
+		Bad: `from flask import Flask, request, session
+app = Flask(__name__)
+app.secret_key = "x"
+
+@app.post("/role")
+def role():
+    session["role"] = request.form["role"]
+    return {"ok": True}
+`,
+		Good: `from flask import Flask, abort, request, session
+app = Flask(__name__)
+app.secret_key = "x"
+
+@app.post("/role")
+def role():
+    if request.form["theme"] not in ("dark", "light"):
+        abort(400)
+    session["theme"] = request.form["theme"] == "dark"
+    return {"ok": True}
+`,
+		Check: func(p *audit.Pass) {
+			hits := append(p.Hits("set", "session"), p.Hits("sink", "session")...)
+			p.Follow(hits, func(h *pyflow.Hit) []audit.Danger {
+				for i, v := range slices.Concat(h.Args, h.Focus, keywordValues(h)) {
+					labels := sessionLabels(v)
+					if len(labels) == 0 {
+						continue
+					}
+					what := "%s goes into the session unchecked"
+					if i == 0 && len(h.Args) > 1 {
+						what = "%s chooses the key in the session"
+					}
+					return []audit.Danger{{Label: labels[0], Message: what, Caret: "stored in the session here"}}
+				}
+				return nil
+			})
+		},
+	},
+	{
+		ID: "DW-INJECTION-023", Control: "injection",
+		Title:    "A client fills in whatever attributes it names",
+		Why:      "Besides the fields of the form, the client sends is_admin, role or owner_id, and the object takes them.",
+		Fix:      "Name the attributes that may come from outside, one by one or in a form class.",
+		Severity: audit.High, Confidence: audit.Likely, CWE: []int{915}, OWASP: []string{"A08:2025"}, ASVS: []string{"15.3.3"},
+		Bad: `from flask import Flask, request
+app = Flask(__name__)
+
+class User:
+    name = ""
+    admin = False
+
+@app.post("/profile")
+def profile():
+    user = User()
+    for key, value in request.form.items():
+        setattr(user, key, value)
+    return {"name": user.name}
+`,
+		Good: `from flask import Flask, request
+app = Flask(__name__)
+
+class User:
+    name = ""
+    admin = False
+
+@app.post("/profile")
+def profile():
+    user = User()
+    for key in ("name",):
+        setattr(user, key, request.form[key])
+    return {"name": user.name}
+`,
+		Check: func(p *audit.Pass) {
+			follow(p, []string{"setattr", "assign"}, "%s chooses which attributes are set", "attributes are set here by name", assignDanger)
+		},
+	},
+}
+
+// sessionLabels returns the labels of what a session should not take as it
+// is: texts that can be more than a word of the application's or a number.
+func sessionLabels(v pyflow.Value) []pyflow.Label {
+	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool {
+		return nil
+	}
+	return audit.LiveIn(v, audit.FromOutside, "session")
+}
+
+func keywordValues(h *pyflow.Hit) []pyflow.Value {
+	var names []string
+	for k := range h.Keywords {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	var out []pyflow.Value
+	for _, k := range names {
+		out = append(out, h.Keywords[k])
+	}
+	return out
+}
+
+// assignDanger finds names of attributes that a client chooses.
+func assignDanger(h *pyflow.Hit) (exit, bool) {
+	if h.Kind == "setattr" {
+		return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
+			for i, piece := range t {
+				// A prefix of the application's own keeps the rest apart.
+				if l := audit.Live(piece, audit.FromOutside, "setattr"); len(l) > 0 && i == 0 && !audit.Only(piece, audit.Digits) {
+					return exit{l[0], i, "can name any of them"}, true
+				}
+			}
+			return exit{}, false
+		})
+	}
+	for _, v := range append(slices.Clone(h.Focus), h.Keywords["**"]) {
+		var found exit
+		bad := false
+		v.Each(func(v pyflow.Value) {
+			open := v.Kind == pyflow.Unknown || v.Kind == pyflow.Dict && (v.Rest != nil || len(v.Labels) > 0) || v.Kind == pyflow.Object && strings.HasSuffix(v.Type, "MultiDict")
+			if labels := audit.LiveIn(v, audit.FromOutside, "assign"); open && len(labels) > 0 && !bad {
+				found, bad = exit{labels[0], 0, "can name any of them"}, true
+			}
+		})
+		if bad {
+			return found, true
+		}
+	}
+	return exit{}, false
+}
+
+// short reports whether a text is known to be a few characters only.
+func short(h *pyflow.Hit) bool {
+	for _, v := range h.Focus {
+		if v.Kind != pyflow.Number && v.Kind != pyflow.Bool {
+			return false
+		}
+	}
+	return true
+}
+
+// headerName returns the constant name of the header that a hit sets.
+func headerName(h *pyflow.Hit) (string, bool) {
+	v, ok := h.Arg(0, "")
+	if !ok {
+		return "", false
+	}
+	return v.Const()
+}
+
+// headerDanger finds names from outside, and values that can hold a line end.
+func headerDanger(h *pyflow.Hit) []audit.Danger {
+	cookie := h.Kind == "cookie-value"
+	if name, ok := h.Arg(0, "key"); ok {
+		for _, t := range audit.Texts(name) {
+			for _, piece := range t.Pieces[:1] {
+				if l := audit.Live(piece, audit.FromOutside, "header", "cookie-value"); len(l) > 0 && !audit.Only(piece, audit.Digits) {
+					what := "%s names a header of the answer"
+					if cookie {
+						what = "%s names a cookie"
+					}
+					return []audit.Danger{{Label: l[0], Message: what, Caret: "set here"}}
+				}
+			}
+		}
+	}
+	if cookie {
+		return nil // values are quoted
+	}
+	for _, v := range h.Focus {
+		for _, t := range audit.Texts(v) {
+			if e, bad := newlineExit(t.Pieces, lineEnds, "header"); bad {
+				return []audit.Danger{{Label: e.Label, Message: "%s becomes a header of the answer: it " + e.Why, Caret: "set here"}}
+			}
+		}
+	}
+	return nil
+}
+
+// lineEnds accepts labels of what can hold a line end: headers and addresses
+// cannot.
+func lineEnds(l pyflow.Label) bool {
+	return audit.FromOutside(l) && l.Kind != "header" && l.Kind != "url"
+}
+
+// mailDanger finds what can begin another header of a mail.
+func mailDanger(h *pyflow.Hit) []audit.Danger {
+	if strings.HasPrefix(h.Path, "email.message.EmailMessage.") || strings.HasPrefix(h.Path, "flask_mail.") || strings.HasPrefix(h.Path, "flask_mailman.") {
+		return nil // they refuse line ends
+	}
+	values := h.Focus
+	if strings.HasSuffix(h.Path, ".sendmail") {
+		// The addresses of the envelope are refused with line ends (Python
+		// 3.9.4); of the text only the headers count.
+		msg, ok := h.Arg(2, "msg")
+		if !ok {
+			return nil
+		}
+		values = []pyflow.Value{msg}
+	}
+	for _, v := range values {
+		for _, t := range audit.Texts(v) {
+			for i, piece := range t.Pieces {
+				l := audit.Live(piece, lineEnds, "email-header")
+				before := audit.Before(t.Pieces, i)
+				if len(l) == 0 || !audit.CanHoldAny(piece, "\r\n") || strings.Contains(before, "\n\n") || strings.Contains(before, "\r\n\r\n") {
+					continue
+				}
+				return []audit.Danger{{Label: l[0], Message: "%s becomes a header of a mail: it can hold a line end", Caret: "the mail's headers come from here"}}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package monitoring
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/pyflow"
+)
+
+var rules = []*audit.Rule{
+	{
+		ID: "DW-MONITORING-001", Control: "monitoring",
+		Title:    "What a client sends can begin a line of its own in the log",
+		Why:      "With a line end in it, a value writes entries that never happened: it hides an attack, accuses somebody else, or breaks what reads the log.",
+		Fix:      "Log values with %r, which writes line ends as \\n, or log JSON.",
+		Severity: audit.Low, Confidence: audit.Likely, CWE: []int{117}, OWASP: []string{"A09:2025"}, ASVS: []string{"16.4.1"},
+		Bad: `import logging
+from flask import Flask, request
+app = Flask(__name__)
+log = logging.getLogger(__name__)
+
+@app.get("/")
+def index():
+    log.info("somebody searched for %s", request.args["q"])
+    return {}
+`,
+		Good: `import logging
+from flask import Flask, request
+app = Flask(__name__)
+log = logging.getLogger(__name__)
+
+@app.get("/")
+def index():
+    log.info("somebody searched for %r", request.args["q"])
+    return {}
+`,
+		Check: func(p *audit.Pass) {
+			p.Follow(p.Hits("sink", "log"), func(h *pyflow.Hit) []audit.Danger {
+				for _, v := range written(h) {
+					if l, ok := lineDanger(v); ok {
+						return []audit.Danger{{Label: l, Message: "%s is logged and can hold a line end", Caret: "logged here"}}
+					}
+				}
+				return nil
+			})
+		},
+	},
+	{
+		ID: "DW-MONITORING-002", Control: "monitoring",
+		Title:    "A secret that a client sends is logged",
+		Why:      "Logs are read by more people and kept for longer than passwords may be, and copied to machines that nobody guards.",
+		Fix:      "Log who it was about, never the password, token or card number itself.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{532}, OWASP: []string{"A09:2025"}, ASVS: []string{"16.2.5"},
+		Bad: `import logging
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.post("/login")
+def login():
+    logging.warning("login with password %r", request.form["password"])
+    return {}
+`,
+		Good: `import logging
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.post("/login")
+def login():
+    logging.warning("login with a password of %d characters", len(request.form["password"]))
+    return {}
+`,
+		Check: func(p *audit.Pass) {
+			p.Follow(p.Hits("sink", "log"), func(h *pyflow.Hit) []audit.Danger {
+				for _, v := range append(h.Args, keywordValues(h)...) {
+					if v.Kind == pyflow.Number || v.Kind == pyflow.Bool {
+						continue
+					}
+					for _, l := range audit.LiveIn(v, audit.FromOutside) {
+						if secret(l) {
+							return []audit.Danger{{Label: l, Message: "%s is written to the log", Caret: "logged here"}}
+						}
+					}
+				}
+				return nil
+			})
+		},
+	},
+}
+
+// secretName finds the names of fields and headers that hold what nobody but
+// the app may see.
+var secretName = regexp.MustCompile(`(?i)"(.*[-_])?(\w*passw(or)?d\w*|pwd|passphrase|\w*secret\w*|pin|otp|((access|auth|refresh|reset|bearer|id|session|csrf)[-_]?)?token|api[-_]?key|authorization|(credit[-_]?)?card([-_]?(number|no))?|cvv2?|cvc|iban|ssn)"`)
+
+// secret reports whether a label's note names a secret.
+func secret(l pyflow.Label) bool {
+	return secretName.MatchString(l.Note) || l.Note == "Authorization header"
+}
+
+func keywordValues(h *pyflow.Hit) []pyflow.Value {
+	v, ok := h.Keywords["extra"]
+	if !ok {
+		return nil
+	}
+	return []pyflow.Value{v}
+}
+
+// verb finds the conversions of a %-format: flags, width, precision, type.
+var verb = regexp.MustCompile(`%(?:\([^)]*\))?[#0\- +]*(?:\*|\d+)?(?:\.(?:\*|\d+))?[hlL]?([a-zA-Z%])`)
+
+// written returns the arguments of a logging call that come out as they are:
+// the message, and those that its format takes with %s.
+func written(h *pyflow.Hit) []pyflow.Value {
+	if len(h.Args) == 0 {
+		return nil
+	}
+	args := h.Args
+	name := h.Path[strings.LastIndexByte(h.Path, '.')+1:]
+	if name == "log" && len(args) > 1 {
+		args = args[1:] // the level
+	}
+	out := []pyflow.Value{args[0]}
+	if len(args) == 1 || strings.HasPrefix(h.Path, "loguru.") {
+		return append(out, args[1:]...)
+	}
+	format, constant := args[0].Const()
+	if !constant {
+		return append(out, args[1:]...)
+	}
+	i := 1
+	for _, m := range verb.FindAllStringSubmatch(format, -1) {
+		if m[1] == "%" {
+			continue
+		}
+		if i >= len(args) {
+			break
+		}
+		if m[1] == "s" {
+			out = append(out, args[i])
+		}
+		i++
+	}
+	return out
+}
+
+// lineDanger finds labelled text that can hold a line end. Headers and
+// addresses cannot.
+func lineDanger(v pyflow.Value) (pyflow.Label, bool) {
+	accept := func(l pyflow.Label) bool {
+		return audit.FromOutside(l) && l.Kind != "header" && l.Kind != "url"
+	}
+	for _, t := range audit.Texts(v) {
+		for _, p := range t.Pieces {
+			if labels := audit.Live(p, accept, "log"); len(labels) > 0 && audit.CanHoldAny(p, "\r\n") {
+				return labels[0], true
+			}
+		}
+	}
+	return pyflow.Label{}, false
+}

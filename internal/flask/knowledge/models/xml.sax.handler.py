@@ -1,0 +1,6 @@
+feature_namespaces = "http://xml.org/sax/features/namespaces"
+feature_namespace_prefixes = "http://xml.org/sax/features/namespace-prefixes"
+feature_string_interning = "http://xml.org/sax/features/string-interning"
+feature_validation = "http://xml.org/sax/features/validation"
+feature_external_ges = "http://xml.org/sax/features/external-general-entities"
+feature_external_pes = "http://xml.org/sax/features/external-parameter-entities"
