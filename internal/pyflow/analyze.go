@@ -248,9 +248,9 @@ func (it *interp) loadAll(files []*fileInfo) *state {
 // flatten makes h a heap without parents.
 func (h *heap) flatten() {
 	for n := h.parent; n != nil; n = n.parent {
-		for id, o := range n.objs {
-			if _, ok := h.objs[id]; !ok {
-				h.objs[id] = o
+		for id, o := range n.objs.each {
+			if h.objs.get(id) == nil {
+				h.objs.set(id, o)
 			}
 		}
 	}

@@ -365,6 +365,9 @@ func (it *interp) assignItem(st *state, c, k, v *value, id, cid pysyntax.ID) {
 			o := st.heap.get(a.obj)
 			if o != nil && o.kind == oInstance {
 				if o.cls != nil {
+					for _, b := range o.cls.libs {
+						it.setFacts(st, b, a, k, v, it.span(id))
+					}
 					if m := o.cls.lookup(it, st, "__setitem__"); m != nil {
 						it.call(st, it.bindMethod(st, m, a), &call{at: it.span(id), args: []*value{k, v}})
 						continue

@@ -111,12 +111,75 @@ func (o *object) all() *value {
 type heap struct {
 	parent *heap
 	depth  int
-	objs   map[objID]*object
+	objs   objTable
+}
+
+// objTable holds the objects of one node: most have few, for which a list is
+// smaller and faster than a map.
+type objTable struct {
+	list []objEntry
+	m    map[objID]*object // instead of list, when there are many
+}
+
+type objEntry struct {
+	id objID
+	o  *object
+}
+
+const smallTable = 12
+
+func (t *objTable) get(id objID) *object {
+	if t.m != nil {
+		return t.m[id]
+	}
+	for i := range t.list {
+		if t.list[i].id == id {
+			return t.list[i].o
+		}
+	}
+	return nil
+}
+
+func (t *objTable) set(id objID, o *object) {
+	if t.m == nil {
+		for i := range t.list {
+			if t.list[i].id == id {
+				t.list[i].o = o
+				return
+			}
+		}
+		if len(t.list) < smallTable {
+			t.list = append(t.list, objEntry{id, o})
+			return
+		}
+		t.m = make(map[objID]*object, 4*smallTable)
+		for _, e := range t.list {
+			t.m[e.id] = e.o
+		}
+		t.list = nil
+	}
+	t.m[id] = o
+}
+
+func (t *objTable) len() int { return len(t.list) + len(t.m) }
+
+// each yields the objects, in no particular order.
+func (t *objTable) each(yield func(objID, *object) bool) {
+	for _, e := range t.list {
+		if !yield(e.id, e.o) {
+			return
+		}
+	}
+	for id, o := range t.m {
+		if !yield(id, o) {
+			return
+		}
+	}
 }
 
 func (h *heap) get(id objID) *object {
 	for ; h != nil; h = h.parent {
-		if o, ok := h.objs[id]; ok {
+		if o := h.objs.get(id); o != nil {
 			return o
 		}
 	}
@@ -150,26 +213,31 @@ func (st *state) own() {
 	if st.heap != nil {
 		depth = st.heap.depth + 1
 	}
-	st.heap = &heap{parent: st.heap, depth: depth, objs: map[objID]*object{}}
+	st.heap = &heap{parent: st.heap, depth: depth}
 	st.shared = false
 	if depth > 24 && depth%12 == 0 {
 		st.heap.compress()
 	}
 }
 
-// compress folds the nodes between h and the oldest one into h.
+// compress folds the nodes above h into it, as long as they are small beside
+// what it already has: the depth stays logarithmic and so does the number of
+// times that an object is copied.
 func (h *heap) compress() {
 	n := h.parent
-	for n != nil && n.parent != nil {
-		for id, o := range n.objs {
-			if _, ok := h.objs[id]; !ok {
-				h.objs[id] = o
+	for n != nil && n.parent != nil && (h.depth-n.depth < 12 || n.objs.len() <= 2*h.objs.len()) {
+		for id, o := range n.objs.each {
+			if h.objs.get(id) == nil {
+				h.objs.set(id, o)
 			}
 		}
 		n = n.parent
 	}
 	h.parent = n
-	h.depth = 1
+	h.depth = 0
+	if n != nil {
+		h.depth = n.depth + 1
+	}
 }
 
 // write returns the object for changing it.
@@ -182,7 +250,7 @@ func (it *interp) write(st *state, id objID) *object {
 		}
 	}
 	st.own()
-	o := st.heap.objs[id]
+	o := st.heap.objs.get(id)
 	if o != nil && o.owner == st.heap {
 		return o
 	}
@@ -193,7 +261,7 @@ func (it *interp) write(st *state, id objID) *object {
 		o = &object{kind: oInstance}
 	}
 	o = o.clone(st.heap)
-	st.heap.objs[id] = o
+	st.heap.objs.set(id, o)
 	return o
 }
 
@@ -203,7 +271,7 @@ func (it *interp) alloc(st *state, o *object) objID {
 	it.nextObj++
 	id := it.nextObj
 	o.owner = st.heap
-	st.heap.objs[id] = o
+	st.heap.objs.set(id, o)
 	return id
 }
 
@@ -250,46 +318,64 @@ func (it *interp) mergeHeap(a, b *heap) *heap {
 		}
 	}
 	base := x
+	if a == base {
+		a, b = b, a
+	}
+	if b == base && !touches(a, base) {
+		return a // only new objects: who does not know them does not mind
+	}
 	da, db := delta(a, base), delta(b, base)
-	if len(db) == 0 {
-		return a
+	if da.len() < db.len() {
+		a, b, da, db = b, a, db, da
 	}
-	if len(da) == 0 {
-		return b
-	}
-	depth := 0
-	if base != nil {
-		depth = base.depth + 1
-	}
-	out := &heap{parent: base, depth: depth, objs: make(map[objID]*object, len(da)+len(db))}
-	for id, o := range da {
-		p, ok := db[id]
-		if !ok {
+	// What is new in a stays where it is; the join holds what is in b, and
+	// what a has changed.
+	out := &heap{parent: a, depth: a.depth + 1}
+	for id, o := range da.each {
+		p := db.get(id)
+		if p == nil {
 			p = base.get(id)
 		}
-		out.objs[id] = joinObjects(o, p, out)
-	}
-	for id, p := range db {
-		if _, ok := da[id]; !ok {
-			out.objs[id] = joinObjects(base.get(id), p, out)
+		if p != nil && p != o {
+			out.objs.set(id, joinObjects(o, p, out))
 		}
+	}
+	for id, p := range db.each {
+		if da.get(id) == nil {
+			out.objs.set(id, joinObjects(base.get(id), p, out))
+		}
+	}
+	if out.depth > 24 && out.depth%12 == 0 {
+		out.compress()
 	}
 	return out
 }
 
+// touches reports whether an object of base has another version in h.
+func touches(h, base *heap) bool {
+	for ; h != base && h != nil; h = h.parent {
+		for id := range h.objs.each {
+			if base.get(id) != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // delta returns the newest version of each object above base.
-func delta(h, base *heap) map[objID]*object {
+func delta(h, base *heap) *objTable {
 	if h == base {
-		return nil
+		return &objTable{}
 	}
 	if h.parent == base {
-		return h.objs
+		return &h.objs
 	}
-	out := map[objID]*object{}
+	out := &objTable{}
 	for ; h != base && h != nil; h = h.parent {
-		for id, o := range h.objs {
-			if _, ok := out[id]; !ok {
-				out[id] = o
+		for id, o := range h.objs.each {
+			if out.get(id) == nil {
+				out.set(id, o)
 			}
 		}
 	}

@@ -584,7 +584,7 @@ func (it *interp) mergeChanged(st, other *state) bool {
 	vars, h := slices.Clone(st.vars), st.heap
 	it.merge(st, other)
 	if st.heap != h {
-		for id, o := range st.heap.objs {
+		for id, o := range st.heap.objs.each {
 			if id > it.nextObj {
 				continue
 			}

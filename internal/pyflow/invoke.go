@@ -455,7 +455,7 @@ func (it *interp) replay(st *state, m *memoEntry, fn *function, c *call) *value 
 				o.m[k] = renamed(e, ren)
 			}
 			o.rest = renamed(o.rest, ren)
-			st.heap.objs[ren[id]] = o
+			st.heap.objs.set(ren[id], o)
 		}
 		v = renamed(v, ren)
 	}

@@ -370,7 +370,7 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 		v.clean |= clean
 		return v
 	}
-	if chars != AnyChars || len(excludes) > 0 || drops != "" || markup || clean != 0 || normal || wipe {
+	if chars != AnyChars || len(excludes) > 0 || drops != "" || markup || clean != 0 || normal {
 		// One argument is what it works on, as far as that can be said.
 		var subject *value
 		for _, a := range c.args {
