@@ -2,6 +2,8 @@
 package secrets
 
 import (
+	"slices"
+
 	"github.com/dewar-security/dewar/internal/control"
 	"github.com/dewar-security/dewar/internal/evidence"
 )
@@ -20,7 +22,7 @@ var Control = &control.Control{
 	CWE:        []int{798, 321, 1391, 540, 331},
 	ASVS:       []string{"13.3.1", "13.3.4", "11.2.3"},
 	OWASP:      []string{"A04:2025", "A07:2025"},
-	Rules:      rules,
+	Rules:      slices.Concat(rules, flowRules),
 	Preflights: preflights,
 	Checks:     checks,
 	Empty: map[evidence.Face]control.Absence{

@@ -1,0 +1,582 @@
+package secrets
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/pyflow"
+	"github.com/dewar-security/dewar/internal/pysyntax"
+)
+
+// flowRules look at the values that the program computes with.
+var flowRules = []*audit.Rule{
+	{
+		ID: "DW-SECRETS-010", Control: "secrets",
+		Title:    "A broken hash is used",
+		Why:      "Two texts with the same MD5 or SHA-1 are made in minutes to days, and either is tried billions of times a second: signatures, tokens and passwords that rest on it fall.",
+		Fix:      "Use hashlib.sha256 or hashlib.blake2b; for passwords argon2, scrypt or werkzeug.security.generate_password_hash. Where nothing depends on it, say so: hashlib.md5(x, usedforsecurity=False).",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{328, 327}, OWASP: []string{"A04:2025"}, ASVS: []string{"11.4.1"},
+		Bad:   "import hashlib\nfrom flask import Flask, request\napp = Flask(__name__)\n\n@app.get(\"/sign\")\ndef sign():\n    return hashlib.md5(request.args[\"order\"].encode()).hexdigest()\n",
+		Good:  "import hashlib\nfrom flask import Flask, request\napp = Flask(__name__)\n\n@app.get(\"/sign\")\ndef sign():\n    return hashlib.sha256(request.args[\"order\"].encode()).hexdigest()\n",
+		Check: weakHash,
+	},
+	{
+		ID: "DW-SECRETS-011", Control: "secrets",
+		Title:    "A broken cipher or mode is used",
+		Why:      "DES and RC4 are broken by trying or by statistics, 64-bit blocks repeat after some gigabytes, and ECB shows which blocks are alike.",
+		Fix:      "Use AES in GCM mode, or cryptography.fernet.Fernet, which chooses for you.",
+		Severity: audit.High, Confidence: audit.Certain, CWE: []int{327}, OWASP: []string{"A04:2025"}, ASVS: []string{"11.3.1", "11.3.2"},
+		Bad:   "import os\nfrom Crypto.Cipher import AES\n\ndef seal(text):\n    return AES.new(os.environ[\"SEAL_KEY\"].encode(), AES.MODE_ECB).encrypt(text)\n",
+		Good:  "import os\nfrom Crypto.Cipher import AES\n\ndef seal(text):\n    return AES.new(os.environ[\"SEAL_KEY\"].encode(), AES.MODE_GCM).encrypt_and_digest(text)\n",
+		Check: weakCipher,
+	},
+	{
+		ID: "DW-SECRETS-012", Control: "secrets",
+		Title:    "A secret is drawn from a generator that can be predicted",
+		Why:      "Python's random is meant for games: who has seen some of its numbers computes the others, and with them the next password, token or session id.",
+		Fix:      "Use secrets.token_urlsafe(), secrets.choice() or secrets.randbelow().",
+		Severity: audit.High, Confidence: audit.Likely, CWE: []int{330, 338}, OWASP: []string{"A04:2025"}, ASVS: []string{"11.5.1"},
+		Bad:   "import random\nfrom flask import Flask\napp = Flask(__name__)\n\n@app.post(\"/reset\")\ndef reset():\n    token = str(random.randint(100000, 999999))\n    return {\"sent\": len(token)}\n",
+		Good:  "import secrets\nfrom flask import Flask\napp = Flask(__name__)\n\n@app.post(\"/reset\")\ndef reset():\n    token = secrets.token_urlsafe()\n    return {\"sent\": len(token)}\n",
+		Check: func(p *audit.Pass) { weakRandom(p, true) },
+	},
+	{
+		ID: "DW-SECRETS-013", Control: "secrets",
+		Title:    "A generator that can be predicted is used",
+		Why:      "Nothing here says that the number is a secret; if it names a file, a voucher or an account, others can compute it.",
+		Fix:      "Use the module secrets, or secrets.SystemRandom() for the same methods, wherever guessing the number would help somebody.",
+		Severity: audit.Low, Confidence: audit.Possible, CWE: []int{330, 338}, OWASP: []string{"A04:2025"}, ASVS: []string{"11.5.1"},
+		Bad:   "import random\nfrom flask import Flask\napp = Flask(__name__)\n\n@app.get(\"/number\")\ndef number():\n    return {\"ticket\": random.randint(1, 9999)}\n",
+		Good:  "import secrets\nfrom flask import Flask\napp = Flask(__name__)\n\n@app.get(\"/number\")\ndef number():\n    return {\"ticket\": secrets.randbelow(9999)}\n",
+		Check: func(p *audit.Pass) { weakRandom(p, false) },
+	},
+	{
+		ID: "DW-SECRETS-014", Control: "secrets",
+		Title:    "A password or key stands in the source",
+		Why:      "Whoever can read the repository, today or in its history, connects, signs and decrypts as the app does.",
+		Fix:      "Read it from the environment without a default, os.environ[\"DB_PASSWORD\"], and change it: it is known now.",
+		Severity: audit.High, Confidence: audit.Likely, CWE: []int{798, 259, 321}, OWASP: []string{"A04:2025"}, ASVS: []string{"13.3.1"},
+		Bad:   "import psycopg2\n\ndef connect():\n    return psycopg2.connect(host=\"db\", user=\"shop\", password=\"Bootsverleih7\")\n",
+		Good:  "import os\nimport psycopg2\n\ndef connect():\n    return psycopg2.connect(host=\"db\", user=\"shop\", password=os.environ[\"DB_PASSWORD\"])\n",
+		Check: literalCredentials,
+	},
+	{
+		ID: "DW-SECRETS-015", Control: "secrets",
+		Title:    "What a visitor types is compared with a password in the source",
+		Why:      "Everybody who can read the code knows the password, nobody can change it without a release, and it is the same for all.",
+		Fix:      "Keep a password hash for each user and ask check_password_hash(), or compare with a key from the environment by hmac.compare_digest().",
+		Severity: audit.High, Confidence: audit.Likely, CWE: []int{798, 259}, OWASP: []string{"A07:2025"}, ASVS: []string{"13.3.1"},
+		Bad:   "from flask import Flask, request\napp = Flask(__name__)\n\n@app.post(\"/staff\")\ndef staff():\n    if request.form[\"password\"] == \"Bootsverleih7\":\n        return \"welcome\"\n    return \"no\", 403\n",
+		Good:  "import os\nfrom flask import Flask, request\nfrom werkzeug.security import check_password_hash\napp = Flask(__name__)\n\n@app.post(\"/staff\")\ndef staff():\n    if check_password_hash(os.environ[\"STAFF_HASH\"], request.form[\"password\"]):\n        return \"welcome\"\n    return \"no\", 403\n",
+		Check: literalComparison,
+	},
+	{
+		ID: "DW-SECRETS-016", Control: "secrets",
+		Title:    "A secret that a visitor sent is written to the log",
+		Why:      "Logs are copied to more places and read by more people than the database, and kept for longer: a password in them is a password lost.",
+		Fix:      "Log who and what, not the secret: leave the field out, or log only that it was there.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{532}, OWASP: []string{"A09:2025"}, ASVS: []string{"16.2.5"},
+		Bad:   "import logging\nfrom flask import Flask, request\napp = Flask(__name__)\n\n@app.post(\"/login\")\ndef login():\n    logging.info(\"login with %s\", request.form[\"password\"])\n    return \"\"\n",
+		Good:  "import logging\nfrom flask import Flask, request\napp = Flask(__name__)\n\n@app.post(\"/login\")\ndef login():\n    logging.info(\"login of %s\", request.form[\"name\"])\n    return \"\"\n",
+		Check: loggedSecrets,
+	},
+	{
+		ID: "DW-SECRETS-017", Control: "secrets",
+		Title:    "A key is too short",
+		Why:      "RSA and DSA keys of 1024 bits are within reach of a well-funded attacker, shorter ones of anybody.",
+		Fix:      "Use at least 2048 bits for RSA, 3072 for what has to last, or Ed25519.",
+		Severity: audit.Medium, Confidence: audit.Certain, CWE: []int{326}, OWASP: []string{"A04:2025"}, ASVS: []string{"11.2.3"},
+		Bad:   "from cryptography.hazmat.primitives.asymmetric import rsa\n\ndef new_key():\n    return rsa.generate_private_key(public_exponent=65537, key_size=1024)\n",
+		Good:  "from cryptography.hazmat.primitives.asymmetric import rsa\n\ndef new_key():\n    return rsa.generate_private_key(public_exponent=65537, key_size=3072)\n",
+		Check: shortKey,
+	},
+}
+
+// ---- hashes ----
+
+// brokenHashes are the hashes that collisions are known for, in lower case
+// and without punctuation.
+var brokenHashes = map[string]string{
+	"md2": "MD2", "md4": "MD4", "md5": "MD5", "sha": "SHA-1", "sha1": "SHA-1", "ripemd": "RIPEMD", "ripemd128": "RIPEMD-128", "md5sha1": "MD5",
+}
+
+// hashNames returns the hashes that a hit may compute.
+func hashNames(h *pyflow.Hit) []string {
+	parts := strings.Split(h.Path, ".")
+	last := parts[len(parts)-1]
+	var v pyflow.Value
+	switch {
+	case h.Path == "hashlib.new":
+		v, _ = h.Arg(0, "name")
+	case h.Path == "hashlib.file_digest":
+		v, _ = h.Arg(1, "digest")
+	case h.Path == "hmac.digest":
+		v, _ = h.Arg(2, "digest")
+	case strings.HasPrefix(h.Path, "hmac."), strings.HasSuffix(h.Path, ".HMAC.new"):
+		v, _ = h.Arg(2, "digestmod")
+	case last == "new" && len(parts) > 1: // Crypto.Hash.MD5.new
+		return []string{normalHash(parts[len(parts)-2])}
+	default:
+		return []string{normalHash(last)}
+	}
+	var out []string
+	v.Each(func(v pyflow.Value) {
+		if s, ok := v.Const(); ok {
+			out = append(out, normalHash(s))
+		} else if v.Type != "" { // a function or a module: hashlib.md5, Crypto.Hash.MD5
+			out = append(out, normalHash(v.Type[strings.LastIndexByte(v.Type, '.')+1:]))
+		}
+	})
+	return out
+}
+
+func normalHash(s string) string {
+	return strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(s))
+}
+
+// harmlessHash are the words that name a use in which a collision gives
+// nothing away.
+var harmlessHash = []string{"etag", "etags", "cache", "cached", "gravatar", "avatar", "checksum", "checksums", "crc", "bucket", "shard", "color", "colour", "dedupe", "dedup", "identicon", "md5sum"}
+
+func weakHash(p *audit.Pass) {
+	p.Judge(p.Hits("use", "hash"), func(h *pyflow.Hit) (audit.Finding, bool) {
+		if v, ok := h.Keywords["usedforsecurity"]; ok && audit.MayBe(v, false) {
+			return audit.Finding{}, false
+		}
+		name := ""
+		for _, n := range hashNames(h) {
+			if brokenHashes[n] != "" {
+				name = brokenHashes[n]
+			}
+		}
+		if name == "" {
+			return audit.Finding{}, false
+		}
+		keyed := strings.HasPrefix(h.Path, "hmac.") || strings.HasSuffix(h.Path, ".HMAC.new")
+		if keyed && name == "SHA-1" {
+			return audit.Finding{}, false // no weakness of HMAC-SHA-1 is known
+		}
+		f, _ := p.At(h)
+		if f == nil {
+			return audit.Finding{}, false
+		}
+		purpose := f.Purpose(h.At.Start, h.At.End)
+		_, call := p.HitCall(h)
+		if call == 0 {
+			return audit.Finding{}, false // an import
+		}
+		if hasWord(purpose, harmlessHash...) && !slices.ContainsFunc(purpose, audit.SecretName) {
+			return audit.Finding{}, false
+		}
+		if name == "SHA-1" && hasWord(purpose, "oaep", "mgf1", "hmac", "totp", "hotp", "fingerprint") {
+			return audit.Finding{}, false
+		}
+		message := fmt.Sprintf("%s is broken", name)
+		if keyed {
+			message = fmt.Sprintf("an HMAC rests on %s", name)
+		}
+		for _, n := range purpose {
+			if audit.SecretName(n) || audit.PasswordName(n) {
+				message += fmt.Sprintf(", and %s rests on it", n)
+				break
+			}
+		}
+		return audit.Finding{Message: message, Edits: p.FixHash(f, call)}, true
+	})
+}
+
+// hasWord reports whether one of the names has one of the words.
+func hasWord(names []string, words ...string) bool {
+	for _, n := range names {
+		for _, w := range audit.NameWords(n) {
+			if slices.Contains(words, w) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ---- ciphers ----
+
+var brokenCiphers = map[string]string{
+	"DES": "DES", "DES3": "Triple DES", "TripleDES": "Triple DES", "ARC2": "RC2", "RC2": "RC2", "ARC4": "RC4", "RC4": "RC4", "Blowfish": "Blowfish",
+	"CAST": "CAST-128", "CAST5": "CAST-128", "IDEA": "IDEA", "SEED": "SEED", "XOR": "XOR",
+}
+
+// blockModes have an argument for the mode, at index 1.
+var blockModes = map[string]bool{"AES": true, "DES": true, "DES3": true, "ARC2": true, "Blowfish": true, "CAST": true}
+
+func weakCipher(p *audit.Pass) {
+	p.Judge(p.Hits("use", "cipher"), func(h *pyflow.Hit) (audit.Finding, bool) {
+		parts := strings.Split(h.Path, ".")
+		name := parts[len(parts)-1]
+		if name == "new" && len(parts) > 1 {
+			name = parts[len(parts)-2]
+			if b := brokenCiphers[name]; b != "" {
+				return audit.Finding{Message: b + " is broken"}, true
+			}
+			if !blockModes[name] {
+				return audit.Finding{}, false
+			}
+			mode, given := h.Arg(1, "mode")
+			ecb := !given && !h.Unpacked
+			mode.Each(func(v pyflow.Value) {
+				ecb = ecb || strings.HasSuffix(v.Type, ".MODE_ECB") || v.Kind == pyflow.Number && v.Known && v.Number == 1
+			})
+			return audit.Finding{Message: name + " is used in ECB mode, which shows equal blocks"}, ecb
+		}
+		if name == "ECB" {
+			return audit.Finding{Message: "ECB mode shows equal blocks"}, true
+		}
+		b := brokenCiphers[name]
+		return audit.Finding{Message: b + " is broken"}, b != ""
+	})
+}
+
+func shortKey(p *audit.Pass) {
+	p.Judge(p.Hits("use", "cipher"), func(h *pyflow.Hit) (audit.Finding, bool) {
+		i, name := 0, "bits"
+		switch {
+		case strings.HasSuffix(h.Path, "rsa.generate_private_key"):
+			i, name = 1, "key_size"
+		case strings.HasSuffix(h.Path, "dsa.generate_private_key"):
+			name = "key_size"
+		case strings.HasSuffix(h.Path, "RSA.generate"), strings.HasSuffix(h.Path, "DSA.generate"):
+		default:
+			return audit.Finding{}, false
+		}
+		v, _ := h.Arg(i, name)
+		bits := 0.0
+		v.Each(func(v pyflow.Value) {
+			if v.Kind == pyflow.Number && v.Known && v.Number < 2048 {
+				bits = v.Number
+			}
+		})
+		return audit.Finding{Message: fmt.Sprintf("a key of %.0f bits is too short", bits)}, bits > 0
+	})
+}
+
+// ---- randomness ----
+
+// playWords name uses in which nobody gains by guessing.
+var playWords = []string{"sleep", "jitter", "backoff", "retry", "delay", "wait", "interval", "noise", "demo", "fake", "faker", "mock", "sample", "simulate", "simulation",
+	"simulator", "shuffle", "shuffled", "color", "colour", "colors", "quote", "seed", "fixture", "fixtures", "dummy", "benchmark", "dice", "game", "lorem", "placeholder", "animation"}
+
+// weakRandom reports draws from random's generator: those whose purpose is a
+// secret, or the others.
+func weakRandom(p *audit.Pass, secret bool) {
+	reached := map[pyflow.Span]string{}
+	mark := func(kind, verb, what string) {
+		for _, h := range p.Hits(verb, kind) {
+			for _, v := range slices.Concat(h.Focus, h.Args) {
+				for _, l := range v.All() {
+					if l.Kind == "weak-random" && reached[l.At] == "" {
+						reached[l.At] = what
+					}
+				}
+			}
+		}
+	}
+	mark("cookie-value", "sink", "a cookie")
+	mark("session", "set", "the session")
+	mark("session", "sink", "the session")
+	p.Judge(p.Hits("use", "random"), func(h *pyflow.Hit) (audit.Finding, bool) {
+		name := h.Path[strings.LastIndexByte(h.Path, '.')+1:]
+		if strings.HasPrefix(h.Path, "numpy.") || strings.HasPrefix(h.Path, "uuid.") || name == "seed" || name == "Random" {
+			return audit.Finding{}, false
+		}
+		f, call := p.HitCall(h)
+		if call == 0 {
+			return audit.Finding{}, false // an import
+		}
+		purpose := f.Purpose(h.At.Start, h.At.End)
+		what := reached[h.At]
+		if what == "" {
+			for _, n := range purpose {
+				if audit.SecretName(n) || audit.PasswordName(n) {
+					what = n
+					break
+				}
+			}
+		}
+		if (what != "") != secret {
+			return audit.Finding{}, false
+		}
+		if what == "" && (name == "shuffle" || hasWord(purpose, playWords...) || hasWord([]string{f.Path}, playWords...)) {
+			return audit.Finding{}, false
+		}
+		out := audit.Finding{Message: fmt.Sprintf("random.%s can be predicted", name)}
+		if what != "" {
+			out.Message += ", and " + what + " is made of it"
+		}
+		out.Edits = p.FixRandom(f, call)
+		return out, true
+	})
+}
+
+// ---- literals ----
+
+// clients are the modules whose calls take credentials.
+var clients = []string{
+	"psycopg2", "psycopg", "asyncpg", "pymysql", "MySQLdb", "mysql", "mariadb", "pymssql", "pyodbc", "oracledb", "cx_Oracle", "cassandra", "clickhouse_driver", "clickhouse_connect",
+	"sqlalchemy", "redis", "pymongo", "mongoengine", "motor", "neo4j", "elasticsearch", "opensearchpy", "influxdb", "influxdb_client", "couchdb", "snowflake",
+	"smtplib", "imaplib", "poplib", "ftplib", "nntplib", "telnetlib", "paramiko", "fabric", "pysftp", "pexpect", "ldap", "ldap3", "winrm", "smb",
+	"boto3", "boto", "botocore", "azure", "google", "minio", "hvac", "requests", "httpx", "aiohttp", "requests_oauthlib", "oauthlib", "authlib", "twilio", "stripe", "sendgrid",
+	"pika", "kombu", "celery", "stomp", "paho", "nats", "confluent_kafka", "kafka", "tweepy", "slack_sdk", "slack", "telegram", "discord", "github", "gitlab", "jira", "consul", "docker",
+	"flask_mysqldb", "flask_httpauth", "flask_basicauth", "openai", "anthropic", "cloudinary", "mailchimp", "pusher", "nexmo", "vonage",
+}
+
+// credentialArgs are the keyword arguments that take a secret.
+var credentialArgs = map[string]bool{
+	"password": true, "passwd": true, "pwd": true, "passphrase": true, "secret": true, "secret_key": true, "api_key": true, "apikey": true, "api_secret": true,
+	"token": true, "access_token": true, "auth_token": true, "bearer_token": true, "client_secret": true, "consumer_secret": true, "access_token_secret": true,
+	"aws_secret_access_key": true, "aws_session_token": true, "http_auth": true, "auth": true, "basic_auth": true, "private_key": true, "sas_token": true,
+	"account_key": true, "secret_access_key": true, "bind_password": true, "login_token": true,
+}
+
+// byPlace are the calls that take a key or password by place: its index and
+// name.
+var byPlace = map[string]struct {
+	index int
+	name  string
+}{
+	"login": {1, "password"}, "pass_": {0, "pswd"}, "FTP": {2, "passwd"}, "FTP_TLS": {2, "passwd"}, "connect": {2, "password"}, "Connection": {2, "password"},
+	"HTTPBasicAuth": {1, "password"}, "HTTPDigestAuth": {1, "password"}, "BasicAuth": {1, "password"}, "Client": {1, "password"},
+	"Signer": {0, "secret_key"}, "TimestampSigner": {0, "secret_key"}, "Serializer": {0, "secret_key"}, "TimedSerializer": {0, "secret_key"},
+	"URLSafeSerializer": {0, "secret_key"}, "URLSafeTimedSerializer": {0, "secret_key"}, "Fernet": {0, "key"},
+	"encode": {1, "key"}, "decode": {1, "key"}, "new": {0, "key"}, "AES": {0, "key"},
+}
+
+func literalCredentials(p *audit.Pass) {
+	seen := map[audit.Span]bool{}
+	report := func(at audit.Span, message string) {
+		if !seen[at] {
+			seen[at] = true
+			p.Report(audit.Finding{Span: at, Message: message})
+		}
+	}
+	for _, h := range p.Hits("use", "credential", "jwt-encode", "jwt-decode", "hash", "cipher") {
+		if h.Kind == "hash" && h.Path != "hmac.new" {
+			continue
+		}
+		last := h.Path[strings.LastIndexByte(h.Path, '.')+1:]
+		arg, ok := byPlace[last]
+		if !ok {
+			continue
+		}
+		v, given := h.Arg(arg.index, arg.name)
+		at := audit.ArgAt(h, arg.index, arg.name)
+		if !given || at == nil {
+			continue
+		}
+		for _, text := range audit.Consts(v) {
+			if text == "" || h.Kind == "credential" && !signs(h.Path) && placeholder(text) || publicKey(text) || knownSetting(p, text) {
+				continue
+			}
+			verb := "is"
+			if len(v.Alternatives) > 0 {
+				verb = "can be"
+			}
+			report(p.Project.FlowSpan(*at), fmt.Sprintf("the %s of %s %s a literal of %d characters", strings.ReplaceAll(arg.name, "_", " "), lastTwo(h.Path), verb, len(text)))
+			break
+		}
+	}
+	for f := range p.Python() {
+		py := f.Python
+		for i := range py.Nodes {
+			id := pysyntax.ID(i)
+			fn, _, keywords := py.Call(id)
+			for _, k := range keywords {
+				n, v := py.KeywordArg(k)
+				if !credentialArgs[strings.ToLower(n)] || !holdsText(py, v) {
+					continue
+				}
+				callee := p.Flask.Name(f.Path, fn)
+				_, method := py.Attribute(fn)
+				if !isClient(callee) && (callee != "" || method != "connect" && method != "login") {
+					continue
+				}
+				if callee == "" {
+					callee = method
+				}
+				if text, ok := literalText(p, f, v); ok && text != "" && !placeholder(text) && !knownSetting(p, text) {
+					report(f.NodeSpan(v), fmt.Sprintf("the %s of %s is a literal of %d characters", strings.ReplaceAll(n, "_", " "), lastTwo(callee), len(text)))
+				}
+			}
+		}
+	}
+}
+
+// signs reports whether a call signs or encrypts: there a placeholder is a
+// key that everybody knows, not a gap that somebody fills.
+func signs(callee string) bool {
+	return strings.HasPrefix(callee, "itsdangerous.") || strings.HasPrefix(callee, "cryptography.")
+}
+
+// publicKey reports whether a key may be known to everybody.
+func publicKey(text string) bool {
+	return strings.Contains(text, "PUBLIC KEY") || strings.Contains(text, "BEGIN CERTIFICATE")
+}
+
+func isClient(callee string) bool {
+	module, _, dotted := strings.Cut(callee, ".")
+	return dotted && slices.Contains(clients, module)
+}
+
+// holdsText reports whether an expression can be, or hold, a literal text.
+func holdsText(py *pysyntax.File, id pysyntax.ID) bool {
+	switch py.Kind(id) {
+	case pysyntax.Str, pysyntax.Bytes, pysyntax.Name, pysyntax.Attribute, pysyntax.Tuple, pysyntax.BinOp, pysyntax.Call:
+		return true
+	}
+	return false
+}
+
+// literalText returns the constant text that a value is: of an ("user",
+// "password") pair the last.
+func literalText(p *audit.Pass, f *audit.File, id pysyntax.ID) (string, bool) {
+	if f.Python.Kind(id) == pysyntax.Tuple {
+		if e := f.Python.Elts(id); len(e) == 2 {
+			return literalText(p, f, e[1])
+		}
+		return "", false
+	}
+	v := p.Flask.Value(f.Path, id)
+	if !v.Known || v.Kind != flask.String && v.Kind != flask.Bytes || v.FromEnv != "" {
+		return "", false
+	}
+	return v.Text, true
+}
+
+// knownSetting reports whether a text is the value of a setting, of which
+// DW-SECRETS-001 speaks.
+func knownSetting(p *audit.Pass, text string) bool {
+	return slices.ContainsFunc(p.Flask.Settings, func(s *flask.Setting) bool { return isLiteral(s.Value) && s.Value.Text == text })
+}
+
+func lastTwo(name string) string {
+	parts := strings.Split(name, ".")
+	return strings.Join(parts[max(0, len(parts)-2):], ".")
+}
+
+func literalComparison(p *audit.Pass) {
+	for f := range p.Python() {
+		py := f.Python
+		for i := range py.Nodes {
+			id := pysyntax.ID(i)
+			left, rest := py.Compare(id)
+			if len(rest) != 1 || rest[0].Op != pysyntax.CmpEq && rest[0].Op != pysyntax.CmpNe {
+				continue
+			}
+			secret, other := left, rest[0].Right
+			name := comparedName(py, secret)
+			if !audit.PasswordName(name) && !audit.SecretName(name) {
+				secret, other = other, secret
+				if name = comparedName(py, secret); !audit.PasswordName(name) && !audit.SecretName(name) {
+					continue
+				}
+			}
+			if k := py.Kind(other); k != pysyntax.Str && k != pysyntax.Bytes && k != pysyntax.Name && k != pysyntax.Attribute {
+				continue
+			}
+			text, ok := literalText(p, f, other)
+			if !ok || len(text) < 3 || notAPassword(text, name) || placeholder(text) && py.Kind(other) != pysyntax.Str {
+				continue
+			}
+			p.Report(audit.Finding{Span: f.NodeSpan(id), Message: fmt.Sprintf("%s is compared with a literal of %d characters", name, len(text))})
+		}
+	}
+}
+
+// notAPassword reports whether a text that a secret is compared with is a
+// word of the program: token == "INDENT", password == "password", csrf ==
+// "disabled".
+func notAPassword(text, name string) bool {
+	words := audit.NameWords(name)
+	low := strings.ToLower(text)
+	if slices.Contains([]string{"none", "null", "true", "false", "undefined", "disabled", "enabled", "invalid", "expired", "bearer", "basic", "unknown", "default", "anonymous"}, low) || strings.ContainsAny(text, " <>{}()[]") {
+		return true
+	}
+	// A tokenizer's token: a single word or sign, without a request around.
+	if slices.ContainsFunc(words, func(w string) bool { return w == "token" || w == "tokens" }) {
+		return strings.IndexFunc(text, func(r rune) bool { return r >= '0' && r <= '9' }) < 0 || len(text) < 8
+	}
+	return false
+}
+
+// comparedName returns what the expression is called: "password" of
+// request.form["password"], form.password.data and request.args.get("password").
+func comparedName(py *pysyntax.File, id pysyntax.ID) string {
+	switch py.Kind(id) {
+	case pysyntax.Name:
+		return py.Name(id)
+	case pysyntax.Attribute:
+		base, name := py.Attribute(id)
+		if name == "data" || name == "value" {
+			return comparedName(py, base)
+		}
+		return name
+	case pysyntax.Subscript:
+		_, key := py.Subscript(id)
+		s, _ := py.StringValue(key)
+		return s
+	case pysyntax.Call:
+		fn, args, _ := py.Call(id)
+		base, method := py.Attribute(fn)
+		switch method {
+		case "get":
+			if len(args) > 0 {
+				s, _ := py.StringValue(args[0])
+				return s
+			}
+		case "strip", "encode", "decode", "lower":
+			return comparedName(py, base)
+		}
+	}
+	return ""
+}
+
+// ---- logs ----
+
+func loggedSecrets(p *audit.Pass) {
+	p.Follow(p.Hits("sink", "log", "output"), func(h *pyflow.Hit) []audit.Danger {
+		var out []audit.Danger
+		for _, v := range h.Focus {
+			for _, l := range readable(v, 0) {
+				name := audit.QuotedName(l)
+				if !audit.FromOutside(l) && !audit.FromStore(l) || !audit.PasswordName(name) && !audit.SecretName(name) {
+					continue
+				}
+				if !slices.Contains([]string{"csrf_token", "nonce", "captcha"}, name) {
+					out = append(out, audit.Danger{Label: l, Message: "%s is written to the log", Caret: "the log is written here"})
+				}
+			}
+		}
+		return out
+	})
+}
+
+// readable returns the labels of what can be read in a value: not of numbers
+// and truths about a text, such as its length.
+func readable(v pyflow.Value, depth int) []pyflow.Label {
+	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool || depth > 8 {
+		return nil
+	}
+	out := slices.Clone(v.Labels)
+	for _, piece := range v.Pieces {
+		if !audit.Only(piece, audit.Digits) {
+			out = append(out, piece.Labels...)
+		}
+	}
+	for _, x := range slices.Concat(v.Items, v.Alternatives) {
+		out = append(out, readable(x, depth+1)...)
+	}
+	if v.Rest != nil {
+		out = append(out, readable(*v.Rest, depth+1)...)
+	}
+	return out
+}
