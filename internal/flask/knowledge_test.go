@@ -28,14 +28,15 @@ type factLine struct {
 	absent string // why the real package cannot be asked: "gone" or "open"
 }
 
-// sinkKinds and useKinds are all kinds that rules ask for: a fact of another
-// kind would be a hit that nobody reads.
+// sinkKinds, useKinds and the others are the kinds that are agreed upon. A
+// further kind is one that some rule asks for by name: a fact of a kind that
+// nobody asks for is a slip of the pen.
 var (
 	sinkKinds = strings.Fields(`sql nosql command code template-text response redirect path-read path-write path-delete
-		send-file archive deserialize yaml xml xpath ldap url header cookie-value log regex session import setattr email-header xslt assign regex-text output hash-data`)
+		send-file archive deserialize yaml xml xpath ldap url header cookie-value log regex session import setattr email-header xslt`)
 	useKinds = strings.Fields(`hash cipher random cookie jwt-decode jwt-encode tls request yaml-load xml-parser subprocess tempfile
-		password-hash bind-all markup chmod debug-run upload-save cors archive-extract session-login`)
-	sourceKinds = strings.Fields(`query form json cookie header path file file-content body url websocket stored weak-random`)
+		password-hash bind-all markup chmod debug-run upload-save cors archive-extract session-login credential`)
+	sourceKinds = strings.Fields(`query form json cookie header path file file-content body url websocket stored`)
 	entryKinds  = strings.Fields(`view hook error filter task cli message`)
 	cleanKinds  = append([]string{"html"}, sinkKinds...)
 )
@@ -158,6 +159,7 @@ func TestKnowledgeParses(t *testing.T) {
 // TestKnowledgeAgrees: no name is said two things of that exclude each other,
 // and no kind, argument or note is misspelled.
 func TestKnowledgeAgrees(t *testing.T) {
+	rules := ruleSource(t)
 	type key struct{ path, verb string }
 	seen := map[string]string{}  // whole facts
 	one := map[key]factLine{}    // verbs that a name can have once
@@ -183,7 +185,7 @@ func TestKnowledgeAgrees(t *testing.T) {
 			other[f.path] = f.at
 		}
 		kind := func(kinds []string) {
-			if !slices.Contains(kinds, f.args[0]) {
+			if !slices.Contains(kinds, f.args[0]) && !strings.Contains(rules, strconv.Quote(f.args[0])) {
 				t.Errorf("%s: %s: no %s kind %q", f.at, f.path, f.verb, f.args[0])
 			}
 		}
@@ -242,6 +244,29 @@ func TestKnowledgeAgrees(t *testing.T) {
 			}
 		}
 	}
+}
+
+// ruleSource returns the text of all rules, to see which kinds they ask for.
+func ruleSource(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for _, dir := range []string{"../control", "../audit"} {
+		err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(p) != ".go" || strings.HasSuffix(p, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(p)
+			b.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.Len() < 100_000 {
+		t.Fatalf("the rules are %d bytes long: where are they?", b.Len())
+	}
+	return b.String()
 }
 
 // checkArg: an index, a keyword, both, or one of the words.
