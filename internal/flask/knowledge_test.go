@@ -498,8 +498,12 @@ func TestModelsBehave(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if len(lines) > 1 {
-		t.Errorf("models that are not like the real modules:\n%s", strings.Join(lines[:len(lines)-1], "\n"))
+	for _, l := range lines[:len(lines)-1] {
+		if strings.HasPrefix(l, "NOT COMPARED") {
+			t.Log(l)
+		} else {
+			t.Errorf("unlike the real module: %s", l)
+		}
 	}
 	if n, err := strconv.Atoi(lines[len(lines)-1]); err != nil || n < 15 {
 		t.Errorf("%s cases were run: %v", lines[len(lines)-1], err)

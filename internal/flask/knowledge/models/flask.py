@@ -23,7 +23,7 @@ class Response:
             else:
                 content_type = mimetype
         self.content_type = content_type
-        self.headers.of(self)
+        self.headers._of(self)
 
     @property
     def mimetype(self):

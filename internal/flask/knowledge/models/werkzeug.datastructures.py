@@ -9,7 +9,7 @@ class Headers:
             for key, value in dict(defaults).items():
                 self._put(key, value)
 
-    def of(self, response):
+    def _of(self, response):
         """Says whose headers these are, for a response knows its type."""
         self._response = response
 
