@@ -15,16 +15,19 @@ import (
 type SQLDialect uint8
 
 // The dialects: of sqlite3, which writes ?, of psycopg, and of PyMySQL and
-// mysqlclient, which write %s.
+// mysqlclient, which write %s. SQLAlchemy is any database behind
+// sqlalchemy.text, which writes :name.
 const (
 	SQLite SQLDialect = iota + 1
 	Postgres
 	MySQL
+	SQLAlchemy
 )
 
 // FixSQL takes the values out of the text of a query and passes them as
 // parameters (CWE-89). call is a call of a cursor's or connection's execute
-// with the query alone, which is an f-string, a sum of strings, a string with
+// with the query alone (for SQLAlchemy in a call of text, and scalar or
+// scalars as well), which is an f-string, a sum of strings, a string with
 // % or .format(), or a name that is given one of these once in the same
 // function and used nowhere else:
 //
@@ -42,52 +45,71 @@ func (p *Pass) FixSQL(f *File, call pysyntax.ID, dialect SQLDialect) []Edit {
 		return nil
 	}
 	fn, args, keywords := py.Call(call)
-	if _, method := py.Attribute(fn); method != "execute" || len(args) != 1 || len(keywords) > 0 || py.Src[py.Node(call).End-1] != ')' {
+	_, method := py.Attribute(fn)
+	if len(args) != 1 || len(keywords) > 0 || py.Src[py.Node(call).End-1] != ')' {
 		return nil
 	}
-	query, at := args[0], call
+	query, around := args[0], call
+	switch {
+	case dialect == SQLAlchemy && (method == "execute" || method == "scalar" || method == "scalars"):
+		text, inner, more := py.Call(query)
+		_, name := py.Attribute(text)
+		if path := f.library(text); len(inner) != 1 || len(more) > 0 || path != "sqlalchemy.text" && path != "sqlalchemy.sql.text" && path != "sqlalchemy.sql.expression.text" && name != "text" || path != "" && !strings.HasPrefix(path, "sqlalchemy.") {
+			return nil
+		}
+		query, around = inner[0], query
+	case dialect == SQLAlchemy || method != "execute":
+		return nil
+	}
+	given := query
 	if py.Kind(query) == pysyntax.Name {
 		if query = f.queryValue(query, call); query == 0 {
 			return nil
 		}
-		at = query
 	}
-	q := &sqlQuery{f: f, py: py, at: at, mark: "%s", dialect: dialect}
-	if dialect == SQLite {
-		q.mark = "?"
+	q := &sqlQuery{f: f, py: py, at: query, dialect: dialect}
+	if query == given {
+		q.at = call
 	}
-	if !q.flatten(query, true) || !q.values() {
+	if !q.flatten(query, true) || !q.values() || query != given && !f.keeps(q.holes, query, call) {
 		return nil
 	}
 	end, comma, ok := behindArgument(py.Src, py.Node(args[0]).End, py.Node(call).End-1)
 	if !ok || comma {
 		return nil
 	}
-	params := "(" + strings.Join(q.params, ", ")
-	if len(q.params) == 1 {
-		params += ","
-	}
-	params += ")"
-	if query != args[0] {
-		if !f.keeps(q.holes, query, call) {
-			return nil
-		}
-		if q.tail > 0 {
-			last := py.Node(query).End
-			if py.Node(query).Flags&pysyntax.FParen != 0 {
+	parts := [][]Edit{q.edits()}
+	if q.tail > 0 {
+		last := py.Node(query).End
+		if query == given {
+			if last, comma, ok = behindArgument(py.Src, last, py.Node(around).End-1); !ok || comma {
 				return nil
 			}
-			return Together(q.edits(), f.edit(q.tail, last, ""), f.edit(end, end, ", "+params))
 		}
-		return Together(q.edits(), f.edit(end, end, ", "+params))
-	}
-	if q.tail > 0 {
 		if py.Node(query).Flags&pysyntax.FParen != 0 {
 			return nil
 		}
-		return Together(q.edits(), f.edit(q.tail, end, ", "+params))
+		if query == given && around == call {
+			return Together(parts[0], f.edit(q.tail, end, ", "+q.arguments()))
+		}
+		parts = append(parts, f.edit(q.tail, last, ""))
 	}
-	return Together(q.edits(), f.edit(end, end, ", "+params))
+	return Together(append(parts, f.edit(end, end, ", "+q.arguments()))...)
+}
+
+// arguments returns the parameters as execute takes them.
+func (q *sqlQuery) arguments() string {
+	if q.dialect == SQLAlchemy {
+		var items []string
+		for i, p := range q.params {
+			items = append(items, `"`+q.marks[i][1:]+`": `+p)
+		}
+		return "{" + strings.Join(items, ", ") + "}"
+	}
+	if len(q.params) == 1 {
+		return "(" + q.params[0] + ",)"
+	}
+	return "(" + strings.Join(q.params, ", ") + ")"
 }
 
 // queryValue returns the expression of a query that a name holds, if the name
@@ -194,7 +216,6 @@ type sqlQuery struct {
 	f       *File
 	py      *pysyntax.File
 	at      pysyntax.ID
-	mark    string
 	dialect SQLDialect
 
 	literals []sqlLiteral
@@ -204,6 +225,7 @@ type sqlQuery struct {
 	tail     uint32 // from where % or .format() goes, 0 for none
 
 	params  []string
+	marks   []string // how each is written in the text
 	regions [][2]int // ranges of units that become a parameter
 }
 
@@ -499,10 +521,35 @@ func (q *sqlQuery) values() bool {
 		}
 		found += holes
 		q.params = append(q.params, param)
+		q.marks = append(q.marks, q.mark(t))
 		q.regions = append(q.regions, [2]int{t.from, t.to})
 	}
 	return found == len(q.holes)
 }
+
+// mark returns what stands for a parameter in the text: for SQLAlchemy the
+// name of the value, or p1, p2, …
+func (q *sqlQuery) mark(t sqlToken) string {
+	switch q.dialect {
+	case SQLite:
+		return "?"
+	case SQLAlchemy:
+		for i := t.from; i < t.to; i++ {
+			if h := q.units[i].hole; h > 0 {
+				name := q.py.Name(q.holes[h-1].expr)
+				if bindName.MatchString(name) && !slices.Contains(q.marks, ":"+name) {
+					return ":" + name
+				}
+			}
+		}
+		return ":p" + strconv.Itoa(len(q.marks)+1)
+	}
+	return "%s"
+}
+
+// bindName is a name that may stand behind a colon. p1 and its like are kept
+// for values without a name.
+var bindName = regexp.MustCompile(`^([a-oq-z][a-z0-9_]*|p[a-z_][a-z0-9_]*)$`)
 
 // lex cuts the text into tokens. It gives up where a value stands in anything
 // but a literal or alone, and where the driver would see a parameter already.
@@ -545,7 +592,8 @@ func (q *sqlQuery) lex() ([]sqlToken, bool) {
 					value = true
 					continue
 				}
-				if u[i].ch == '\\' && q.dialect != SQLite {
+				// sqlalchemy.text sees :name within a literal as well.
+				if u[i].ch == '\\' && q.dialect != SQLite || u[i].ch == ':' && q.dialect == SQLAlchemy {
 					return nil, false
 				}
 				if u[i].ch == c {
@@ -557,7 +605,7 @@ func (q *sqlQuery) lex() ([]sqlToken, bool) {
 				}
 			}
 			i++
-			t := sqlToken{text: string(rune(c)), from: from, to: i, value: value, quoted: c == '\'' || c == '"' && q.dialect != Postgres}
+			t := sqlToken{text: string(rune(c)), from: from, to: i, value: value, quoted: c == '\'' || c == '"' && (q.dialect == SQLite || q.dialect == MySQL)}
 			if value && (!t.quoted || wordy(from-1) || wordy(i) || i < len(u) && (u[i].hole > 0 || u[i].ch == '\'')) {
 				return nil, false
 			}
@@ -577,7 +625,8 @@ func (q *sqlQuery) lex() ([]sqlToken, bool) {
 			}
 			i += 2
 		case q.dialect == SQLite && (c == '?' || c == ':' || c == '@' || c == '$' || c == '['),
-			q.dialect == Postgres && c == '$':
+			q.dialect == Postgres && c == '$',
+			q.dialect == SQLAlchemy && strings.IndexByte(":$[?@#", c) >= 0:
 			return nil, false
 		case c == ';':
 			ended = true
@@ -887,17 +936,18 @@ func (q *sqlQuery) edits() []Edit {
 	gone := make([]bool, len(q.units))
 	// The f-strings that are changed become plain strings.
 	replace := func(start, end uint32, text string) { parts = append(parts, q.f.editAnywhere(start, end, text)) }
-	for _, r := range q.regions {
+	for k, r := range q.regions {
+		mark := q.marks[k]
 		for i := r[0]; i < r[1]; i++ {
 			gone[i] = true
 		}
 		a, b := q.units[r[0]], q.units[r[1]-1]
 		if a.token >= 0 && a.token == b.token {
-			replace(a.start, b.end, q.mark)
+			replace(a.start, b.end, mark)
 			continue
 		}
 		// Operands of +: what is left and right of them becomes one literal.
-		start, text := a.start, q.mark
+		start, text := a.start, mark
 		left := a.token
 		if left < 0 {
 			if r[0] > 0 {
@@ -939,12 +989,13 @@ func (q *sqlQuery) edits() []Edit {
 			replace(l.start+uint32(i), l.start+uint32(i)+1, "")
 		}
 	}
+	format := q.dialect == Postgres || q.dialect == MySQL
 	for i, u := range q.units {
 		switch {
 		case gone[i] || u.hole > 0 || u.token < 0:
-		case u.ch == '%' && q.mark == "%s" && u.end-u.start == 1:
+		case u.ch == '%' && format && u.end-u.start == 1:
 			replace(u.start, u.end, "%%")
-		case u.ch == '%' && q.mark != "%s" && u.end-u.start == 2,
+		case u.ch == '%' && !format && u.end-u.start == 2,
 			(u.ch == '{' || u.ch == '}') && u.end-u.start == 2:
 			replace(u.start, u.end, string(rune(u.ch)))
 		}

@@ -26,6 +26,14 @@ const psycopg = database + `class Cursor:
 cur = Cursor()
 `
 
+// sqlalchemy stands in for the library: text and a session on SQLite, which
+// knows :name itself.
+const sqlalchemy = database + `from sqlalchemy import text
+class db:
+    class session:
+        def execute(q, params=None): return cur.execute(q, params or {})
+`
+
 func fixSQL(d audit.SQLDialect) builder {
 	return func(p *audit.Pass, f *audit.File, id pysyntax.ID) []audit.Edit { return p.FixSQL(f, id, d) }
 }
@@ -207,10 +215,29 @@ r = cur.execute(f'SELECT * FROM u WHERE name = "{n}"')`, `n = "bob"
 r = cur.execute('SELECT * FROM u WHERE name = %s', (n,))`},
 			{"a comment", "r = cur.execute(f\"SELECT 1 # {n}\")", ""},
 		}},
+		{audit.SQLAlchemy, sqlalchemy, []c{
+			{"f-string", `name = "bob"
+r = db.session.execute(text(f"SELECT * FROM u WHERE name = '{name}' AND name LIKE '{name}%' AND id = {1 + 1}"))`, `name = "bob"
+r = db.session.execute(text("SELECT * FROM u WHERE name = :name AND name LIKE :p2 AND id = :p3"), {"name": name, "p2": f"{name}%", "p3": 1 + 1})`},
+			{"percent", `r = db.session.execute(text("SELECT * FROM u WHERE name = '%s'" % request.args["name"]))`,
+				`r = db.session.execute(text("SELECT * FROM u WHERE name = :p1"), {"p1": str(request.args["name"])})`},
+			{"a name", `def find(n):
+    q = "SELECT * FROM u WHERE name = '{}'".format(n)
+    return db.session.execute(text(q))
+r = find("bob")`, `def find(n):
+    q = "SELECT * FROM u WHERE name = :n"
+    return db.session.execute(text(q), {"n": str(n)})
+r = find("bob")`},
+			{"a colon", `r = db.session.execute(text(f"SELECT * FROM u WHERE name = 'a:b' OR name = '{n}'"))`, ""},
+			{"a cast", `r = db.session.execute(text(f"SELECT id::int FROM u WHERE name = '{n}'"))`, ""},
+			{"double quotes", `r = db.session.execute(text(f'SELECT id FROM u WHERE name = "{n}"'))`, ""},
+			{"not text", `r = db.session.execute(f"SELECT id FROM u WHERE name = '{n}'")`, ""},
+			{"options", `r = db.session.execute(text(f"SELECT id FROM u WHERE name = '{n}'").bindparams(x=1))`, ""},
+		}},
 	} {
 		for _, c := range g.cases {
 			name := "cur.execute"
-			for _, other := range []string{"db.execute", "cur.executemany"} {
+			for _, other := range []string{"db.execute", "cur.executemany", "db.session.execute"} {
 				if strings.Contains(c.in, other) {
 					name = other
 				}
@@ -250,7 +277,7 @@ func FuzzFixSQL(f *testing.F) {
 		if len(query) > 1<<11 {
 			return
 		}
-		src := []byte("cur.execute(" + query + ")\n")
+		src := []byte("cur.execute(" + query + ")\ncur.execute(text(" + query + "))\n")
 		proj := audit.InMemory(map[string][]byte{"app.py": src})
 		file := proj.File("app.py")
 		if file == nil || file.Python == nil || len(file.Python.Errors) > 0 {
@@ -258,7 +285,7 @@ func FuzzFixSQL(f *testing.F) {
 		}
 		p := &audit.Pass{Project: proj, Flask: proj.Flask}
 		for _, call := range calls(file, "cur.execute") {
-			for _, d := range []audit.SQLDialect{audit.SQLite, audit.Postgres, audit.MySQL} {
+			for _, d := range []audit.SQLDialect{audit.SQLite, audit.Postgres, audit.MySQL, audit.SQLAlchemy} {
 				edits := p.FixSQL(file, call, d)
 				if edits == nil {
 					continue
