@@ -16,8 +16,8 @@ import (
 	"github.com/dewar-security/dewar/internal/audit"
 )
 
-// at finds the folder of a document and its latest audit. The snapshot is nil
-// where nothing is known of the document.
+// at finds the folder of a document and the latest audit that saw its text.
+// The snapshot is nil where nothing is known of the document.
 func (s *server) at(ctx context.Context, uri string) (f *folder, n *snapshot, file string, err error) {
 	p, err := filePath(uri)
 	if err != nil {
@@ -25,9 +25,22 @@ func (s *server) at(ctx context.Context, uri string) (f *folder, n *snapshot, fi
 	}
 	s.mu.Lock()
 	f, file = s.folderOf(p)
-	s.mu.Unlock()
+	d := s.docs[p]
 	if f == nil {
+		s.mu.Unlock()
 		return nil, nil, "", nil
+	}
+	// The last audit will do while another one runs, if it saw this text.
+	f.mu.Lock()
+	if f.snap != nil && d != nil && !d.lost {
+		if seen, ok := f.snap.docs[file]; ok && seen.version == d.version && seen.text == d.text {
+			n = f.snap
+		}
+	}
+	f.mu.Unlock()
+	s.mu.Unlock()
+	if n != nil {
+		return f, n, file, nil
 	}
 	n, err = f.latest(ctx)
 	if err != nil && ctx.Err() == nil {

@@ -487,6 +487,48 @@ func TestCancel(t *testing.T) {
 	close(release)
 }
 
+// TestAnswersMeanwhile: while another audit runs, what is known about a text
+// that did not change is told.
+func TestAnswersMeanwhile(t *testing.T) {
+	dir := write(t, t.TempDir(), map[string]string{"a.py": "bad()\n"})
+	a := fileURI(filepath.Join(dir, "a.py"))
+	gate := make(chan struct{}, 1)
+	var once sync.Once
+	block := &audit.Rule{ID: "DW-TEST-009", Control: "settings", Title: "Slow", Severity: audit.Low, Check: func(p *audit.Pass) {
+		for f := range p.Python() {
+			if strings.Contains(string(f.Data), "slow") {
+				select {
+				case <-gate:
+				case <-p.Context().Done():
+				}
+			}
+		}
+	}}
+	c := start(t, Config{Open: func(string) ([]*audit.Rule, audit.Options, error) {
+		return append(testRules(), block), audit.Options{}, nil
+	}})
+	t.Cleanup(func() { once.Do(func() { close(gate) }) })
+	c.initialize(m{}, dir)
+	c.didOpen(a, "bad()\n")
+	c.until("the version", func() bool { return c.diagnostics[a].Version != nil })
+	c.didOpen(fileURI(filepath.Join(dir, "b.py")), "slow\nbad()\n")
+	where := m{"textDocument": m{"uri": a}, "position": m{"line": 0, "character": 1}}
+	if h := call[*hoverResult](c, "textDocument/hover", where); h == nil {
+		t.Error("nothing is told")
+	}
+	c.didChange(a, 2, m{"text": "\nbad()\n"})
+	_, ch := c.ask("textDocument/hover", where)
+	select {
+	case answer := <-ch:
+		t.Errorf("answered by an audit of another text: %s", answer["result"])
+	case <-time.After(50 * time.Millisecond):
+	}
+	once.Do(func() { close(gate) })
+	if answer := c.await(ch); string(answer["result"]) != "null" {
+		t.Errorf("the finding is on another line now: %s", answer["result"])
+	}
+}
+
 // TestHostile: nothing a client sends ends the server or goes unanswered.
 func TestHostile(t *testing.T) {
 	dir := write(t, t.TempDir(), map[string]string{"a.py": "bad()\n"})
