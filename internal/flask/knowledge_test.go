@@ -509,3 +509,95 @@ func TestModelsBehave(t *testing.T) {
 		t.Errorf("%s cases were run: %v", lines[len(lines)-1], err)
 	}
 }
+
+// TestKnowledgeFlows runs programs through the engine with the knowledge:
+// every line that ends in "#! KIND…" is reached by labelled data at a sink of
+// these kinds, and no other line is. Responses are asked for where the line
+// says so.
+func TestKnowledgeFlows(t *testing.T) {
+	facts, models := engineKnowledge(t)
+	files, err := filepath.Glob("testdata/knowledge/flow/*.py")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d programs: %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".py"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := pysyntax.Parse(filepath.Base(file), data)
+			if len(f.Errors) > 0 {
+				t.Fatal(f.Errors)
+			}
+			r := pyflow.Analyze(t.Context(), pyflow.Config{
+				Sources: []pyflow.Source{{Path: filepath.Base(file), Python: f}}, Roots: []string{""}, Facts: facts, Models: models,
+			})
+			got := map[int][]string{}
+			for _, h := range r.Hits {
+				labelled := slices.ContainsFunc(h.Focus, func(v pyflow.Value) bool {
+					return slices.ContainsFunc(v.All(), func(l pyflow.Label) bool { return !l.Harmless.For(h.Kind) })
+				})
+				line, _ := f.Position(h.At.Start)
+				if (h.Verb == "sink" || h.Verb == "set") && labelled && !slices.Contains(got[line], h.Kind) {
+					got[line] = append(got[line], h.Kind)
+				}
+			}
+			n := 0
+			for i, text := range strings.Split(string(data), "\n") {
+				_, mark, _ := strings.Cut(text, "#! ")
+				want := strings.Fields(mark)
+				have := got[i+1]
+				if !slices.Contains(want, "response") {
+					have = slices.DeleteFunc(slices.Clone(have), func(k string) bool { return k == "response" || k == "regex-text" })
+				}
+				slices.Sort(want)
+				slices.Sort(have)
+				if !slices.Equal(want, have) {
+					t.Errorf("%s:%d: %v reached, want %v: %s", file, i+1, have, want, strings.TrimSpace(text))
+				}
+				n += len(want)
+			}
+			if n < 10 {
+				t.Errorf("%s has only %d marks", file, n)
+			}
+			for _, g := range r.GaveUp {
+				t.Errorf("gave up %s: %s", g.Name, g.Reason)
+			}
+		})
+	}
+}
+
+// engineKnowledge reads the embedded facts and models as package audit does.
+func engineKnowledge(t *testing.T) (*pyflow.Facts, map[string]*pyflow.Source) {
+	t.Helper()
+	var facts *pyflow.Facts
+	models := map[string]*pyflow.Source{}
+	err := fs.WalkDir(flask.Knowledge, ".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(flask.Knowledge, p)
+		if err != nil {
+			return err
+		}
+		if name, ok := strings.CutSuffix(path.Base(p), ".py"); ok {
+			models[name] = &pyflow.Source{Path: "<model>/" + path.Base(p), Python: pysyntax.Parse(p, data)}
+			return nil
+		}
+		more, err := pyflow.ParseFacts(p, string(data))
+		if err != nil {
+			return err
+		}
+		if facts == nil {
+			facts = more
+		} else {
+			facts.Merge(more)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return facts, models
+}
