@@ -20,7 +20,10 @@ func Diff(w io.Writer, files []audit.FixedFile, s Screen) error {
 		out = w
 	}
 	for _, f := range files {
-		text := udiff.Unified("a/"+f.Path, "b/"+f.Path, string(f.Before), string(f.After))
+		text, err := unified(f)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
 		if s.Colour {
 			text = paintDiff(text)
 		}
@@ -29,6 +32,56 @@ func Diff(w io.Writer, files []audit.FixedFile, s Screen) error {
 		}
 	}
 	return nil
+}
+
+// unified returns the diff of one file.
+func unified(f audit.FixedFile) (string, error) {
+	before := string(f.Before)
+	d, err := udiff.ToUnifiedDiff(diffName("a/"+f.Path), diffName("b/"+f.Path), before, udiff.Lines(before, string(f.After)), udiff.DefaultContextLines)
+	if err != nil {
+		return "", err
+	}
+	// The library (v0.4.1) forgets the unchanged lines within a hunk when it
+	// says where the next one stands in the new file.
+	moved := 0
+	for _, h := range d.Hunks {
+		h.ToLine = h.FromLine + moved
+		for _, l := range h.Lines {
+			switch l.Kind {
+			case udiff.Insert:
+				moved++
+			case udiff.Delete:
+				moved--
+			}
+		}
+	}
+	return d.String(), nil
+}
+
+// diffName writes a file name as git does: in quotes if it could be taken for
+// more than a name (a line break would begin another header), with a tab
+// behind it if it has a space.
+func diffName(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f || r == '"' || r == '\\' }) {
+		var b strings.Builder
+		b.WriteByte('"')
+		for _, c := range []byte(name) {
+			switch {
+			case c == '"' || c == '\\':
+				b.WriteByte('\\')
+				b.WriteByte(c)
+			case c < 0x20 || c >= 0x7f:
+				fmt.Fprintf(&b, "\\%03o", c)
+			default:
+				b.WriteByte(c)
+			}
+		}
+		return b.String() + `"`
+	}
+	if strings.Contains(name, " ") {
+		return name + "\t"
+	}
+	return name
 }
 
 func paintDiff(text string) string {

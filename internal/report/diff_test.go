@@ -2,9 +2,11 @@ package report
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -23,6 +25,8 @@ func TestDiffApplies(t *testing.T) {
 		"folder":         {Path: "pkg/a b.py", Before: []byte("x\n"), After: []byte("y\n")},
 		"CRLF":           {Path: "a.py", Before: []byte("x\r\ny\r\n"), After: []byte("x\r\nz\r\n")},
 		"no end of line": {Path: "a.py", Before: []byte("x\ny"), After: []byte("x\nz")},
+		"strange name":   {Path: "a\n+++ b/evil \"\\é.py", Before: []byte("x\n"), After: []byte("y\n")},
+		"many hunks":     {Path: "a.py", Before: many(""), After: many("changed ")},
 		"latin-1":        {Path: "a.py", Before: []byte("# \xe9\nx\n"), After: []byte("# \xe9\ny\n")},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -47,8 +51,48 @@ func TestDiffApplies(t *testing.T) {
 			if got, _ := os.ReadFile(path); !bytes.Equal(got, f.After) {
 				t.Errorf("git made %q, want %q", got, f.After)
 			}
+			// Git finds a place by its text; the numbers have to be right for
+			// those who do not.
+			want, _ := exec.Command("diff", "-u", writeTemp(t, f.Before), writeTemp(t, f.After)).Output()
+			if a, b := hunkHeads(string(want)), hunkHeads(b.String()); a != "" && a != b {
+				t.Errorf("hunks\n%s\ndiff has\n%s", b, a)
+			}
 		})
 	}
+}
+
+// many returns a file in which changed lines stand near each other and far.
+func many(mark string) []byte {
+	var b strings.Builder
+	for i := range 200 {
+		switch i {
+		case 10, 14, 40, 46, 47, 100, 199:
+			fmt.Fprintf(&b, "%s%d\n", mark, i)
+			if mark != "" && i != 46 {
+				b.WriteString("more\n")
+			}
+		case 60, 61:
+			if mark == "" {
+				fmt.Fprintf(&b, "gone %d\n", i)
+			}
+		default:
+			fmt.Fprintf(&b, "line %d\n", i)
+		}
+	}
+	return []byte(b.String())
+}
+
+func writeTemp(t *testing.T, data []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func hunkHeads(diff string) string {
+	return strings.Join(regexp.MustCompile(`(?m)^@@ .* @@`).FindAllString(diff, -1), "\n")
 }
 
 // TestDiffOnScreen: source cannot drive the terminal (CWE-150).
