@@ -197,17 +197,25 @@ func (p *Pass) FixRandom(f *File, call pysyntax.ID) []Edit {
 	return Together(imp, p.ReplaceNode(f, fn, mod+"."+name))
 }
 
-// storedDigest is a digest of MD5 or SHA-1 written down.
-var storedDigest = regexp.MustCompile(`["'](?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40})["']`)
+// storedDigest is a digest of MD5 or SHA-1 written down. keptDigest are words
+// that say on a line, or in the name of the function around it, that the
+// digest is compared with one that is kept elsewhere, or that somebody else
+// expects this very algorithm; and that it is of a password, which needs more
+// than SHA-256.
+var (
+	storedDigest = regexp.MustCompile(`["'](?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40})["']`)
+	keptDigest   = regexp.MustCompile(`(?i)md5|sha_?1|pass|pwd|gravatar|avatar|etag|checksum|digest_|fingerprint|verify|stored|hibp|pwned|signature`)
+)
 
-// FixHash makes MD5 and SHA-1 SHA-256 (CWE-328): in a call of hashlib.md5 or
-// hashlib.new("md5"), in a reference to hashlib.md5 as hmac.new takes it, or
-// in the literal "md5". The digest becomes another, and longer. It is nil in
-// a file that holds digests to compare with; whether others are stored
-// elsewhere is for the rule, and its user, to judge.
+// FixHash makes MD5 and SHA-1 SHA-256 (CWE-328): in hashlib.md5(…).hexdigest()
+// or .digest(), the same with hashlib.new("md5", …), in a reference to
+// hashlib.md5 as hmac.new takes it, or in the literal "md5". The digest
+// becomes another, and longer: so it is nil in a file that holds digests,
+// where the names say that the digest is of a password, kept elsewhere or
+// expected by somebody else, and where it goes further than one expression.
 func (p *Pass) FixHash(f *File, node pysyntax.ID) []Edit {
 	py := f.Python
-	if py == nil || storedDigest.Match(py.Src) {
+	if py == nil || node == 0 || storedDigest.Match(py.Src) {
 		return nil
 	}
 	weak := func(s string) bool {
@@ -217,28 +225,42 @@ func (p *Pass) FixHash(f *File, node pysyntax.ID) []Edit {
 		}
 		return false
 	}
-	switch py.Kind(node) {
-	case pysyntax.Call:
-		fn, args, _ := py.Call(node)
-		name, ok := strings.CutPrefix(f.library(fn), "hashlib.")
-		switch {
-		case !ok:
-		case weak(name):
-			return p.renameTo(f, fn, "hashlib", "sha256")
+	named := node // what says the algorithm
+	if fn, args, _ := py.Call(node); fn != 0 {
+		named = fn
+		switch name, _ := strings.CutPrefix(f.library(fn), "hashlib."); {
 		case name == "new":
-			v, _ := py.Argument(node, "name")
-			if len(args) > 0 {
-				v = args[0]
+			if named, _ = py.Argument(node, "name"); len(args) > 0 {
+				named = args[0]
 			}
-			return p.FixHash(f, v)
+		case !weak(name):
+			return nil
 		}
+		attr := f.parent(node)
+		if _, method := py.Attribute(attr); method != "hexdigest" && method != "digest" {
+			return nil
+		}
+	}
+	if named == 0 {
+		return nil
+	}
+	n := py.Node(named)
+	first, last := lineStart(py.Src, n.Start), lineEnd(py.Src, py.Node(node).End)
+	around := string(py.Src[first:n.Start]) + string(py.Src[n.End:max(last, n.End)])
+	if scope := f.scope(node); scope != py.Root {
+		around += " " + py.FunctionDef(scope).Name
+	}
+	if keptDigest.MatchString(around) {
+		return nil
+	}
+	switch n.Kind {
 	case pysyntax.Str:
-		if s, ok := py.StringValue(node); ok && weak(s) {
-			return p.ReplaceNode(f, node, quoteLike(py.Text(node), "sha256"))
+		if s, ok := py.StringValue(named); ok && weak(s) {
+			return p.ReplaceNode(f, named, quoteLike(py.Text(named), "sha256"))
 		}
 	case pysyntax.Name, pysyntax.Attribute:
-		if name, ok := strings.CutPrefix(f.library(node), "hashlib."); ok && weak(name) {
-			return p.renameTo(f, node, "hashlib", "sha256")
+		if name, ok := strings.CutPrefix(f.library(named), "hashlib."); ok && weak(name) {
+			return p.renameTo(f, named, "hashlib", "sha256")
 		}
 	}
 	return nil
@@ -296,7 +318,7 @@ func (p *Pass) FixAutoescape(f *File, call pysyntax.ID) []Edit {
 
 // FixCookie gives a call of Response.set_cookie flags among "secure",
 // "httponly" and "samesite" (CWE-614, CWE-1004, CWE-1275). samesite becomes
-// "Lax".
+// "Lax". It is nil where one of them is computed: that may be meant.
 func (p *Pass) FixCookie(f *File, call pysyntax.ID, flags ...string) []Edit {
 	py := f.Python
 	if py == nil {
@@ -317,9 +339,15 @@ func (p *Pass) FixCookie(f *File, call pysyntax.ID, flags ...string) []Edit {
 		case at < 6 || unpacks || slices.ContainsFunc(args, func(a pysyntax.ID) bool { return py.Kind(a) == pysyntax.Starred }):
 			return nil
 		case at < len(args):
-			parts = append(parts, p.ReplaceNode(f, args[at], value))
+			given = args[at]
+			fallthrough
 		case given != 0:
-			parts = append(parts, p.ReplaceNode(f, given, value))
+			switch py.Kind(given) {
+			case pysyntax.False, pysyntax.None, pysyntax.Num, pysyntax.Str:
+				parts = append(parts, p.ReplaceNode(f, given, value))
+			default:
+				return nil
+			}
 		default:
 			add = append(add, flag+"="+value)
 		}

@@ -168,12 +168,18 @@ func TestFixHash(t *testing.T) {
 	testRepairs(t, "hashlib.md5", call, []repair{
 		{"call", "import hashlib\nx = hashlib.md5(b'a').hexdigest()\n", "import hashlib\nx = hashlib.sha256(b'a').hexdigest()\n", "show(lambda: type(x))"},
 		{"purpose", "import hashlib\nx = hashlib.md5(b'a', usedforsecurity=True).digest()\n", "import hashlib\nx = hashlib.sha256(b'a', usedforsecurity=True).digest()\n", "show(lambda: type(x))"},
+		{"on its way", "import hashlib\nh = hashlib.md5()\nh.update(b'a')\n", "", ""},
+		{"of a password", "import hashlib\nx = hashlib.md5(password).hexdigest()\n", "", ""},
+		{"a name of it", "import hashlib\nmd5sum = hashlib.md5(b'a').hexdigest()\n", "", ""},
+		{"for somebody else", "import hashlib\ndef gravatar(mail):\n    return hashlib.md5(mail).hexdigest()\n", "", ""},
+		{"in a function", "import hashlib\ndef key(x):\n    return hashlib.md5(x).hexdigest()\ny = key(b'a')\n", "import hashlib\ndef key(x):\n    return hashlib.sha256(x).hexdigest()\ny = key(b'a')\n", "show(lambda: type(y))"},
 		{"a digest is written down", "import hashlib\nx = hashlib.md5(b'a').hexdigest() == '0cc175b9c0f1b6a831c399e269772661'\n", "", ""},
 	})
 	testRepairs(t, "hashlib.new", call, []repair{
 		{"new", "import hashlib\nx = hashlib.new('SHA-1', b'a').hexdigest()\n", "import hashlib\nx = hashlib.new('sha256', b'a').hexdigest()\n", ""},
 		{"new by name", "import hashlib\nx = hashlib.new(name=\"md5\").hexdigest()\n", "import hashlib\nx = hashlib.new(name=\"sha256\").hexdigest()\n", "show(lambda: type(x))"},
-		{"new, strong", "import hashlib\nx = hashlib.new('sha512')\n", "", ""},
+		{"new, on its way", "import hashlib\nx = hashlib.new('md5')\n", "", ""},
+		{"new, strong", "import hashlib\nx = hashlib.new('sha512').digest()\n", "", ""},
 	})
 	testRepairs(t, "sha1", call, []repair{
 		{"from", "from hashlib import sha1\nx = sha1(b'a').digest()\n", "import hashlib\nfrom hashlib import sha1\nx = hashlib.sha256(b'a').digest()\n", "show(lambda: type(x))"},
@@ -216,6 +222,7 @@ func TestFixCookie(t *testing.T) {
 		{"some", "r.set_cookie('a', 'b', secure=False, samesite=None)\n", "r.set_cookie('a', 'b', secure=True, samesite=\"Lax\", httponly=True)\n", ""},
 		{"by place", "r.set_cookie('a', 'b', None, None, '/', None, False)\n", "r.set_cookie('a', 'b', None, None, '/', None, True, httponly=True, samesite=\"Lax\")\n", ""},
 		{"lines", "r.set_cookie(\n    'a',\n    'b',\n)\n", "r.set_cookie(\n    'a',\n    'b',\n    secure=True, httponly=True, samesite=\"Lax\",\n)\n", ""},
+		{"computed", "r.set_cookie('a', 'b', secure=config.SECURE)\n", "", ""},
 		{"sequence", "r.set_cookie(*a)\n", "", ""},
 		{"mapping", "r.set_cookie('a', 'b', **kw)\n", "", ""},
 	})
