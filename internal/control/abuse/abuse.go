@@ -17,10 +17,10 @@ var Control = &control.Control{
 	CWE:    []int{307, 799, 770, 400},
 	ASVS:   []string{"2.4.1", "6.1.1", "6.3.1"},
 	OWASP:  []string{"A06:2025", "A07:2025"},
+	Rules:  flowRules,
 	Layers: layers,
 	Checks: checks,
 	Empty: map[evidence.Face]control.Absence{
-		evidence.Audit:  control.NotYet("rules for login routes without a limiter are not built yet"),
 		evidence.Detect: control.NotYet("detectors are not built yet; the events they will read are already written"),
 	},
 }

@@ -2,6 +2,8 @@
 package session
 
 import (
+	"slices"
+
 	"github.com/dewar-security/dewar/internal/control"
 	"github.com/dewar-security/dewar/internal/evidence"
 )
@@ -18,7 +20,7 @@ var Control = &control.Control{
 	CWE:    []int{614, 1004, 1275, 613, 384},
 	ASVS:   []string{"3.3.1", "3.3.2", "3.3.4", "7.3.1", "7.3.2", "7.4.1"},
 	OWASP:  []string{"A07:2025"},
-	Rules:  rules,
+	Rules:  slices.Concat(rules, flowRules),
 	Layers: layers,
 	Checks: checks,
 	Empty: map[evidence.Face]control.Absence{

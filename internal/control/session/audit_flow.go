@@ -1,0 +1,139 @@
+package session
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/pyflow"
+)
+
+// flowRules look at the cookies that the app sets itself.
+var flowRules = []*audit.Rule{
+	{
+		ID: "DW-SESSION-010", Control: "session",
+		Title:    "A cookie travels over plain HTTP, too",
+		Why:      "Without Secure the browser sends the cookie with every unencrypted request to the site, where anybody on the way reads and changes it.",
+		Fix:      "response.set_cookie(name, value, secure=True, httponly=True, samesite=\"Lax\")",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{614}, OWASP: []string{"A02:2025"}, ASVS: []string{"3.3.1"},
+		MitigatedBy: []string{"cookies"},
+		Bad:         "from flask import Flask, make_response\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    out = make_response(\"hello\")\n    out.set_cookie(\"visit\", \"7\", httponly=True, samesite=\"Lax\")\n    return out\n",
+		Good:        "from flask import Flask, make_response\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    out = make_response(\"hello\")\n    out.set_cookie(\"visit\", \"7\", secure=True, httponly=True, samesite=\"Lax\")\n    return out\n",
+		Check:       func(p *audit.Pass) { cookieFlag(p, secureFlag) },
+	},
+	{
+		ID: "DW-SESSION-011", Control: "session",
+		Title:    "Scripts can read a cookie",
+		Why:      "Without HttpOnly one injected script takes the cookie away.",
+		Fix:      "response.set_cookie(name, value, secure=True, httponly=True, samesite=\"Lax\"), unless the page's own script has to read it.",
+		Severity: audit.Low, Confidence: audit.Likely, CWE: []int{1004}, OWASP: []string{"A02:2025"}, ASVS: []string{"3.3.4"},
+		MitigatedBy: []string{"cookies"},
+		Bad:         "from flask import Flask, make_response\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    out = make_response(\"hello\")\n    out.set_cookie(\"visit\", \"7\", secure=True, samesite=\"Lax\")\n    return out\n",
+		Good:        "from flask import Flask, make_response\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    out = make_response(\"hello\")\n    out.set_cookie(\"visit\", \"7\", secure=True, httponly=True, samesite=\"Lax\")\n    return out\n",
+		Check:       func(p *audit.Pass) { cookieFlag(p, httpOnlyFlag) },
+	},
+	{
+		ID: "DW-SESSION-012", Control: "session",
+		Title:    "A cookie has no SameSite",
+		Why:      "Flask sends none by default; browsers that do not assume Lax then send the cookie with requests that other sites make.",
+		Fix:      "response.set_cookie(name, value, secure=True, httponly=True, samesite=\"Lax\")",
+		Severity: audit.Low, Confidence: audit.Likely, CWE: []int{1275}, OWASP: []string{"A01:2025"}, ASVS: []string{"3.3.2"},
+		MitigatedBy: []string{"cookies"},
+		Bad:         "from flask import Flask, make_response\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    out = make_response(\"hello\")\n    out.set_cookie(\"visit\", \"7\", secure=True, httponly=True)\n    return out\n",
+		Good:        "from flask import Flask, make_response\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    out = make_response(\"hello\")\n    out.set_cookie(\"visit\", \"7\", secure=True, httponly=True, samesite=\"Strict\")\n    return out\n",
+		Check:       func(p *audit.Pass) { cookieFlag(p, sameSiteFlag) },
+	},
+}
+
+// cookieAttr is one attribute that a cookie should have.
+type cookieAttr struct {
+	index   int // of the argument of set_cookie
+	name    string
+	missing string
+	// bad reports whether a value that is given may leave the attribute out.
+	bad func(pyflow.Value) bool
+}
+
+var (
+	secureFlag   = cookieAttr{6, "secure", "Secure", off}
+	httpOnlyFlag = cookieAttr{7, "httponly", "HttpOnly", off}
+	sameSiteFlag = cookieAttr{8, "samesite", "SameSite", func(v pyflow.Value) bool {
+		bad := false
+		v.Each(func(v pyflow.Value) {
+			s, ok := v.Const()
+			bad = bad || v.Kind == pyflow.None || ok && (s == "" || strings.EqualFold(s, "none"))
+		})
+		return bad
+	}}
+)
+
+// off reports whether a value is false for sure: one that is decided at run
+// time (secure=request.is_secure) may be right.
+func off(v pyflow.Value) bool {
+	bad, other := false, false
+	v.Each(func(v pyflow.Value) {
+		if v.Kind == pyflow.Bool && v.Known && !v.Bool || v.Kind == pyflow.None || v.Kind == pyflow.Number && v.Known && v.Number == 0 {
+			bad = true
+		} else {
+			other = true
+		}
+	})
+	return bad && !other
+}
+
+// forScripts names cookies that the page's own scripts are meant to read.
+var forScripts = regexp.MustCompile(`(?i)csrf|xsrf|theme|lang|locale|consent|timezone|tz$|dark|color|colour|sidebar|banner|flash|toast`)
+
+func cookieFlag(p *audit.Pass, flag cookieAttr) {
+	p.Judge(p.Hits("use", "cookie"), func(h *pyflow.Hit) (audit.Finding, bool) {
+		if !strings.HasSuffix(h.Path, ".set_cookie") && !strings.HasSuffix(h.Path, ".dump_cookie") {
+			return audit.Finding{}, false
+		}
+		index := flag.index
+		if strings.HasSuffix(h.Path, ".dump_cookie") {
+			// dump_cookie(key, value, max_age, expires, path, domain, secure, httponly, charset, sync_expires, max_size, samesite)
+			if flag.name == "samesite" {
+				index = 11
+			}
+		}
+		v, given := h.Arg(index, flag.name)
+		if !given {
+			v, given = h.Keywords["**"].Field(flag.name)
+		}
+		switch {
+		case given && !flag.bad(v), !given && h.Unpacked, deletes(h):
+			return audit.Finding{}, false
+		}
+		name := "the cookie"
+		if key, ok := h.Arg(0, "key"); ok {
+			if s, ok := key.Const(); ok && s != "" {
+				name = fmt.Sprintf("the cookie %q", s)
+				if flag.name == "httponly" && forScripts.MatchString(s) {
+					return audit.Finding{}, false
+				}
+			}
+		}
+		out := audit.Finding{Message: name + " is set without " + flag.missing}
+		if given {
+			out.Message = fmt.Sprintf("%s is set with %s off", name, flag.missing)
+		}
+		if f, call := p.HitCall(h); call != 0 {
+			out.Edits = p.FixCookie(f, call, flag.name)
+		}
+		return out, true
+	})
+}
+
+// deletes reports whether a call takes a cookie away.
+func deletes(h *pyflow.Hit) bool {
+	for _, a := range []struct {
+		index int
+		name  string
+	}{{2, "max_age"}, {3, "expires"}} {
+		if v, ok := h.Arg(a.index, a.name); ok && v.Kind == pyflow.Number && v.Known && v.Number <= 0 {
+			return true
+		}
+	}
+	return false
+}
