@@ -37,14 +37,17 @@ class Headers:
         return self._values[key.title()]
 
     def extend(self, *args, **kwargs):
+        self._take(args, kwargs)
+
+    def update(self, *args, **kwargs):
+        self._take(args, kwargs)
+
+    def _take(self, args, kwargs):
         for headers in args:
             for key, value in dict(headers).items():
                 self._put(key, value)
         for key, value in kwargs.items():
             self._put(key, value)
-
-    def update(self, *args, **kwargs):
-        self.extend(*args, **kwargs)
 
     def get(self, key, default=None, type=None):
         return self._values.get(key.title(), default)
