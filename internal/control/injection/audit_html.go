@@ -152,7 +152,7 @@ func pageExit(pieces []pyflow.Piece, ok accept, from jinja.State) (exit, bool) {
 // outputExit finds a labelled piece in what a template puts out that can
 // become a script there.
 func outputExit(o *pyflow.Output, t audit.FlowText, ok accept) (exit, bool) {
-	c := outputPlace(o)
+	c := o.Place
 	escaped := o.Escaped && !t.Safe
 	if !escaped && c.Kind == jinja.KindText && len(t.Pieces) > 1 {
 		return pageExit(t.Pieces, ok, jinja.State{})
@@ -173,34 +173,6 @@ func outputExit(o *pyflow.Output, t audit.FlowText, ok accept) (exit, bool) {
 		}
 	}
 	return exit{}, false
-}
-
-// outputPlace reads an output's place in the page.
-func outputPlace(o *pyflow.Output) jinja.Context {
-	c := jinja.Context{Tag: o.Tag, Attr: o.Attr, Prefix: o.Prefix}
-	for k := jinja.KindText; k <= jinja.KindScript; k++ {
-		if k.String() == o.Context {
-			c.Kind = k
-		}
-	}
-	switch c.Kind {
-	case jinja.KindAttr, jinja.KindURL, jinja.KindStyleAttr, jinja.KindSrcdoc, jinja.KindEvent, jinja.KindScriptURL:
-		c.Quote = o.Quote
-		c.Decoded = true
-		if c.Kind == jinja.KindURL && o.Prefix == "" {
-			c.URL = jinja.URLStart
-		}
-	case jinja.KindScript:
-		switch o.Quote {
-		case '"':
-			c.Lexeme = jinja.LexDouble
-		case '\'':
-			c.Lexeme = jinja.LexSingle
-		case '`':
-			c.Lexeme = jinja.LexTemplate
-		}
-	}
-	return c
 }
 
 // pages are the media types that browsers run scripts in.
