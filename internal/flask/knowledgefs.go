@@ -7,5 +7,9 @@ import "embed"
 // knowledge/models/*.py, library modules written in Python that the
 // interpreter runs instead of the library, named by their dotted path.
 //
+// The tests ask the real packages whether every name exists. "#gone REASON"
+// before lines, up to the next empty one, says that current releases no
+// longer have the names; "#open REASON" that only instances have them.
+//
 //go:embed knowledge
 var Knowledge embed.FS
