@@ -601,3 +601,46 @@ func engineKnowledge(t *testing.T) (*pyflow.Facts, map[string]*pyflow.Source) {
 	}
 	return facts, models
 }
+
+// TestKnowledgeUses: calls, readings and assignments are told where they are,
+// of the kind that stands at the end of their line, and nowhere else.
+func TestKnowledgeUses(t *testing.T) {
+	facts, models := engineKnowledge(t)
+	data, err := os.ReadFile("testdata/knowledge/uses.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := pysyntax.Parse("uses.py", data)
+	if len(f.Errors) > 0 {
+		t.Fatal(f.Errors)
+	}
+	r := pyflow.Analyze(t.Context(), pyflow.Config{
+		Sources: []pyflow.Source{{Path: "uses.py", Python: f}}, Roots: []string{""}, Facts: facts, Models: models,
+	})
+	got := map[int][]string{}
+	for _, h := range r.Hits {
+		line, _ := f.Position(h.At.Start)
+		if h.Verb == "sink" || h.Kind == "credential" || slices.Contains(got[line], h.Kind) {
+			continue
+		}
+		if len(got[line]) == 0 {
+			got[line] = []string{h.Verb}
+		}
+		got[line] = append(got[line], h.Kind)
+	}
+	n := 0
+	for i, text := range strings.Split(string(data), "\n") {
+		if strings.HasPrefix(text, "from ") || strings.HasPrefix(text, "import ") {
+			continue // that a module is imported may be of interest by itself
+		}
+		_, mark, _ := strings.Cut(text, "  # ")
+		want := strings.Fields(mark)
+		if !slices.Equal(want, got[i+1]) {
+			t.Errorf("uses.py:%d: %v, want %v: %s", i+1, got[i+1], want, strings.TrimSpace(text))
+		}
+		n += len(want)
+	}
+	if n < 40 {
+		t.Errorf("only %d marks", n)
+	}
+}
