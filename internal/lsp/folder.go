@@ -178,13 +178,14 @@ func (f *folder) audit() {
 	default:
 		f.complaint = ""
 	}
-	f.publish(snap)
+	defer close(snap.tried)
+	// Who sees the diagnostics may ask about them at once.
 	f.mu.Lock()
 	f.snap = snap
 	close(f.changed)
 	f.changed = make(chan struct{})
 	f.mu.Unlock()
-	defer close(snap.tried)
+	f.publish(snap)
 	if err != nil {
 		return
 	}
