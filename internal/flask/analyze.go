@@ -45,6 +45,7 @@ type analyzer struct {
 	given      map[*scope][]Value // parameters of the call being folded
 	byQual     map[string]*scope
 	callIndex  map[string][]Call
+	converters map[string]converter // nil until asked for
 	evalDepth  int
 	foldDepth  int
 	// What is left of the steps allowed to one question, so that a hostile

@@ -161,6 +161,9 @@ type Decorator struct {
 	// the route: Flask registered the function without it, so for requests
 	// it does nothing.
 	Above bool `json:"above,omitempty"`
+	// Login is set on a decorator that, by its name or by what the project
+	// wrote for it, lets only known users through.
+	Login bool `json:"login,omitempty"`
 }
 
 // Param is one variable part of a rule.
@@ -171,6 +174,9 @@ type Param struct {
 	// Type is what the view gets: str, int, float, UUID; empty for a
 	// converter of the project.
 	Type string `json:"type,omitempty"`
+	// Regex is what a converter of the project accepts, as far as its class
+	// says so.
+	Regex string `json:"regex,omitempty"`
 }
 
 // RouteKind says what a route is for, by its address, its name and what its

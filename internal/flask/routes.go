@@ -907,6 +907,7 @@ func (a *analyzer) route(r *rawRoute, m *mount, prefix *string, hooks []*Hook) *
 		}
 	}
 	out.Params = parseParams(out.Rule)
+	a.convert(out.Params)
 	if r.fn != nil {
 		f := a.factsOf(r)
 		out.Function = r.fn.qual
@@ -931,7 +932,8 @@ func (a *analyzer) route(r *rawRoute, m *mount, prefix *string, hooks []*Hook) *
 // gate decides whether a route asks for a login, and says by what.
 func (a *analyzer) gate(out *Route, r *rawRoute, hooks []*Hook) {
 	for i, d := range out.Decorators {
-		if d.Above || !a.loginName(d) {
+		out.Decorators[i].Login = a.loginName(d)
+		if d.Above || !out.Decorators[i].Login {
 			continue
 		}
 		if lastPart(d.Name) == "jwt_required" {
