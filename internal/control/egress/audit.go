@@ -45,6 +45,89 @@ def preview():
 			})
 		},
 	},
+	{
+		ID: "DW-EGRESS-002", Control: "egress",
+		Title:    "A connection is made without checking whose certificate it is",
+		Why:      "Whoever stands on the way answers in the server's place: reads the tokens that are sent, and chooses what comes back.",
+		Fix:      "Leave verification on; for a certificate of your own give its file: verify=\"/etc/ssl/own-ca.pem\".",
+		Severity: audit.High, Confidence: audit.Certain, CWE: []int{295}, OWASP: []string{"A04:2025"}, ASVS: []string{"12.3.2"},
+		Bad: `import requests
+from flask import Flask
+app = Flask(__name__)
+
+@app.get("/rates")
+def rates():
+    return requests.get("https://rates.example.com/today", verify=False, timeout=5).json()
+`,
+		Good: `import requests
+from flask import Flask
+app = Flask(__name__)
+
+@app.get("/rates")
+def rates():
+    return requests.get("https://rates.example.com/today", timeout=5).json()
+`,
+		Check: func(p *audit.Pass) {
+			seen := map[audit.Span]bool{}
+			for _, h := range append(p.Hits("use", "request", "tls"), p.Hits("set", "tls")...) {
+				why, at := unverified(h)
+				span := p.Project.FlowSpan(at)
+				if why == "" || seen[span] {
+					continue
+				}
+				seen[span] = true
+				p.Report(audit.Finding{Span: span, Message: why, Label: "any certificate will do"})
+			}
+		},
+	},
+}
+
+// off reports whether a value can only be False, 0 or the constant CERT_NONE.
+func off(v pyflow.Value) bool {
+	return v.Known && (v.Kind == pyflow.Bool && !v.Bool || v.Kind == pyflow.Number && v.Number == 0) ||
+		strings.HasSuffix(v.Type, ".CERT_NONE") || constant(v, "CERT_NONE", "NONE")
+}
+
+func constant(v pyflow.Value, texts ...string) bool {
+	s, ok := v.Const()
+	return ok && slices.Contains(texts, s)
+}
+
+// unverified says how a hit switches the check of certificates off, and
+// where; empty if it does not.
+func unverified(h *pyflow.Hit) (string, pyflow.Span) {
+	at := func(name string) pyflow.Span {
+		if s := audit.ArgAt(h, -1, name); s != nil {
+			return *s
+		}
+		return h.At
+	}
+	if h.Verb == "set" {
+		value := h.Focus
+		if len(value) == 0 {
+			return "", h.At
+		}
+		name := h.Path[strings.LastIndexByte(h.Path, '.')+1:]
+		switch {
+		case (name == "verify" || name == "check_hostname" || name == "verify_mode") && off(value[0]):
+			return name + " is switched off", h.At
+		case name == "_create_default_https_context" && strings.HasSuffix(value[0].Type, "_create_unverified_context"):
+			return "all HTTPS connections are made without checking certificates", h.At
+		}
+		return "", h.At
+	}
+	if strings.HasSuffix(h.Path, "._create_unverified_context") {
+		return "the context checks no certificate", h.At
+	}
+	for _, name := range []string{"verify", "ssl", "verify_ssl", "ssl_verify", "check_hostname"} {
+		if v, ok := h.Keywords[name]; ok && off(v) && (h.Kind == "request" || name != "ssl" || strings.HasPrefix(h.Path, "aiohttp.")) {
+			return name + " is off", at(name)
+		}
+	}
+	if v, ok := h.Keywords["cert_reqs"]; ok && off(v) {
+		return "cert_reqs is CERT_NONE", at("cert_reqs")
+	}
+	return "", h.At
 }
 
 // connected are the methods that take the path of a request on a connection

@@ -227,6 +227,8 @@ func sqlEdits(p *audit.Pass, h *pyflow.Hit) []audit.Edit {
 		dialect = audit.Postgres
 	case strings.HasPrefix(h.Path, "pymysql."), strings.HasPrefix(h.Path, "MySQLdb."), strings.HasPrefix(h.Path, "mysql."):
 		dialect = audit.MySQL
+	case strings.HasPrefix(h.Path, "sqlalchemy."), strings.HasPrefix(h.Path, "flask_sqlalchemy."):
+		dialect = audit.SQLAlchemy
 	default:
 		return nil
 	}
@@ -348,6 +350,46 @@ def ping():
 `,
 		Check: func(p *audit.Pass) {
 			follow(p, []string{"command"}, "%s becomes part of a command", "the command is started here", commandDanger)
+		},
+	},
+	{
+		ID: "DW-INJECTION-024", Control: "injection",
+		Title:    "What a client sends can be an option of a program",
+		Why:      "A value that begins with - is read as an option: git, tar, ssh, find and others have some that run programs or write files.",
+		Fix:      "Put \"--\" before the value, which ends the options, or a prefix such as \"./\".",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{88}, OWASP: []string{"A05:2025"}, ASVS: []string{"1.2.5"},
+		Bad: `import subprocess
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.get("/clone")
+def clone():
+    return {"status": subprocess.call(["git", "clone", request.args["url"]])}
+`,
+		Good: `import subprocess
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.get("/clone")
+def clone():
+    return {"status": subprocess.call(["git", "clone", "--", request.args["url"]])}
+`,
+		Check: func(p *audit.Pass) {
+			follow(p, []string{"command"}, "%s can be an option of the program", "the program is started here", func(h *pyflow.Hit) (exit, bool) {
+				for _, v := range h.Focus {
+					var found exit
+					bad := false
+					v.Each(func(v pyflow.Value) {
+						if v.Kind == pyflow.List && !bad {
+							found, bad = optionExit(v.Items, audit.FromOutside)
+						}
+					})
+					if bad {
+						return found, true
+					}
+				}
+				return exit{}, false
+			})
 		},
 	},
 	{

@@ -206,3 +206,40 @@ func afterOption(args []pyflow.Value, options []string) int {
 	}
 	return -1
 }
+
+// dangerousOptions are programs with an option that runs another program,
+// writes a file of the caller's choice, or reads one.
+var dangerousOptions = []string{
+	"git", "hg", "svn", "tar", "ssh", "scp", "sftp", "rsync", "find", "xargs", "zip", "7z", "curl", "wget", "man", "psql", "mysql", "mysqldump", "sqlite3",
+	"ffmpeg", "sendmail", "mail", "chromium", "google-chrome", "wkhtmltopdf", "wkhtmltoimage", "pip", "npm", "docker", "kubectl", "openssl", "gpg", "php", "tcpdump", "vim", "awk", "sed", "sort", "diff", "pandoc", "pdflatex", "soffice", "libreoffice",
+}
+
+// optionExit finds a labelled argument of such a program that can begin with
+// "-" where options are still read.
+func optionExit(argv []pyflow.Value, ok accept) (exit, bool) {
+	if len(argv) == 0 {
+		return exit{}, false
+	}
+	program, _ := argv[0].Const()
+	if program = path.Base(program); !slices.Contains(dangerousOptions, program) {
+		return exit{}, false
+	}
+	value := false // the argument belongs to the option before it
+	for _, a := range argv[1:] {
+		if s, known := a.Const(); known {
+			if s == "--" {
+				return exit{}, false
+			}
+			value = len(s) == 2 && s[0] == '-' || strings.HasPrefix(s, "--") && !strings.Contains(s, "=")
+			continue
+		}
+		for _, t := range audit.Texts(a) {
+			p := t.Pieces[0]
+			if l := audit.Live(p, ok, "command"); len(l) > 0 && !value && audit.CanHold(p, "-") && !audit.Only(p, audit.Digits) {
+				return exit{l[0], 0, "can begin with -, and " + program + " has options that run programs or write files"}, true
+			}
+		}
+		value = false
+	}
+	return exit{}, false
+}

@@ -16,7 +16,6 @@ var rules = []*audit.Rule{
 		Why:      "An upload called x.html or x.svg is a page of the site when it is served, with scripts in the session of whoever opens it; other servers run x.php or x.py.",
 		Fix:      "Compare the last extension with a list of those that are meant, look at the content too, and choose the stored name yourself.",
 		Severity: audit.High, Confidence: audit.Likely, CWE: []int{434}, OWASP: []string{"A06:2025"}, ASVS: []string{"5.2.2"},
-		MitigatedBy: []string{"uploads"},
 		Bad: `import os
 from flask import Flask, request
 from werkzeug.utils import secure_filename
