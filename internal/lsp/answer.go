@@ -147,11 +147,6 @@ func (s *server) codeActions(ctx context.Context, params json.RawMessage) (any, 
 	if err != nil || n == nil {
 		return actions, err
 	}
-	select {
-	case <-n.tried:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	s.mu.Lock()
 	client := s.client
 	s.mu.Unlock()
@@ -160,12 +155,24 @@ func (s *server) codeActions(ctx context.Context, params json.RawMessage) (any, 
 			return o == kind || strings.HasPrefix(kind, o+".")
 		})
 	}
-	var silence []codeAction
+	var here []*audit.Finding
+	repairs := wants(kindFixAll)
 	for i := range n.res.Findings {
 		x := &n.res.Findings[i]
-		if x.Span.File != file || !wants(kindQuickFix) || !f.spanRange(n, x.Span, client.encoding).touches(p.Range) {
-			continue
+		if x.Span.File == file && wants(kindQuickFix) && f.spanRange(n, x.Span, client.encoding).touches(p.Range) {
+			here = append(here, x)
+			repairs = repairs || len(x.Edits) > 0
 		}
+	}
+	if repairs { // which of them hold is known a little later
+		select {
+		case <-n.tried:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	var silence []codeAction
+	for _, x := range here {
 		d := []diagnostic{f.diagnostic(n, x, client)}
 		if n.holds(x) {
 			if e := f.edit(n, x.Edits, client); e != nil {
@@ -196,7 +203,7 @@ func title(s string) string {
 
 // holds reports whether the repair of a finding was tried, and did.
 func (n *snapshot) holds(x *audit.Finding) bool {
-	if n.fixes == nil || len(x.Edits) == 0 {
+	if len(x.Edits) == 0 || n.fixes == nil {
 		return false
 	}
 	return !slices.ContainsFunc(n.fixes.Refused, func(r audit.Refusal) bool {
