@@ -88,6 +88,23 @@ func Analyze(ctx context.Context, cfg Config) *Result {
 			units = append(units, &unit{reg: r, file: r.at.File, pos: r.at.Start})
 		}
 	}
+	// Hooks first: what they leave in flask.g the views read.
+	var hooks []*unit
+	units = slices.DeleteFunc(units, func(u *unit) bool {
+		hook := u.reg.kind == "hook"
+		if hook {
+			hooks = append(hooks, u)
+		}
+		return hook
+	})
+	if len(hooks) > 0 {
+		a.run(hooks)
+		for _, it := range a.workers {
+			for _, k := range sortedKeys(it.libFields) {
+				base.libFields[k] = join(base.libFields[k], it.libFields[k])
+			}
+		}
+	}
 	a.run(units)
 	units = nil
 	done := map[funcKey]bool{}
@@ -209,7 +226,7 @@ func newInterp(p *program) *interp {
 		called: map[funcKey]bool{}, modules: map[string]*module{}, limit: p.cfg.Steps,
 		memo: map[*function][]*memoEntry{}, contexts: map[*function]int{}, active: map[*function]int{},
 		hits: map[string]*Hit{}, perPlace: map[hitPlace]int{}, views: map[funcKey]string{},
-		converters: map[string]*value{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
+		converters: map[string]*value{}, libFields: map[string]*value{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
 	}
 }
 
@@ -219,6 +236,7 @@ func (it *interp) shard() *interp {
 	n.derived, n.sources, n.srcSyms = maps.Clone(it.derived), maps.Clone(it.sources), maps.Clone(it.srcSyms)
 	n.modules, n.views, n.converters = maps.Clone(it.modules), maps.Clone(it.views), it.converters
 	n.nextObj, n.baseTop = it.nextObj, it.nextObj
+	n.libFields = maps.Clone(it.libFields)
 	return n
 }
 
@@ -586,6 +604,11 @@ func (it *interp) entryTargets(st **state, fn *value) []*value {
 		c = fn.elems[0].cls
 	case fn.kind == vUnion:
 		return fn.elems
+	case fn.kind == vFunc && fn.fn.owner != nil && !fn.fn.nested && len(fn.fn.params) > 0:
+		// A method that was registered in the body of its class.
+		s, self := it.selfFor(*st, fn.fn.owner)
+		*st = s
+		return []*value{it.bindMethod(s, fn, self)}
 	default:
 		return []*value{fn}
 	}

@@ -343,8 +343,14 @@ func (it *interp) setAttr(st *state, o *value, name string, x *value, at Span) {
 			it.write(st, a.mod.ns).set(name, x)
 		case vClass:
 			it.write(st, a.cls.ns).set(name, x)
-		case vLib, vInst:
+		case vLib:
 			it.setFacts(st, a.str+"."+name, a, nil, x, at)
+			it.setLibField(a.str+"."+name, x)
+		case vInst:
+			it.setFacts(st, a.str+"."+name, a, nil, x, at)
+			if a.str == "flask.ctx._AppCtxGlobals" || a.str == "flask.g" {
+				it.setLibField("flask.g."+name, x)
+			}
 		case vBound:
 			if p := it.pathOf(st, a); p != "" {
 				it.setFacts(st, p+"."+name, a, nil, x, at)
@@ -421,6 +427,19 @@ func (it *interp) subscript(st *state, c, k *value, at Span) *value {
 			if o.cls != nil {
 				if m := o.cls.lookup(it, st, "__getitem__"); m != nil {
 					return it.call(st, it.bindMethod(st, m, c), &call{at: at, args: []*value{k}})
+				}
+			}
+			if o.cls != nil {
+				for _, b := range o.cls.libs {
+					path := it.p.facts.canonical(b + ".__getitem__")
+					for _, f := range it.p.facts.of(path) {
+						switch f.Verb {
+						case "returns":
+							return inst(f.Args[0], it.labelsOf(st, c))
+						case "source":
+							return it.sourceCall(st, path, f, c, &call{at: at, args: []*value{k}})
+						}
+					}
 				}
 			}
 			return it.fieldOf(st, c, o, "[]")
@@ -665,8 +684,7 @@ func (it *interp) iterate(st *state, v *value) (items []*value, exact bool) {
 				items = append(items, keyValue(k))
 			}
 			if o.rest != nil {
-				labels := it.labelsOf(st, o.rest)
-				return append(items, opaque(labels)), false
+				return append(items, opaque(o.restKeys)), false
 			}
 			return items, !o.summary
 		case oInstance:

@@ -231,8 +231,11 @@ func (it *interp) instantiate(st *state, c *class, args *call) *value {
 			}
 		}
 	}
-	if b := c.libBase(); b != "" {
-		it.applyHits(st, b, it.p.facts.of(it.p.facts.canonical(b)), v, args)
+	for _, b := range c.libs {
+		for _, path := range [2]string{b, b + ".__init__"} {
+			path = it.p.facts.canonical(path)
+			it.applyHits(st, path, it.p.facts.byPath[path], v, args)
+		}
 	}
 	if post := c.lookup(it, st, "__post_init__"); post != nil {
 		it.call(st, it.bindMethod(st, post, v), &call{at: args.at})

@@ -51,6 +51,12 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 				c.kw = append(c.kw, kwarg{p.Name, it.pathParam(p.Name, "string", "", r.at)})
 			}
 		}
+	case "hook":
+		if strings.Contains(r.path, "after_request") || strings.Contains(r.path, "after_app_request") || strings.Contains(r.path, "after_this_request") {
+			if v := it.instanceOf(st, "flask.Response"); v != nil {
+				c.args = append(c.args, v)
+			}
+		}
 	case "message", "event", "socket":
 		if len(fns) > 0 {
 			ps := fns[0].params
@@ -61,7 +67,7 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 				if p.Kind == pysyntax.ArgVar || p.Kind == pysyntax.ArgKw {
 					continue
 				}
-				src := it.sourceOf("message", fns[0].span(), "message "+strconv.Quote(p.Name))
+				src := it.sourceOf("websocket", fns[0].span(), "message "+strconv.Quote(p.Name))
 				c.args = append(c.args, &value{kind: vUnknown, labels: []label{{src: src}}, sym: &sym{}})
 			}
 		}
@@ -141,6 +147,16 @@ func (it *interp) pathParam(name, conv, args string, at Span) *value {
 		}
 	}
 	return run(AnyChars, labels)
+}
+
+// instanceOf is an instance of a library class of which nothing more is
+// known; of a model's class when there is one.
+func (it *interp) instanceOf(st *state, path string) *value {
+	v := it.libNamed(st, path)
+	if v.kind == vClass {
+		return &value{kind: vObj, obj: it.alloc(st, &object{kind: oInstance, cls: v.cls, rest: unknown})}
+	}
+	return inst(path, nil)
 }
 
 // response records what a view gives back.

@@ -19,7 +19,11 @@ func (it *interp) eval(st *state, id pysyntax.ID) *value {
 	n := f.Node(id)
 	switch n.Kind {
 	case pysyntax.Name:
-		return it.refined(st, it.name(st, f.Name(id)))
+		v := it.name(st, f.Name(id))
+		if v.kind == vLib {
+			v = it.libRead(st, v, it.span(id))
+		}
+		return it.refined(st, v)
 	case pysyntax.Attribute:
 		return it.evalAttribute(st, id, false)
 	case pysyntax.Str:
@@ -198,6 +202,7 @@ func (it *interp) evalDict(st *state, id pysyntax.ID) *value {
 			o.set(key, vv)
 		} else {
 			o.rest = join(o.rest, vv)
+			o.restKeys = addLabels(o.restKeys, it.labelsOf(st, kv))
 		}
 	}
 	return &value{kind: vObj, obj: it.alloc(st, o)}
@@ -211,9 +216,12 @@ func (it *interp) updateDict(st *state, o *object, m *value) {
 			src = st.heap.get(a.obj)
 		}
 		if src == nil || src.kind != oDict {
-			o.rest = join(o.rest, opaque(it.labelsOf(st, a)))
+			labels := it.labelsOf(st, a)
+			o.rest = join(o.rest, opaque(labels))
+			o.restKeys = addLabels(o.restKeys, labels)
 			continue
 		}
+		o.restKeys = addLabels(o.restKeys, src.restKeys)
 		for _, k := range src.keys {
 			v := src.m[k]
 			if m.kind == vUnion {

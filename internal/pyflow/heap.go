@@ -27,8 +27,10 @@ type object struct {
 	owner *heap
 	elems []*value
 	rest  *value // what further elements or keys may hold; nil if there are none
-	keys  []string
-	m     map[string]*value // dict by keyOf; instance and namespace by name
+	// restKeys are the labels of a dictionary's keys that are not known.
+	restKeys []label
+	keys     []string
+	m        map[string]*value // dict by keyOf; instance and namespace by name
 	// summary is set on an object that stands for several, made by one
 	// expression in a loop: writing adds instead of replacing.
 	summary bool
@@ -413,6 +415,7 @@ func joinObjects(a, b *object, owner *heap) *object {
 	if b.rest != nil {
 		o.rest = join(o.rest, b.rest)
 	}
+	o.restKeys = addLabels(o.restKeys, b.restKeys)
 	for _, k := range a.keys {
 		if w, ok := b.m[k]; ok {
 			o.m[k] = join(o.m[k], w)
@@ -473,6 +476,7 @@ func (it *interp) deepLabels(st *state, v *value, depth int, out []label) []labe
 				out = it.deepLabels(st, o.m[k], depth-1, out)
 			}
 			out = it.deepLabels(st, o.rest, depth-1, out)
+			out = addLabels(out, o.restKeys)
 		}
 	}
 	return out

@@ -265,8 +265,7 @@ func (it *interp) execImportFrom(st *state, id pysyntax.ID) {
 		var v *value
 		switch {
 		case m == nil:
-			v = lib(full + "." + n.Name)
-			it.importHits(st, full+"."+n.Name, n.ID)
+			v = it.libNamed(st, full+"."+n.Name)
 		case m.kind == vModule:
 			v = it.importName(st, m.mod, n.Name, full)
 		default:
@@ -318,6 +317,24 @@ func (it *interp) importName(st *state, m *module, name, full string) *value {
 		return lib(m.stars[k-1] + "." + name)
 	}
 	return it.moduleAttr(st, m, name)
+}
+
+// libNamed is the value of a library's name: what a model says it is, else
+// the name.
+func (it *interp) libNamed(st *state, path string) *value {
+	canon := it.p.facts.canonical(path)
+	if i := strings.LastIndexByte(canon, '.'); i > 0 {
+		if fi := it.p.models[canon[:i]]; fi != nil {
+			if m := it.modules["file\x00"+fi.path]; m != nil {
+				if o := st.heap.get(m.ns); o != nil {
+					if v, _ := bound(o.get(canon[i+1:])); v != nil {
+						return v
+					}
+				}
+			}
+		}
+	}
+	return lib(path)
 }
 
 // importStar is "from m import *".

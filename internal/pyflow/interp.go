@@ -126,6 +126,7 @@ type interp struct {
 	gaveUp     []GaveUp
 	views      map[funcKey]string // registered functions, with the kind of entry
 	converters map[string]*value  // URL converters, by name
+	libFields  map[string]*value  // of global objects of libraries, by path
 	filters    map[string]*value  // of templates, by name
 	globals    map[string]*value
 	selves     map[*class]*selfState
@@ -476,7 +477,7 @@ func (it *interp) execFor(st *state, id pysyntax.ID) {
 		if len(it.fr.loops) >= 3 {
 			rounds = 2
 		}
-		for range rounds {
+		for round := range rounds {
 			body := st.fork()
 			it.assign(body, l.Target, elem)
 			lp := it.loopBody(body, l.Body)
@@ -491,7 +492,7 @@ func (it *interp) execFor(st *state, id pysyntax.ID) {
 			if first {
 				learned, first = body.known, false
 			}
-			if !it.mergeChanged(st, body) {
+			if !it.mergeChanged(st, body, round > 0) {
 				break
 			}
 		}
@@ -580,20 +581,44 @@ func joinAll(list []*value) *value {
 }
 
 // mergeChanged merges other into st and reports whether st is different now.
-func (it *interp) mergeChanged(st, other *state) bool {
+// With widen, texts that grow become a known beginning and a run.
+func (it *interp) mergeChanged(st, other *state, widen bool) bool {
 	vars, h := slices.Clone(st.vars), st.heap
 	it.merge(st, other)
+	changed := false
 	if st.heap != h {
 		for id, o := range st.heap.objs.each {
-			if id > it.nextObj {
-				continue
-			}
 			old := h.get(id)
 			if old == nil {
 				continue // new in the round
 			}
 			if !sameObject(old, o) {
-				return true
+				changed = true
+				break
+			}
+		}
+		if widen && changed {
+			var ids []objID
+			for id, o := range st.heap.objs.each {
+				if old := h.get(id); old != nil && old != o {
+					ids = append(ids, id)
+				}
+			}
+			slices.Sort(ids)
+			for _, id := range ids {
+				old, o := h.get(id), st.heap.objs.get(id)
+				for _, k := range o.keys {
+					if a, b := old.m[k], o.m[k]; a != nil && a != b && grows(b) {
+						o = it.write(st, id)
+						o.m[k] = blob(b.elems)
+					}
+				}
+				for i := range o.elems {
+					if i < len(old.elems) && old.elems[i] != o.elems[i] && grows(o.elems[i]) {
+						o = it.write(st, id)
+						o.elems[i] = blob(o.elems[i].elems)
+					}
+				}
 			}
 		}
 	}
@@ -603,10 +628,29 @@ func (it *interp) mergeChanged(st, other *state) bool {
 			continue
 		}
 		if a == nil || b == nil || !same(a, b) || len(shallowLabels(a)) != len(shallowLabels(b)) {
-			return true
+			changed = true
+			if widen && a != nil && b != nil && grows(b) {
+				st.vars[i] = blob(b.elems)
+			}
 		}
 	}
-	return false
+	return changed
+}
+
+// grows reports whether a value that changed in a round is a text that gets
+// longer.
+func grows(v *value) bool {
+	if v.kind != vUnion || len(v.elems) < 2 {
+		return false
+	}
+	consts := true
+	for _, e := range v.elems {
+		if e.kind != vText {
+			return false
+		}
+		consts = consts && e.text == nil
+	}
+	return !consts || len(v.elems) > 3
 }
 
 func sameObject(a, b *object) bool {
@@ -665,7 +709,7 @@ func (it *interp) execWhile(st *state, id pysyntax.ID) {
 		if yes.dead {
 			break
 		}
-		if unrolled++; unrolled > loopRounds+1 || !it.mergeChanged(st, yes) {
+		if unrolled++; unrolled > loopRounds+1 || !it.mergeChanged(st, yes, unrolled > 1) {
 			_, no = it.cond(st, test)
 			exit = it.joinState2(exit, no)
 			break

@@ -25,7 +25,7 @@ func (it *interp) evalCall(st *state, id pysyntax.ID) *value {
 		if f.Name(fnID) == "super" && it.fr.fn != nil {
 			return it.evalSuper(st, id)
 		}
-		fv = it.eval(st, fnID)
+		fv = it.refined(st, it.name(st, f.Name(fnID)))
 	default:
 		fv = it.eval(st, fnID)
 	}

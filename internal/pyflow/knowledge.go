@@ -16,16 +16,18 @@ type knowledge struct {
 
 // refinement is what is known about one symbol.
 type refinement struct {
-	chars    Chars
-	bounded  bool // chars says something
-	not      []string
-	clean    tags
-	eq       *value // it is one of these
-	prefix   string
-	suffix   string
-	never    bool // nothing is possible: the branch is dead
-	notNone  bool
-	nonEmpty bool
+	chars   Chars
+	bounded bool // chars says something
+	not     []string
+	clean   tags
+	eq      *value // it is one of these
+	prefix  string
+	suffix  string
+	// notPrefix are beginnings that it does not have.
+	notPrefix []string
+	never     bool // nothing is possible: the branch is dead
+	notNone   bool
+	nonEmpty  bool
 }
 
 func (k *knowledge) of(s *sym) (refinement, bool) {

@@ -143,7 +143,7 @@ func (it *interp) callLib(st *state, path string, recv *value, c *call) *value {
 	}
 	facts := it.p.facts.of(path)
 	if recv != nil && len(facts) == 0 {
-		if f := it.mapping(recv.str); f != nil {
+		if f := it.mapping(it.pathOf(st, recv)); f != nil {
 			if r := it.mapCall(st, f, recv, path[strings.LastIndexByte(path, '.')+1:], c); r != nil {
 				return r
 			}
@@ -678,8 +678,18 @@ func (it *interp) libAttr(st *state, path string, recv *value, name string, call
 	if c := libConst(path); c != nil {
 		return c
 	}
+	if v := it.libFields[path]; v != nil && !callee {
+		return v
+	}
 	if recv == nil {
-		return lib(path)
+		return it.libNamed(st, path)
+	}
+	if recv.kind == vInst {
+		for _, f := range it.p.facts.of(it.p.facts.canonical(recv.str + ".__getattr__")) {
+			if f.Verb == "returns" {
+				return inst(f.Args[0], recv.labels)
+			}
+		}
 	}
 	if recv.kind == vInst || recv.kind == vLib || recv.kind == vBound {
 		if !callee && len(recv.labels) > 0 {
@@ -694,10 +704,42 @@ func (it *interp) libAttr(st *state, path string, recv *value, name string, call
 			return &value{kind: vBound, recv: recv, str: name}
 		}
 	}
-	if recv.kind == vObj || recv.kind == vClass {
+	if recv.kind == vObj || recv.kind == vClass || recv.kind == vBound {
 		return &value{kind: vBound, recv: recv, str: name}
 	}
 	return lib(path)
+}
+
+// libRead is what reading a name of a library gives that was imported by
+// itself: from flask_login import current_user.
+func (it *interp) libRead(st *state, v *value, at Span) *value {
+	for _, f := range it.p.facts.of(it.p.facts.canonical(v.str)) {
+		if f.Verb == "source" || f.Verb == "is" {
+			i := strings.LastIndexByte(v.str, '.')
+			if i < 0 {
+				return v
+			}
+			if r := it.libAttr(st, v.str, nil, v.str[i+1:], false, at); r.kind != vLib {
+				return r
+			}
+		}
+	}
+	return v
+}
+
+// setLibField remembers what is put into a field of something global, such as
+// flask.g, for whoever reads it later.
+func (it *interp) setLibField(path string, v *value) {
+	path = it.p.facts.canonical(path)
+	if it.reachesNew(v, 0) {
+		v = opaque(shallowLabels(v))
+	}
+	if old := it.libFields[path]; old != nil {
+		v = join(old, v)
+	}
+	it.libFields[path] = v
+	it.gens++
+	it.baseGen = it.gens
 }
 
 // knownAttr is an attribute of an instance that package code understands:
