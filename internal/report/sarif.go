@@ -75,6 +75,7 @@ type (
 		CodeFlows           []sarifCodeFlow    `json:"codeFlows,omitempty"`
 		PartialFingerprints map[string]string  `json:"partialFingerprints,omitempty"`
 		Suppressions        []sarifSuppression `json:"suppressions,omitempty"`
+		Fixes               []sarifFix         `json:"fixes,omitempty"`
 	}
 	sarifSuppression struct {
 		Kind          string `json:"kind"`
@@ -145,7 +146,7 @@ func SARIF(w io.Writer, r *AuditReport, _ Screen) error {
 	}
 	for _, list := range [][]audit.Finding{r.Findings, r.Suppressed} {
 		for _, f := range list {
-			run.Results = append(run.Results, resultSARIF(f, rule(f.Rule)))
+			run.Results = append(run.Results, resultSARIF(f, rule(f.Rule), r.Source))
 		}
 	}
 	note := func(level string, notes []Note, prefix string, located bool) {
@@ -192,11 +193,12 @@ func ruleSARIF(k *audit.Rule) sarifRule {
 	}
 }
 
-func resultSARIF(f audit.Finding, ruleIndex int) sarifResult {
+func resultSARIF(f audit.Finding, ruleIndex int, source func(string) []byte) sarifResult {
 	res := sarifResult{
 		RuleID: f.Rule.ID, RuleIndex: ruleIndex, Level: sarifLevel[level(f.Rule.Severity)],
 		Message:   sarifText{Text: f.Message + ". " + cmp.Or(f.Fix, f.Rule.Fix)},
 		Locations: []sarifLocation{location(f.Span, "")},
+		Fixes:     fixesSARIF(f, source),
 	}
 	if f.Fingerprint != "" {
 		res.PartialFingerprints = map[string]string{"dewar/v1": f.Fingerprint}
