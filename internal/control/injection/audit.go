@@ -27,9 +27,13 @@ func follow(p *audit.Pass, kinds []string, message, caret string, find func(*pyf
 
 // inFocus asks find about every text that the sink's arguments may be.
 func inFocus(h *pyflow.Hit, find func([]pyflow.Piece) (exit, bool)) (exit, bool) {
+	return inTexts(h, func(t audit.FlowText) (exit, bool) { return find(t.Pieces) })
+}
+
+func inTexts(h *pyflow.Hit, find func(audit.FlowText) (exit, bool)) (exit, bool) {
 	for _, v := range h.Focus {
 		for _, t := range audit.Texts(v) {
-			if e, bad := find(t.Pieces); bad {
+			if e, bad := find(t); bad {
 				return e, true
 			}
 		}
@@ -157,7 +161,12 @@ def people():
 `,
 		Check: func(p *audit.Pass) {
 			follow(p, []string{"ldap"}, "%s becomes part of what an LDAP server is asked", "the directory is asked here", func(h *pyflow.Hit) (exit, bool) {
-				return inFocus(h, func(t []pyflow.Piece) (exit, bool) { return ldapExit(t, audit.FromOutside) })
+				return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
+					if strings.Contains(h.Path, "bind") && len(t) == 1 {
+						return exit{}, false // somebody signs in under a name of their own
+					}
+					return ldapExit(t, audit.FromOutside)
+				})
 			})
 		},
 	},
@@ -196,11 +205,13 @@ def user():
 // sqlRule reports what leaves its place in a statement.
 func sqlRule(p *audit.Pass, ok accept) {
 	p.Follow(p.Hits("sink", "sql"), func(h *pyflow.Hit) []audit.Danger {
-		e, bad := inFocus(h, func(t []pyflow.Piece) (exit, bool) {
-			if guessed(h) && !looksLikeSQL(t, p.Receiver(h)) {
+		e, bad := inTexts(h, func(t audit.FlowText) (exit, bool) {
+			// SQLAlchemy and receivers of which nothing is known take
+			// statements that are objects, with the values bound in them.
+			if t.Whole && (guessed(h) || strings.HasPrefix(h.Path, "sqlalchemy.")) || guessed(h) && !looksLikeSQL(t.Pieces, p.Receiver(h)) {
 				return exit{}, false
 			}
-			return sqlExit(t, ok)
+			return sqlExit(t.Pieces, ok)
 		})
 		if !bad {
 			return nil
@@ -907,6 +918,9 @@ func responseDanger(h *pyflow.Hit, ok accept, message string) []audit.Danger {
 		return nil
 	}
 	for _, v := range h.Focus {
+		if v.Kind != pyflow.Object && encoded(h) {
+			continue
+		}
 		for _, t := range bodies(v) {
 			if e, bad := pageExit(t.Pieces, ok, jinja.State{}); bad {
 				return []audit.Danger{{Label: e.Label, Message: message + ": it " + e.Why, Caret: "the page is sent here"}}
@@ -914,6 +928,20 @@ func responseDanger(h *pyflow.Hit, ok accept, message string) []audit.Danger {
 		}
 	}
 	return nil
+}
+
+// encoded reports whether what a view returns is made JSON by the extension
+// that calls it, whatever it is.
+func encoded(h *pyflow.Hit) bool {
+	if h.Entry == nil {
+		return false
+	}
+	for _, prefix := range []string{"flask_restful.", "flask_restx.", "flask_restplus.", "flask_jsonrpc.", "flask_socketio.", "flask_sock.", "flask_smorest.", "apiflask."} {
+		if strings.HasPrefix(h.Entry.Path, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func outputDanger(h *pyflow.Hit, ok accept, message string) []audit.Danger {
