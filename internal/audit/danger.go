@@ -14,7 +14,7 @@ import (
 // It is the answer to most rules' question which labels count.
 func FromOutside(l pyflow.Label) bool {
 	switch l.Kind {
-	case "query", "form", "json", "cookie", "header", "path", "url", "body", "file", "websocket", "param":
+	case "query", "form", "json", "cookie", "header", "path", "url", "body", "file", "websocket", "message":
 		return true
 	case "file-content":
 		// What is read from a file of the server's own is not an upload.

@@ -82,8 +82,13 @@ def save():
 // pathDanger looks at the paths that a sink is given. What is no text is a
 // file that is open already, or bytes.
 func pathDanger(h *pyflow.Hit) (exit, bool) {
-	return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
-		return pathExit(t, func(l pyflow.Label) bool { return audit.FromOutside(l) && !content(l) }, h.Kind)
+	return inTexts(h, func(t audit.FlowText) (exit, bool) {
+		return pathExit(t.Pieces, func(l pyflow.Label) bool {
+			if t.Whole && h.Kind == "send-file" && l.Kind != "json" && l.Kind != "body" {
+				return false // an object, most likely a file that is open
+			}
+			return audit.FromOutside(l) && !content(l)
+		}, h.Kind)
 	})
 }
 
