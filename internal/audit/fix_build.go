@@ -204,7 +204,7 @@ func (p *Pass) FixRandom(f *File, call pysyntax.ID) []Edit {
 // than SHA-256.
 var (
 	storedDigest = regexp.MustCompile(`["'](?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40})["']`)
-	keptDigest   = regexp.MustCompile(`(?i)md5|sha_?1|pass|pwd|gravatar|avatar|etag|checksum|digest_|fingerprint|verify|stored|hibp|pwned|signature`)
+	keptDigest   = regexp.MustCompile(`(?i)md5|sha_?1|pass|pwd|avatar|mail|etag|checksum|digest_|fingerprint|verify|stored|pwned|signature|index|ident|_id\b|_name|filename`)
 )
 
 // FixHash makes MD5 and SHA-1 SHA-256 (CWE-328): in hashlib.md5(…).hexdigest()
