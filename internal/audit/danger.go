@@ -39,6 +39,8 @@ type Danger struct {
 	// Caret is the finding's label.
 	Caret string
 	Fix   string
+	// Confidence is [Finding.Confidence].
+	Confidence Confidence
 	// At is the place to mark, the hit's if nil.
 	At *pyflow.Span
 	// Edits repair it, if that is possible; called once for each finding.
@@ -95,6 +97,7 @@ func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
 		all := places[at]
 		slices.SortStableFunc(all, func(a, b found) int {
 			return cmp.Or(
+				cmp.Compare(b.d.Confidence, a.d.Confidence),
 				cmp.Compare(len(a.d.Label.Trace), len(b.d.Label.Trace)),
 				strings.Compare(a.d.Label.At.File, b.d.Label.At.File),
 				cmp.Compare(a.d.Label.At.Start, b.d.Label.At.Start),
@@ -103,11 +106,12 @@ func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
 		})
 		best := all[0]
 		f := Finding{
-			Span:    p.Project.FlowSpan(at),
-			Message: strings.ReplaceAll(best.d.Message, "%s", Sourced(best.d.Label)),
-			Label:   best.d.Caret,
-			Fix:     best.d.Fix,
-			Trace:   p.Project.Trace(best.d.Label, best.h),
+			Span:       p.Project.FlowSpan(at),
+			Message:    strings.ReplaceAll(best.d.Message, "%s", Sourced(best.d.Label)),
+			Label:      best.d.Caret,
+			Fix:        best.d.Fix,
+			Confidence: best.d.Confidence,
+			Trace:      p.Project.Trace(best.d.Label, best.h),
 		}
 		seen := []pyflow.Span{best.d.Label.At}
 		for _, other := range all[1:] {

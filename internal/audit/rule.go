@@ -81,6 +81,9 @@ type Finding struct {
 	Span    Span
 	Message string // what is wrong here, one sentence, no full stop
 	Label   string // short note for under the marked code; Message if empty
+	// Confidence is how sure the rule is here, where that is less than in
+	// general; 0 otherwise. See [Finding.Sure].
+	Confidence Confidence
 	// Related are other places that belong to the finding, Trace the way
 	// from source to sink for the rules that follow data.
 	Related []Step
@@ -97,6 +100,14 @@ type Finding struct {
 	Fingerprint string
 	// Suppressed is set when somebody decided to live with the finding.
 	Suppressed *Suppression
+}
+
+// Sure returns how sure the rule is of this finding.
+func (f *Finding) Sure() Confidence {
+	if f.Confidence == 0 {
+		return f.Rule.Confidence
+	}
+	return min(f.Confidence, f.Rule.Confidence)
 }
 
 // Suppression says who silenced a finding, and why.

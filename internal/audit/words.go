@@ -49,7 +49,7 @@ type FailOn struct {
 
 // Reached reports whether f is at or above the threshold.
 func (t FailOn) Reached(f *Finding) bool {
-	return !t.Never && f.Rule.Severity >= t.Severity && f.Rule.Confidence >= t.Confidence
+	return !t.Never && f.Rule.Severity >= t.Severity && f.Sure() >= t.Confidence
 }
 
 // String returns the form that [FailOn.UnmarshalText] reads.

@@ -74,7 +74,7 @@ type mark struct {
 func (r *AuditReport) frame(b *bytes.Buffer, f audit.Finding, width int) {
 	style := styleOf(f.Rule.Severity)
 	head := style.Bold(true).Render(level(f.Rule.Severity)+"["+f.Rule.ID+"]") + bold.Render(": "+plain(f.Message))
-	tag := f.Rule.Severity.String() + " · " + f.Rule.Confidence.String()
+	tag := f.Rule.Severity.String() + " · " + f.Sure().String()
 	if f.Suppressed != nil {
 		tag = "suppressed (" + f.Suppressed.Kind + ")"
 	}

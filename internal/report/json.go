@@ -64,7 +64,7 @@ func findingsJSON(in []audit.Finding) []jsonFinding {
 	for _, f := range in {
 		j := jsonFinding{
 			Rule: f.Rule.ID, Control: string(f.Rule.Control), Severity: f.Rule.Severity.String(),
-			Confidence: f.Rule.Confidence.String(), Title: f.Rule.Title, Message: f.Message,
+			Confidence: f.Sure().String(), Title: f.Rule.Title, Message: f.Message,
 			Location: spanJSON(f.Span), Related: stepsJSON(f.Related), Trace: stepsJSON(f.Trace), Fix: f.Fix,
 			CWE: f.Rule.CWE, OWASP: f.Rule.OWASP, ASVS: f.Rule.ASVS, MitigatedBy: f.Rule.MitigatedBy, Fingerprint: f.Fingerprint,
 		}

@@ -21,8 +21,17 @@ func follow(p *audit.Pass, kinds []string, message, caret string, find func(*pyf
 		if !bad {
 			return nil
 		}
-		return []audit.Danger{{Label: e.Label, Message: message + ": it " + e.Why, Caret: caret}}
+		return []audit.Danger{{Label: e.Label, Message: message + ": it " + e.Why, Caret: caret, Confidence: sure(h)}}
 	})
+}
+
+// sure returns the confidence for a hit: less where only a method's name says
+// that it is a sink.
+func sure(h *pyflow.Hit) audit.Confidence {
+	if guessed(h) {
+		return audit.Possible
+	}
+	return audit.Certain
 }
 
 // inFocus asks find about every text that the sink's arguments may be.
@@ -217,7 +226,7 @@ func sqlRule(p *audit.Pass, ok accept) {
 			return nil
 		}
 		return []audit.Danger{{
-			Label: e.Label, Message: "%s becomes part of the SQL that is run: it " + e.Why, Caret: "the statement is run here",
+			Label: e.Label, Message: "%s becomes part of the SQL that is run: it " + e.Why, Caret: "the statement is run here", Confidence: sure(h),
 			Edits: func() []audit.Edit { return sqlEdits(p, h) },
 		}}
 	})
