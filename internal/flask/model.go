@@ -213,7 +213,8 @@ type Route struct {
 	Blueprint string `json:"blueprint,omitempty"`
 	// Position is the place of the registration: the decorator or the call.
 	Position Position `json:"position"`
-	// FunctionPosition is the place of the function's or class's name.
+	// FunctionPosition is the place of the whole function or class, decorators
+	// left out.
 	FunctionPosition Position    `json:"function_position,omitzero"`
 	Params           []Param     `json:"params,omitempty"`
 	Decorators       []Decorator `json:"decorators,omitempty"`

@@ -18,8 +18,8 @@ var Control = &control.Control{
 	CWE:   []int{287, 306, 862, 347, 916},
 	ASVS:  []string{"6.3.4", "8.2.1", "8.3.1", "9.1.1", "9.1.2"},
 	OWASP: []string{"A01:2025", "A07:2025"},
+	Rules: rules,
 	Empty: map[evidence.Face]control.Absence{
-		evidence.Audit:  control.NotYet("rules for missing authentication are not built yet"),
 		evidence.Guard:  control.NotYet("login at the edge is not built yet"),
 		evidence.Probe:  control.NotYet("the probe does not yet know which pages need an identity"),
 		evidence.Detect: control.NotYet("detectors are not built yet; the events they will read are already written"),

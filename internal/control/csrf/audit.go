@@ -188,12 +188,11 @@ func validatesForm(p *audit.Pass, r *flask.Route) bool {
 	return found
 }
 
-// definesAt reports whether the name of a function or class stands at a
-// position: the definition itself, not one around it.
+// definesAt reports whether a function or class begins at a position: the
+// definition itself, not one around it.
 func definesAt(f *audit.File, id pysyntax.ID, at flask.Position) bool {
-	from, _ := f.Python.NameSpan(id)
-	line, column := f.Python.Position(from)
-	return line == at.Line && column == at.Column
+	span := f.NodeSpan(id)
+	return span.Line == at.Line && span.Column == at.Column
 }
 
 func inTest(p *audit.Pass, file string) bool {
