@@ -6,4 +6,4 @@ import (
 	"github.com/dewar-security/dewar/internal/audit/audittest"
 )
 
-func TestRules(t *testing.T) { audittest.Run(t, rules) }
+func TestRules(t *testing.T) { audittest.Run(t, Control.Rules) }

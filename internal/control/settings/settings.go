@@ -4,6 +4,8 @@
 package settings
 
 import (
+	"slices"
+
 	"github.com/dewar-security/dewar/internal/control"
 	"github.com/dewar-security/dewar/internal/evidence"
 )
@@ -21,7 +23,7 @@ var Control = &control.Control{
 	CWE:        []int{489, 215, 16, 209, 538, 942},
 	ASVS:       []string{"13.4.1", "13.4.2", "13.4.3", "13.4.7", "16.5.1", "3.4.2"},
 	OWASP:      []string{"A02:2025", "A10:2025"},
-	Rules:      rules,
+	Rules:      slices.Concat(rules, flowRules),
 	Layers:     layers,
 	Preflights: preflights,
 	Checks:     checks,
