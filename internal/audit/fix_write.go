@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"syscall"
 )
 
 // WriteFixes writes the files below root: all of them, or none. A file
@@ -68,7 +67,7 @@ func current(r *os.Root, name string, want []byte) (fs.FileInfo, error) {
 	if !fi.Mode().IsRegular() {
 		return nil, errors.New("it is no regular file any more")
 	}
-	f, err := r.OpenFile(name, os.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	f, err := r.OpenFile(name, os.O_RDWR|plainFile, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +96,8 @@ func stage(r *os.Root, name string, before, after []byte) (tmp string, err error
 		return "", err
 	}
 	_, err = f.Write(after)
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok && err == nil && (int(st.Uid) != os.Geteuid() || int(st.Gid) != os.Getegid()) {
-		err = f.Chown(int(st.Uid), int(st.Gid))
+	if err == nil {
+		err = keepOwner(f, fi)
 	}
 	if err == nil {
 		err = f.Chmod(fi.Mode().Perm())
