@@ -530,20 +530,89 @@ func (it *interp) cond(st *state, id pysyntax.ID) (yes, no *state) {
 			return cur, out
 		}
 		return out, cur
-	case pysyntax.Compare:
-		left, rest := f.Compare(id)
-		if len(rest) == 1 {
-			return it.condCompare(st, left, rest[0])
-		}
-	case pysyntax.Call:
-		if fn, args, kws := f.Call(id); len(args) == 2 && len(kws) == 0 && f.Kind(fn) == pysyntax.Name && f.Name(fn) == "isinstance" && f.Kind(args[0]) == pysyntax.Name {
-			x, c := it.eval(st, args[0]), it.eval(st, args[1])
-			if st.dead {
-				return st, st.fork()
-			}
-			return it.split(st, args[0], x, func(st *state, v *value) *value { return it.isInstance(st, v, c) })
+	case pysyntax.Name, pysyntax.NamedExpr:
+	default:
+		if name, v := it.unionIn(st, id); name != "" {
+			return it.condEach(st, id, name, v)
 		}
 	}
+	return it.condLeaf(st, id)
+}
+
+// unionIn returns a name in a condition that holds one of several things of
+// which the condition may tell which.
+func (it *interp) unionIn(st *state, id pysyntax.ID) (string, *value) {
+	f := it.fr.f
+	var name string
+	var val *value
+	n := 0
+	pysyntax.Walk(f, id, func(x pysyntax.ID) bool {
+		if n++; name != "" || n > 40 {
+			return false
+		}
+		switch f.Kind(x) {
+		case pysyntax.Lambda, pysyntax.ListComp, pysyntax.SetComp, pysyntax.DictComp, pysyntax.GeneratorExp, pysyntax.NamedExpr:
+			return false
+		case pysyntax.Name:
+			s := f.Name(x)
+			if _, local := it.fr.sc.slots[s]; !local || it.fr.sc.module || it.fr.sc.class {
+				return true
+			}
+			v := it.rawName(st, s)
+			if v == nil || v.kind != vUnion || len(v.elems) > 6 {
+				return true
+			}
+			name, val = s, v
+			return false
+		}
+		return true
+	})
+	return name, val
+}
+
+// condEach decides a condition for each alternative of a name, which in each
+// branch keeps those that come there, as far as the condition has told more
+// about them.
+func (it *interp) condEach(st *state, id pysyntax.ID, name string, v *value) (yes, no *state) {
+	for _, a := range v.elems {
+		if a.kind == vUnbound {
+			continue
+		}
+		s := st.fork()
+		if v.sym != nil {
+			// What comes of the whole's being true or false comes of this.
+			it.follow(s, v.sym, it.truth(s, a) != 0)
+		}
+		it.bindName(s, name, it.refined(s, a))
+		y, n := it.cond(s, id)
+		for i, b := range [2]*state{y, n} {
+			if b.dead {
+				continue
+			}
+			if w := it.rawName(b, name); w != nil {
+				if r := it.refined(b, w); r != w {
+					it.bindName(b, name, r)
+				}
+			}
+			if i == 0 {
+				yes = it.joinDead(yes, b)
+			} else {
+				no = it.joinDead(no, b)
+			}
+		}
+	}
+	if yes == nil {
+		yes = deadFrom(st)
+	}
+	if no == nil {
+		no = deadFrom(st)
+	}
+	return yes, no
+}
+
+// condLeaf is cond for what is no and, or, not.
+func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
+	f := it.fr.f
 	v := it.eval(st, id)
 	if st.dead {
 		return st, st.fork()
@@ -653,35 +722,6 @@ func (it *interp) split(st *state, id pysyntax.ID, v *value, decide func(*state,
 		}
 	}
 	return yes, no
-}
-
-func (it *interp) condCompare(st *state, left pysyntax.ID, c pysyntax.Comparison) (yes, no *state) {
-	f := it.fr.f
-	a := it.eval(st, left)
-	b := it.eval(st, c.Right)
-	if st.dead {
-		return st, st.fork()
-	}
-	if f.Kind(left) == pysyntax.NamedExpr {
-		left, _ = f.NamedExpr(left)
-	}
-	if f.Kind(left) == pysyntax.Name && a.kind == vUnion {
-		return it.split(st, left, a, func(st *state, v *value) *value { return it.compareOp(st, c.Op, v, b) })
-	}
-	r := it.compareOp(st, c.Op, a, b)
-	switch it.truth(st, r) {
-	case 1:
-		it.follow(st, r.sym, true)
-		return st, deadFrom(st)
-	case 0:
-		it.follow(st, r.sym, false)
-		return deadFrom(st), st
-	}
-	no = st.fork()
-	it.follow(st, r.sym, true)
-	it.follow(no, r.sym, false)
-	// A name that was compared as the right one: "x" == name.
-	return st, no
 }
 
 func (it *interp) evalLambda(st *state, id pysyntax.ID) *value {

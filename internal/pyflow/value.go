@@ -58,6 +58,7 @@ type value struct {
 	mod     *module
 	recv    *value
 	reg     *registration
+	pat     *pattern // of a match
 	labels  []label
 	sym     *sym
 	clean   tags
@@ -84,6 +85,7 @@ type sym struct {
 	bases []*sym
 	op    string // how it came from its bases
 	arg   string
+	whole *value // that it stands for in another form, such as base64
 	// yes and no tell what follows from its being true or false.
 	yes, no func(it *interp, st *state)
 }
@@ -233,6 +235,10 @@ func (it *interp) truth(st *state, v *value) int {
 			return 1
 		case o.rest == nil:
 			return 0
+		}
+	case vInst:
+		if v.str == "re.Match" {
+			return 1
 		}
 	case vFunc, vClass, vModule, vBound:
 		return 1

@@ -1,0 +1,58 @@
+import os
+import re
+from t import source, sink
+
+
+def building():
+    x = source()
+    sink("a %s b" % x)  # want "a "{?}" b"
+    sink("a {} {b}".format(x, b="c"))  # want "a "{?}" c"
+    sink(f"a {x} {1 + 1}")  # want "a "{?}" 2"
+    sink("".join(["a", x]))  # want "a"{?}
+    sink("%d" % int(x))  # want { +-0-9}
+    sink("%(a)s" % {"a": x})  # want {^\x00-\b\x0e-\x1b!-*,./:-^`-\x7f}
+
+
+def substitution():
+    x = source()
+    sink("-" + re.sub(r"[^a-z]", "", x))  # want "-"{a-z}
+    sink("-" + x.replace("'", ""))  # want "-"{^\}
+    sink("-" + re.sub(r"[^\w.-]", "_", x, flags=re.ASCII))  # want "-"{-.0-9A-Z_a-z}
+
+
+def full_match():
+    x = source()
+    if not re.fullmatch(r"[a-z]+", x):
+        return
+    sink("-" + x)  # want "-"{a-z}
+
+
+def match_anchored():
+    x = source()
+    m = re.match(r"^[a-z0-9]{1,8}\Z", x)
+    if m is None:
+        return
+    sink("-" + x)  # want "-"{0-9a-z}
+
+
+def match_open():
+    x = source()
+    if re.match(r"[a-z]+", x):
+        sink("-" + x)  # want "-"{?}
+
+
+def starts():
+    x = source()
+    if x.startswith("/"):
+        sink(x)  # want "/"{?}
+    if not x.startswith("https://example.com/"):
+        return
+    sink(x)  # want "https://example.com/"{?}
+
+
+def paths():
+    x = source()
+    p = os.path.join("/srv/files", x)
+    if not os.path.realpath(p).startswith("/srv/files/"):
+        return
+    sink(os.path.basename(x))  # want {^/ ok path-read}
