@@ -34,7 +34,11 @@ func TestLSPWithRealClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := project1(t, map[string]string{"app.py": mendable})
+	dir := project1(t, map[string]string{
+		"app.py": mendable + "\nfrom flask import request\nfrom views import find\n\n\n@app.get(\"/u\")\ndef user():\n    return find(request.args[\"name\"])\n",
+		"views.py": "import sqlite3\n\n\ndef find(name):\n    db = sqlite3.connect(\"u.db\")\n" +
+			"    return db.execute(f\"SELECT * FROM u WHERE name = '{name}'\").fetchone()[0]\n",
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, node, "testdata/lspclient/session.mjs", client, dir)

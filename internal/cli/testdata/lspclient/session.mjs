@@ -81,6 +81,19 @@ check(hello.capabilities.positionEncoding === "utf-16", "positions are in UTF-16
 check(hello.capabilities.textDocumentSync.change === lsp.TextDocumentSyncKind.Incremental, "changes are incremental");
 await connection.sendNotification(lsp.InitializedNotification.type, {});
 
+// A way through two files, and its repair.
+const views = uri("views.py");
+const injected = await diagnostics(views, "the injection", (list) => has(list, "DW-INJECTION-001"));
+const injection = injected.find((d) => d.code === "DW-INJECTION-001");
+check(injection.relatedInformation.length >= 2, `the trace: ${JSON.stringify(injection.relatedInformation)}`);
+check(injection.relatedInformation.some((r) => r.location.uri === uri("app.py")), "which begins in the other file");
+const told = await connection.sendRequest(lsp.HoverRequest.type, { textDocument: { uri: views }, position: injection.range.start });
+check(told.contents.value.includes("**How it gets there**\n\n1. [app.py:"), told.contents.value);
+const [mend] = await connection.sendRequest(lsp.CodeActionRequest.type, { textDocument: { uri: views }, range: injection.range, context: { diagnostics: [injection] } });
+const sql = TextDocument.create(views, "python", 1, readFileSync(join(folder, "views.py"), "utf8"));
+const mended = TextDocument.applyEdits(sql, mend.edit.documentChanges[0].edits);
+check(mended.includes('execute("SELECT * FROM u WHERE name = ?", (str(name),))'), mended);
+
 // A file that nobody opened.
 const app = uri("app.py");
 await diagnostics(app, "the file on disk", (list) => has(list, "DW-SETTINGS-001") && has(list, "DW-SETTINGS-002"));
