@@ -12,6 +12,10 @@ import (
 
 var rules = slices.Concat(queryRules, codeRules, pageRules, pathRules, otherRules)
 
+// known accepts what a client sends, as long as it was not lost sight of on
+// the way.
+var known = audit.Known(audit.FromOutside)
+
 // follow reports every hit on a sink of the kinds in which find sees a
 // labelled piece leave its place. Message and caret say what is wrong; the
 // source stands in the message as %s, why the piece can leave follows it.
@@ -107,7 +111,7 @@ def orders(user):
     name = db.execute("SELECT name FROM user WHERE id = ?", (user,)).fetchone()[0]
     return {"found": db.execute("SELECT id FROM orders WHERE buyer = ?", (name,)).fetchall()}
 `,
-		Check: func(p *audit.Pass) { sqlRule(p, audit.FromStore) },
+		Check: func(p *audit.Pass) { sqlRule(p, audit.Known(audit.FromStore)) },
 	},
 	{
 		ID: "DW-INJECTION-003", Control: "injection",
@@ -174,7 +178,7 @@ def people():
 					if strings.Contains(h.Path, "bind") && len(t) == 1 {
 						return exit{}, false // somebody signs in under a name of their own
 					}
-					return ldapExit(t, audit.FromOutside)
+					return ldapExit(t, known)
 				})
 			})
 		},
@@ -205,7 +209,7 @@ def user():
 `,
 		Check: func(p *audit.Pass) {
 			follow(p, []string{"xpath"}, "%s becomes part of an XPath expression", "the document is searched here", func(h *pyflow.Hit) (exit, bool) {
-				return inFocus(h, func(t []pyflow.Piece) (exit, bool) { return xpathExit(t, audit.FromOutside) })
+				return inFocus(h, func(t []pyflow.Piece) (exit, bool) { return xpathExit(t, known) })
 			})
 		},
 	},
@@ -301,7 +305,7 @@ func documentExit(v pyflow.Value, script, cypher, guarded bool, depth int) (exit
 			}
 		}
 	case pyflow.Unknown:
-		if labels := audit.Live(pyflow.Piece{Unknown: true, Labels: v.Labels}, audit.FromOutside, "nosql"); len(labels) > 0 && !guarded {
+		if labels := audit.Live(pyflow.Piece{Unknown: true, Labels: v.Labels}, known, "nosql"); len(labels) > 0 && !guarded {
 			return exit{labels[0], 0, "can be an object with operators such as $ne"}, true
 		}
 	case pyflow.Dict, pyflow.List:
@@ -317,7 +321,7 @@ func documentExit(v pyflow.Value, script, cypher, guarded bool, depth int) (exit
 			}
 		}
 		if v.Kind == pyflow.Dict && len(v.Labels) > 0 {
-			if labels := audit.Live(pyflow.Piece{Unknown: true, Labels: v.Labels}, audit.FromOutside, "nosql"); len(labels) > 0 {
+			if labels := audit.Live(pyflow.Piece{Unknown: true, Labels: v.Labels}, known, "nosql"); len(labels) > 0 {
 				return exit{labels[0], 0, "chooses the names in the filter"}, true
 			}
 		}
@@ -327,7 +331,7 @@ func documentExit(v pyflow.Value, script, cypher, guarded bool, depth int) (exit
 	case pyflow.Object:
 		// request.args and the like: names and values are the client's.
 		if strings.HasSuffix(v.Type, "MultiDict") {
-			if labels := audit.LiveIn(v, audit.FromOutside, "nosql"); len(labels) > 0 {
+			if labels := audit.LiveIn(v, known, "nosql"); len(labels) > 0 {
 				return exit{labels[0], 0, "chooses the names in the filter"}, true
 			}
 		}
@@ -843,7 +847,7 @@ def hello():
 `,
 		Check: func(p *audit.Pass) {
 			p.Follow(append(p.Hits("sink", "response"), p.Hits("set", "response")...), func(h *pyflow.Hit) []audit.Danger {
-				return responseDanger(h, audit.FromOutside, "%s comes out in the page")
+				return responseDanger(h, known, "%s comes out in the page")
 			})
 		},
 	},
@@ -876,7 +880,7 @@ def search():
 `,
 		Check: func(p *audit.Pass) {
 			p.Follow(p.Hits("sink", "template"), func(h *pyflow.Hit) []audit.Danger {
-				return outputDanger(h, audit.FromOutside, "%s comes out in the page")
+				return outputDanger(h, known, "%s comes out in the page")
 			})
 		},
 	},
@@ -914,9 +918,9 @@ def notes():
 			hits := append(p.Hits("sink", "response", "template"), p.Hits("set", "response")...)
 			p.Follow(hits, func(h *pyflow.Hit) []audit.Danger {
 				if h.Kind == "template" {
-					return outputDanger(h, audit.FromStore, "%s comes out in the page")
+					return outputDanger(h, audit.Known(audit.FromStore), "%s comes out in the page")
 				}
-				return responseDanger(h, audit.FromStore, "%s comes out in the page")
+				return responseDanger(h, audit.Known(audit.FromStore), "%s comes out in the page")
 			})
 		},
 	},

@@ -152,7 +152,7 @@ def item(name):
 				e, bad := inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 					return redirectExit(t, func(l pyflow.Label) bool {
 						// Back to where the visitor is, or was.
-						return audit.FromOutside(l) && l.Kind != "url" && l.Note != "Referer header" && l.Note != "Host header" && l.Note != "request path"
+						return known(l) && l.Kind != "url" && l.Note != "Referer header" && l.Note != "Host header" && l.Note != "request path"
 					})
 				})
 				if !bad {
@@ -249,7 +249,7 @@ def find():
 			follow(p, []string{"regex"}, "%s is used as a regular expression", "the pattern is read here", func(h *pyflow.Hit) (exit, bool) {
 				return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 					for i, piece := range t {
-						if l := audit.Live(piece, audit.FromOutside, "regex"); len(l) > 0 && audit.CanHoldAny(piece, "*+{") {
+						if l := audit.Live(piece, known, "regex"); len(l) > 0 && audit.CanHoldAny(piece, "*+{") {
 							return exit{l[0], i, "can hold quantifiers"}, true
 						}
 					}
@@ -402,7 +402,7 @@ func sessionLabels(v pyflow.Value) []pyflow.Label {
 	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool {
 		return nil
 	}
-	return audit.LiveIn(v, audit.FromOutside, "session")
+	return audit.LiveIn(v, known, "session")
 }
 
 func keywordValues(h *pyflow.Hit) []pyflow.Value {
@@ -424,7 +424,7 @@ func assignDanger(h *pyflow.Hit) (exit, bool) {
 		return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 			for i, piece := range t {
 				// A prefix of the application's own keeps the rest apart.
-				if l := audit.Live(piece, audit.FromOutside, "setattr"); len(l) > 0 && i == 0 && !audit.Only(piece, audit.Digits) {
+				if l := audit.Live(piece, known, "setattr"); len(l) > 0 && i == 0 && !audit.Only(piece, audit.Digits) {
 					return exit{l[0], i, "can name any of them"}, true
 				}
 			}
@@ -436,7 +436,7 @@ func assignDanger(h *pyflow.Hit) (exit, bool) {
 		bad := false
 		v.Each(func(v pyflow.Value) {
 			open := v.Kind == pyflow.Unknown || v.Kind == pyflow.Dict && (v.Rest != nil || len(v.Labels) > 0) || v.Kind == pyflow.Object && strings.HasSuffix(v.Type, "MultiDict")
-			if labels := audit.LiveIn(v, audit.FromOutside, "assign"); open && len(labels) > 0 && !bad {
+			if labels := audit.LiveIn(v, known, "assign"); open && len(labels) > 0 && !bad {
 				found, bad = exit{labels[0], 0, "can name any of them"}, true
 			}
 		})
@@ -472,7 +472,7 @@ func headerDanger(h *pyflow.Hit) []audit.Danger {
 	if name, ok := h.Arg(0, "key"); ok {
 		for _, t := range audit.Texts(name) {
 			for _, piece := range t.Pieces[:1] {
-				if l := audit.Live(piece, audit.FromOutside, "header", "cookie-value"); len(l) > 0 && !audit.Only(piece, audit.Digits) {
+				if l := audit.Live(piece, known, "header", "cookie-value"); len(l) > 0 && !audit.Only(piece, audit.Digits) {
 					what := "%s names a header of the answer"
 					if cookie {
 						what = "%s names a cookie"
@@ -498,7 +498,7 @@ func headerDanger(h *pyflow.Hit) []audit.Danger {
 // lineEnds accepts labels of what can hold a line end: headers and addresses
 // cannot.
 func lineEnds(l pyflow.Label) bool {
-	return audit.FromOutside(l) && l.Kind != "header" && l.Kind != "url"
+	return known(l) && l.Kind != "header" && l.Kind != "url"
 }
 
 // mailDanger finds what can begin another header of a mail.

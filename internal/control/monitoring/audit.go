@@ -76,7 +76,7 @@ def login():
 					if v.Kind == pyflow.Number || v.Kind == pyflow.Bool {
 						continue
 					}
-					for _, l := range audit.LiveIn(v, audit.FromOutside) {
+					for _, l := range audit.LiveIn(v, audit.Known(audit.FromOutside)) {
 						if secret(l) {
 							return []audit.Danger{{Label: l, Message: "%s is written to the log", Caret: "logged here"}}
 						}
@@ -147,7 +147,7 @@ func written(h *pyflow.Hit) []pyflow.Value {
 // addresses cannot.
 func lineDanger(v pyflow.Value) (pyflow.Label, bool) {
 	accept := func(l pyflow.Label) bool {
-		return audit.FromOutside(l) && l.Kind != "header" && l.Kind != "url"
+		return audit.FromOutside(l) && !audit.Guessed(l) && l.Kind != "header" && l.Kind != "url"
 	}
 	for _, t := range audit.Texts(v) {
 		for _, p := range t.Pieces {
