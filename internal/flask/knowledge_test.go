@@ -644,3 +644,51 @@ func TestKnowledgeUses(t *testing.T) {
 		t.Errorf("only %d marks", n)
 	}
 }
+
+// TestKnowledgeResponses: a response object knows what it holds and of which
+// type it says it is.
+func TestKnowledgeResponses(t *testing.T) {
+	facts, models := engineKnowledge(t)
+	data, err := os.ReadFile("testdata/knowledge/responses.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := pysyntax.Parse("responses.py", data)
+	if len(f.Errors) > 0 {
+		t.Fatal(f.Errors)
+	}
+	r := pyflow.Analyze(t.Context(), pyflow.Config{
+		Sources: []pyflow.Source{{Path: "responses.py", Python: f}}, Roots: []string{""}, Facts: facts, Models: models,
+	})
+	got := map[int]string{}
+	for _, h := range r.Hits {
+		if h.Kind != "response" || len(h.Focus) != 1 {
+			continue
+		}
+		line, _ := f.Position(h.At.Start)
+		v := h.Focus[0]
+		body, _ := v.Field("response")
+		typ, _ := v.Field("content_type")
+		name, known := typ.Const()
+		if !known || len(body.All()) == 0 {
+			name = fmt.Sprintf("%s %v, body %v", v.Type, typ, body)
+		}
+		if got[line] != "" && got[line] != name {
+			name = got[line] + ", " + name
+		}
+		got[line] = name
+	}
+	n := 0
+	for i, text := range strings.Split(string(data), "\n") {
+		_, want, marked := strings.Cut(text, "  # ")
+		if want != got[i+1] {
+			t.Errorf("responses.py:%d: %q, want %q: %s", i+1, got[i+1], want, strings.TrimSpace(text))
+		}
+		if marked {
+			n++
+		}
+	}
+	if n < 12 {
+		t.Errorf("only %d marks", n)
+	}
+}
