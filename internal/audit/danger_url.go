@@ -67,7 +67,7 @@ func HostFixed(pieces []pyflow.Piece, i int) bool {
 		return true
 	}
 	p := pieces[i]
-	if rest != "" && Only(p, pyflow.CharsOf("0123456789")) {
+	if rest != "" && Only(p, pyflow.CharsOf("0123456789-")) {
 		return true
 	}
 	// Inside of the host: what follows has to close it.
