@@ -286,7 +286,11 @@ func (it *interp) evalFString(st *state, id pysyntax.ID) *value {
 			}
 			v = it.formatted(st, x, fd.Conversion, spec)
 		}
-		out = it.concat(st, out, v)
+		if n := len(out.alts()) * len(v.alts()); n > 1 && n <= 6 {
+			out = over2(out, v, func(a, b *value) *value { return it.concat(st, a, b) })
+		} else {
+			out = it.concat(st, flatten(out), v)
+		}
 		if out.safe {
 			safe = true
 		}

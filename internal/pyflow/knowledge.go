@@ -63,6 +63,9 @@ func (st *state) learnClean(s *sym, t tags, depth int) {
 		return
 	}
 	st.learn(s, func(r *refinement) { r.clean |= t })
+	if s.op == "either" {
+		return // that one of them is harmless says nothing about the others
+	}
 	for _, b := range s.bases {
 		st.learnClean(b, t, depth+1)
 	}

@@ -264,8 +264,13 @@ func join(a, b *value) *value {
 	if a == nil {
 		return b
 	}
-	if a.kind != vUnion && b.kind != vUnion && same(a, b) {
-		return mergeLabels(a, b)
+	if a.kind != vUnion && b.kind != vUnion {
+		if same(a, b) {
+			return mergeLabels(a, b)
+		}
+		if e := either(a, b); e != nil {
+			return e
+		}
 	}
 	var list []*value
 	for _, v := range [2]*value{a, b} {
@@ -286,7 +291,91 @@ func addAlt(list []*value, x *value) []*value {
 			return list
 		}
 	}
+	for i, y := range list {
+		if e := either(y, x); e != nil {
+			list = slices.Clone(list)
+			list[i] = e
+			return list
+		}
+	}
 	return append(list[:len(list):len(list)], x)
+}
+
+// either is one value for two texts from outside of which only their
+// characters are known, so that a condition speaks of whichever it is; nil
+// for others.
+func either(a, b *value) *value {
+	if a.kind != b.kind || a.isBytes != b.isBytes || a.safe != b.safe {
+		return nil
+	}
+	switch a.kind {
+	case vText:
+		if len(a.text) != 1 || len(b.text) != 1 {
+			return nil
+		}
+		p, q := &a.text[0], &b.text[0]
+		if p.sym == nil || q.sym == nil || len(p.labels) == 0 || len(q.labels) == 0 || p.sym.op == "char" || q.sym.op == "char" {
+			return nil
+		}
+		n := piece{chars: p.chars.Or(q.chars), clean: p.clean & q.clean, labels: addLabels(p.labels, q.labels)}
+		for _, x := range p.not {
+			if slices.Contains(q.not, x) {
+				n.not = append(n.not, x)
+			}
+		}
+		n.sym = eitherSym(p.sym, q.sym)
+		if n.sym == p.sym && n.chars == p.chars && n.clean == p.clean && len(n.not) == len(p.not) && len(n.labels) == len(p.labels) {
+			return a
+		}
+		c := *a
+		c.text = []piece{n}
+		return &c
+	case vUnknown:
+		if a.str != "text" || b.str != "text" || a.sym == nil || b.sym == nil || len(a.labels) == 0 || len(b.labels) == 0 || a.sym.op == "char" || b.sym.op == "char" {
+			return nil
+		}
+		c := *a
+		c.clean, c.labels, c.sym = a.clean&b.clean, addLabels(a.labels, b.labels), eitherSym(a.sym, b.sym)
+		if c.sym == a.sym && c.clean == a.clean && len(c.labels) == len(a.labels) {
+			return a
+		}
+		return &c
+	}
+	return nil
+}
+
+// eitherSym is the identity of what is a or b.
+func eitherSym(a, b *sym) *sym {
+	if a == b {
+		return a
+	}
+	for _, p := range [2][2]*sym{{a, b}, {b, a}} {
+		if p[0].op == "either" && (slices.Contains(p[0].bases, p[1]) || p[1].op == "either" && subset(p[1].bases, p[0].bases)) {
+			return p[0]
+		}
+	}
+	out := &sym{op: "either"}
+	for _, s := range [2]*sym{a, b} {
+		list := []*sym{s}
+		if s.op == "either" {
+			list = s.bases
+		}
+		for _, x := range list {
+			if len(out.bases) < 8 && !slices.Contains(out.bases, x) {
+				out.bases = append(out.bases, x)
+			}
+		}
+	}
+	return out
+}
+
+func subset(a, b []*sym) bool {
+	for _, x := range a {
+		if !slices.Contains(b, x) {
+			return false
+		}
+	}
+	return true
 }
 
 // union makes a value of alternatives, widening when there are too many.
@@ -367,7 +456,42 @@ func blob(list []*value) *value {
 	if prefix != "" {
 		out.text = append(out.text, piece{lit: prefix})
 	}
-	out.text = append(out.text, piece{sym: &sym{}, chars: chars, labels: labels, clean: clean &^ cleanUnlabelled(labels)})
+	p := piece{sym: &sym{}, chars: chars, labels: labels, clean: clean &^ cleanUnlabelled(labels)}
+	if prefix == "" {
+		p.not = commonNots(list)
+	}
+	out.text = append(out.text, p)
+	return out
+}
+
+// commonNots are the texts that occur in none of the texts, as far as
+// somebody has said so of one of them.
+func commonNots(list []*value) []string {
+	var out []string
+	for _, v := range list {
+		if len(v.text) != 1 || v.text[0].sym == nil {
+			continue
+		}
+		for _, n := range v.text[0].not {
+			if slices.Contains(out, n) {
+				continue
+			}
+			in := false
+			for _, w := range list {
+				switch {
+				case w.isConstText():
+					in = in || strings.Contains(w.str, n)
+				case len(w.text) == 1 && w.text[0].sym != nil:
+					in = in || !slices.Contains(w.text[0].not, n)
+				default:
+					in = true
+				}
+			}
+			if !in {
+				out = append(out, n)
+			}
+		}
+	}
 	return out
 }
 
