@@ -18,8 +18,8 @@ var Control = &control.Control{
 	CWE:   []int{918, 441, 295},
 	ASVS:  []string{"1.3.6", "13.2.4", "13.2.5"},
 	OWASP: []string{"A01:2025"},
+	Rules: rules,
 	Empty: map[evidence.Face]control.Absence{
-		evidence.Audit:  control.NotYet("rules for server-side request forgery need data flow, which is not built yet"),
 		evidence.Guard:  control.NotYet("the egress proxy is not built yet"),
 		evidence.Probe:  control.NotYet("asking the app to call back is not built yet"),
 		evidence.Detect: control.NotYet("detectors are not built yet; the events they will read are already written"),

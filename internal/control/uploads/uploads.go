@@ -20,8 +20,8 @@ var Control = &control.Control{
 	ASVS:   []string{"5.2.1", "5.2.2", "5.3.1", "5.3.2"},
 	OWASP:  []string{"A06:2025", "A05:2025"},
 	Layers: layers,
+	Rules:  rules,
 	Empty: map[evidence.Face]control.Absence{
-		evidence.Audit:  control.NotYet("rules for uploads need data flow, which is not built yet"),
 		evidence.Probe:  control.NotYet("uploading from outside needs an account to upload with, which the probe cannot use yet"),
 		evidence.Detect: control.NotYet("detectors are not built yet; the events they will read are already written"),
 	},
