@@ -703,7 +703,9 @@ func mayStand(tokens []sqlToken, i int) bool {
 	}
 	switch prev := at(i - 1); prev.text {
 	case "=", "==", "<>", "!=", "<", "<=", ">", ">=":
-		return column(i-2) || t.quoted && at(i-2).value
+		// SQLite compares text with a column as the column's type, and with
+		// what a function gives as text.
+		return column(i-2) && (at(i-2).text != ")" || t.quoted || t.number) || t.quoted && at(i-2).value
 	case "LIKE", "ILIKE", "GLOB":
 		return t.quoted
 	case "||":
@@ -711,9 +713,9 @@ func mayStand(tokens []sqlToken, i int) bool {
 	case "+", "-", "*", "/":
 		return !t.quoted && column(i-2) && at(i-2).text != ")"
 	case "BETWEEN":
-		return column(i - 2)
+		return column(i-2) && (at(i-2).text != ")" || t.quoted || t.number)
 	case "AND":
-		return at(i-3).text == "BETWEEN"
+		return at(i-3).text == "BETWEEN" && column(i-4) && (at(i-4).text != ")" || t.quoted || t.number)
 	case "LIMIT", "OFFSET":
 		return t.number
 	case "(", ",":

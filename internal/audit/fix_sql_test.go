@@ -155,6 +155,12 @@ r = cur.execute("SELECT * FROM u /* it's */ WHERE name = ? -- why? not", (n,))`}
 r = cur.execute(f"SELECT * FROM u WHERE name LIKE '{query}%'")`, `query = "o"
 r = cur.execute("SELECT * FROM u WHERE name LIKE ?", (f"{query}%",))`},
 
+			{"a number beside a function", `n = "1"
+r = cur.execute(f"SELECT name FROM u GROUP BY name HAVING COUNT(*) >= {int(n)}")`, `n = "1"
+r = cur.execute("SELECT name FROM u GROUP BY name HAVING COUNT(*) >= ?", (int(n),))`},
+			{"text beside a function", `r = cur.execute(f"SELECT name FROM u GROUP BY name HAVING COUNT(*) >= {n}")`, ""},
+			{"text between, of a function", `r = cur.execute(f"SELECT name FROM u WHERE abs(id) BETWEEN 1 AND {n}")`, ""},
+
 			{"a table", `r = cur.execute(f"SELECT * FROM {t} WHERE id = 1")`, ""},
 			{"a column", `r = cur.execute(f"SELECT {c} FROM u")`, ""},
 			{"a column to compare", `r = cur.execute(f"SELECT * FROM u WHERE {c} = 1")`, ""},
