@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
+	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/catalog"
 	"github.com/dewar-security/dewar/internal/cli"
 	"github.com/dewar-security/dewar/internal/evidence"
@@ -108,6 +109,9 @@ func pages() (map[string][]byte, error) {
 	}
 	var err error
 	if out["dewar.schema.json"], err = catalog.Schema(); err != nil {
+		return nil, err
+	}
+	if out["route-map.schema.json"], err = audit.RouteMapSchema(); err != nil {
 		return nil, err
 	}
 	if err := events(out); err != nil {

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +65,9 @@ What could not be read or understood is always listed.` + exitHelp,
 				return err
 			}
 			if routes {
-				return a.printRoutes(read.project, outs)
+				return a.output(outs[0].file, func(w io.Writer) error {
+					return writeRoutes(c.Context(), w, read.project, outs[0].format.Name == "json")
+				})
 			}
 			res := audit.Run(c.Context(), read.project, read.rules, read.options)
 			if err := c.Context().Err(); err != nil {
@@ -260,25 +261,4 @@ func (a *app) saveBaseline(name string, res *audit.Result) error {
 	}
 	fmt.Fprintf(a.stderr, "dewar: %d findings in %s; set audit.baseline = %q to use it\n", len(b.Entries), name, name)
 	return nil
-}
-
-func (a *app) printRoutes(p *audit.Project, outs []auditOutput) error {
-	if outs[0].format.Name == "json" {
-		return a.output(outs[0].file, func(w io.Writer) error { return writeJSON(w, p.Flask.Routes) })
-	}
-	return a.output(outs[0].file, func(w io.Writer) error {
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "METHODS\tRULE\tENDPOINT\tLOGIN\tREADS\tWHERE")
-		for _, r := range p.Flask.Routes {
-			fmt.Fprintln(t, strings.Join(routeColumns(r), "\t"))
-		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
-		for _, u := range p.Flask.Unknown {
-			fmt.Fprintf(w, "not understood: %s\n", unknownText(u))
-		}
-		fmt.Fprintf(w, "%d routes\n", len(p.Flask.Routes))
-		return nil
-	})
 }

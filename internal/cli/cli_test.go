@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dewar-security/dewar/internal/audit"
 )
 
 // dewar runs the program in an empty environment.
@@ -269,6 +272,32 @@ func TestRoutes(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}
+	}
+}
+
+// TestRoutesCommand: the map for people has what was inferred, the one for
+// programs is the same map.
+func TestRoutesCommand(t *testing.T) {
+	code, out, errs := dewar(t, nil, "routes", "../../examples/leaky")
+	if code != exitOK {
+		t.Fatal(errs)
+	}
+	for _, want := range []string{"price_cents=int", "page,fetch", "command", "exempt", "query:url"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	code, out, errs = dewar(t, nil, "routes", "--json", "../../examples/leaky")
+	if code != exitOK {
+		t.Fatal(errs)
+	}
+	var m audit.RouteMap
+	if err := json.Unmarshal([]byte(out), &m); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(m.Routes, func(r audit.MappedRoute) bool { return r.Endpoint == "tools.preview" })
+	if i < 0 || !slices.Contains(m.Routes[i].Sinks, "url") || m.Version != 1 {
+		t.Errorf("version %d, tools.preview is route %d of %d", m.Version, i, len(m.Routes))
 	}
 }
 

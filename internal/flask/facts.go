@@ -14,10 +14,14 @@ type facts struct {
 	uploads, dynamic, body   bool
 	redirects, writes        bool
 	logsIn, logsOut          bool
+	types                    map[string]string // of form fields that are not text
 	callees                  []*scope
 }
 
 func (f *facts) merge(g *facts) {
+	for name, t := range g.types {
+		f.typed(name, t)
+	}
 	f.form, f.query = append(f.form, g.form...), append(f.query, g.query...)
 	f.json, f.files = append(f.json, g.json...), append(f.files, g.files...)
 	f.uploads = f.uploads || g.uploads
@@ -38,6 +42,7 @@ func (f *facts) fill(r *Route) {
 	r.Form, r.Query, r.JSON, r.Files = sorted(f.form), sorted(f.query), sorted(f.json), sorted(f.files)
 	r.Uploads, r.DynamicKeys, r.ReadsBody = f.uploads, f.dynamic, f.body
 	r.Redirects, r.WritesState = f.redirects, f.writes
+	r.Types = f.types
 	r.LogsIn, r.LogsOut = f.logsIn, f.logsOut && !f.logsIn // logging in often clears the session first
 }
 
@@ -363,6 +368,9 @@ func (a *analyzer) formFields(cls *scope, f *facts) bool {
 					f.files, f.uploads = append(f.files, b.name), true
 				} else {
 					f.form = append(f.form, b.name)
+					if t := fieldTypes[lastPart(q)]; t != "" {
+						f.typed(b.name, t)
+					}
 				}
 			}
 		}

@@ -226,13 +226,16 @@ type Route struct {
 	Roles         []string `json:"roles,omitempty"`
 	CSRFExempt    bool     `json:"csrf_exempt,omitempty"`
 
-	Uploads     bool     `json:"uploads,omitempty"`
-	Form        []string `json:"form,omitempty"`
-	Query       []string `json:"query,omitempty"`
-	JSON        []string `json:"json,omitempty"`
-	Files       []string `json:"files,omitempty"`
-	DynamicKeys bool     `json:"dynamic_keys,omitempty"`
-	ReadsBody   bool     `json:"reads_body,omitempty"` // form, JSON, files or raw data
+	Uploads bool     `json:"uploads,omitempty"`
+	Form    []string `json:"form,omitempty"`
+	Query   []string `json:"query,omitempty"`
+	JSON    []string `json:"json,omitempty"`
+	Files   []string `json:"files,omitempty"`
+	// Types are the types of form fields that a form class names and that
+	// are not text: int, float, bool, date, …
+	Types       map[string]string `json:"types,omitempty"`
+	DynamicKeys bool              `json:"dynamic_keys,omitempty"`
+	ReadsBody   bool              `json:"reads_body,omitempty"` // form, JSON, files or raw data
 
 	Redirects   bool      `json:"redirects,omitempty"`
 	WritesState bool      `json:"writes_state,omitempty"`

@@ -112,3 +112,22 @@ func (a *analyzer) converterOf(cls *scope) converter {
 	}
 	return c
 }
+
+// fieldTypes are what the fields of WTForms give; the others give text.
+var fieldTypes = map[string]string{
+	"IntegerField": "int", "IntegerRangeField": "int", "FloatField": "float", "DecimalField": "float", "DecimalRangeField": "float",
+	"BooleanField": "bool", "DateField": "date", "DateTimeField": "datetime", "DateTimeLocalField": "datetime", "TimeField": "time",
+	"SelectMultipleField": "list", "FieldList": "list", "EmailField": "email", "URLField": "url", "UUIDField": "UUID",
+}
+
+// typed notes the type of a form field; what two forms say differently is
+// text.
+func (f *facts) typed(name, t string) {
+	if old, ok := f.types[name]; ok && old != t {
+		t = ""
+	}
+	if f.types == nil {
+		f.types = map[string]string{}
+	}
+	f.types[name] = t
+}

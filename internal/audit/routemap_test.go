@@ -1,0 +1,167 @@
+package audit_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/tools/txtar"
+
+	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/audit/audittest"
+	"github.com/dewar-security/dewar/internal/flask"
+)
+
+const mappedApp = `
+-- app.py --
+import sqlite3
+import requests
+from flask import Flask, redirect, request
+from flask.views import MethodView
+from flask_login import login_required
+from flask_wtf import CSRFProtect, FlaskForm
+from werkzeug.routing import BaseConverter
+from wtforms import BooleanField, IntegerField, StringField
+
+app = Flask(__name__)
+csrf = CSRFProtect(app)
+
+
+class Slug(BaseConverter):
+    regex = "[a-z]+"
+
+
+app.url_map.converters["slug"] = Slug
+
+
+class Order(FlaskForm):
+    number = IntegerField()
+    gift = BooleanField()
+    note = StringField()
+
+
+@app.get("/list/<slug:what>/<int(min=1):page>")
+def listing(what, page):
+    limit = int(request.args.get("limit", 10))
+    price = request.args.get("price", type=float)
+    tags = request.args.getlist("tag")
+    return {"found": sqlite3.connect("x").execute("SELECT 1 LIMIT ?", (limit,)).fetchall(), "n": [price, tags, request.headers["X-Lang"], request.cookies.get("theme")]}
+
+
+@app.post("/order")
+@login_required
+def order():
+    form = Order()
+    if form.validate_on_submit():
+        requests.post("https://pay.example.com/" + form.note.data, timeout=5)
+    return redirect("/")
+
+
+@csrf.exempt
+@app.put("/hook")
+def hook():
+    return {"name": request.json["name"], "file": request.files["photo"].filename}
+
+
+class Thing(MethodView):
+    def get(self, n):
+        return eval(request.args["expression"])
+
+    def delete(self, n):
+        return request.form["reason"]
+
+
+app.add_url_rule("/thing/<n>", view_func=Thing.as_view("thing"))
+`
+
+// TestRouteMap: what each route is for, reads with which type, and reaches.
+func TestRouteMap(t *testing.T) {
+	p := audittest.Project(t, txtar.Parse([]byte(mappedApp)))
+	m := p.RouteMap(t.Context())
+	got := map[string]audit.MappedRoute{}
+	for _, r := range m.Routes {
+		got[r.Rule] = r
+	}
+	type want struct {
+		fields []audit.RouteField
+		params []audit.RouteParam
+		kinds  []flask.RouteKind
+		sinks  []string
+		csrf   string
+		login  bool
+	}
+	for rule, w := range map[string]want{
+		"/list/<slug:what>/<int(min=1):page>": {
+			fields: []audit.RouteField{{In: "query", Name: "limit", Type: "int"}, {In: "query", Name: "price", Type: "float"}, {In: "query", Name: "tag", Type: "list"},
+				{In: "header", Name: "X-Lang"}, {In: "cookie", Name: "theme"}},
+			params: []audit.RouteParam{{Name: "what", Converter: "slug", Type: "str", Regex: "[a-z]+"}, {Name: "page", Converter: "int", Args: "min=1", Type: "int"}},
+			kinds:  []flask.RouteKind{"page"}, sinks: []string{"sql"}, csrf: "not-needed",
+		},
+		"/order": {
+			fields: []audit.RouteField{{In: "form", Name: "csrf_token"}, {In: "form", Name: "gift", Type: "bool"}, {In: "form", Name: "note"}, {In: "form", Name: "number", Type: "int"}},
+			kinds:  []flask.RouteKind{"page", "redirect", "fetch"}, sinks: []string{"redirect", "url"}, csrf: "checked", login: true,
+		},
+		"/hook": {
+			fields: []audit.RouteField{{In: "json", Name: "name"}, {In: "file", Name: "photo"}},
+			kinds:  []flask.RouteKind{"api", "upload", "write"}, csrf: "exempt",
+		},
+		"/thing/<n>": {
+			fields: []audit.RouteField{{In: "query", Name: "expression"}, {In: "form", Name: "reason"}},
+			params: []audit.RouteParam{{Name: "n", Converter: "string", Type: "str"}},
+			kinds:  []flask.RouteKind{"api", "write"}, sinks: []string{"code"}, csrf: "checked",
+		},
+	} {
+		r, ok := got[rule]
+		if !ok {
+			t.Errorf("no route %s", rule)
+			continue
+		}
+		if d := cmp.Diff(w, want{r.Fields, r.Params, r.Kinds, r.Sinks, r.CSRF, r.Login.Required}, cmp.AllowUnexported(want{})); d != "" {
+			t.Errorf("%s: %s", rule, d)
+		}
+	}
+}
+
+// TestRouteMapSchema: what is printed is what the schema says.
+func TestRouteMapSchema(t *testing.T) {
+	raw, err := audit.RouteMapSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("map.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("map.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(text []byte) error {
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return schema.Validate(v)
+	}
+	for _, src := range []string{mappedApp, "-- app.py --\nx = 1\n"} {
+		text, err := json.Marshal(audittest.Project(t, txtar.Parse([]byte(src))).RouteMap(t.Context()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(text); err != nil {
+			t.Error(err)
+		}
+	}
+	if check([]byte(`{"version": 1, "routes": [{"rule": "/"}]}`)) == nil {
+		t.Error("a route without an endpoint is accepted")
+	}
+	if check([]byte(`{"version": 7, "routes": []}`)) == nil {
+		t.Error("another version is accepted")
+	}
+}
