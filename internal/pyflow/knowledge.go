@@ -429,5 +429,5 @@ func (it *interp) knownPart(st *state, s *sym) {
 }
 
 func (it *interp) pathTags() tags {
-	return it.tag("path-read") | it.tag("path-write") | it.tag("path-delete") | it.tag("send-file") | it.tag("archive")
+	return it.tag("path-read") | it.tag("path-write") | it.tag("path-delete") | it.tag("send-file") | it.tag("archive") | it.tag("path-stat")
 }

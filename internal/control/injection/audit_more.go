@@ -77,6 +77,35 @@ def save():
 			})
 		},
 	},
+	{
+		ID: "DW-INJECTION-024", Control: "injection",
+		Title:    "What a client sends chooses which file is asked for",
+		Why:      "With ../ or an absolute path the answer tells which files, accounts and programs the server has.",
+		Fix:      "Put the name through werkzeug.utils.safe_join before the question, or take a number or a name from a fixed list.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{22}, OWASP: []string{"A01:2025"}, ASVS: []string{"5.3.2"},
+		MitigatedBy: []string{"waf"},
+		Bad: `import os
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.get("/has")
+def has():
+    return {"there": os.path.exists("/srv/manuals/" + request.args["file"])}
+`,
+		Good: `import os
+from flask import Flask, request
+from werkzeug.utils import safe_join
+app = Flask(__name__)
+
+@app.get("/has")
+def has():
+    path = safe_join("/srv/manuals", request.args["file"])
+    return {"there": path is not None and os.path.exists(path)}
+`,
+		Check: func(p *audit.Pass) {
+			follow(p, []string{"path-stat"}, "%s chooses which file is asked for", "the question is put here", pathDanger)
+		},
+	},
 }
 
 // pathDanger looks at the paths that a sink is given. What is no text is a
