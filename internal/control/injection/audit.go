@@ -377,7 +377,7 @@ def ping():
 		},
 	},
 	{
-		ID: "DW-INJECTION-024", Control: "injection",
+		ID: "DW-INJECTION-025", Control: "injection",
 		Title:    "What a client sends can be an option of a program",
 		Why:      "A value that begins with - is read as an option: git, tar, ssh, find and others have some that run programs or write files.",
 		Fix:      "Put \"--\" before the value, which ends the options, or a prefix such as \"./\".",
