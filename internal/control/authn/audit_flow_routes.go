@@ -234,34 +234,55 @@ func groups(p *audit.Pass) [][]*flask.Route {
 	return out
 }
 
-// openSiblings reports routes that change something without a login where
-// nearly all routes beside them that do so ask for one.
+// openSiblings reports routes without a login where nearly all beside them
+// ask for one: among those that change something, and the one view of a
+// blueprint in which all others do.
 func openSiblings(p *audit.Pass) {
 	any := false
 	for _, group := range groups(p) {
-		var gated, open []*flask.Route
+		var gated, open, changing, rest []*flask.Route
 		for _, r := range group {
 			changes := r.Writes() || r.WritesState
 			switch {
 			case r.LoginRequired:
 				any = true
-				if changes && !strings.HasPrefix(r.Gate, "before_request") && !slices.Contains(public, r.Kind) {
-					gated = append(gated, r)
+				if strings.HasPrefix(r.Gate, "before_request") || slices.Contains(public, r.Kind) {
+					continue
 				}
-			case changes && !aboveLogin(r) && !openOnPurpose(p, r):
+				gated = append(gated, r)
+				if changes {
+					changing = append(changing, r)
+				}
+			case aboveLogin(r) || openOnPurpose(p, r):
+			case changes:
 				open = append(open, r)
+			case !frontPage(r):
+				rest = append(rest, r)
+			default:
+				rest = append(rest, nil) // a group with a front page is public in part
 			}
 		}
-		for _, r := range minority(open, gated) {
+		report := func(r *flask.Route, others []*flask.Route, which string) {
 			p.Report(audit.Finding{
-				Span: p.Span(r.Position), Message: fmt.Sprintf("%s asks for no login; %d others beside it that change something do", routeName(r), len(gated)),
-				Related: beside(p, gated),
+				Span: p.Span(r.Position), Message: fmt.Sprintf("%s asks for no login; %d others beside it%s do", routeName(r), len(others), which), Related: beside(p, others),
 			})
+		}
+		for _, r := range minority(open, changing) {
+			report(r, changing, " that change something")
+		}
+		if len(open) == 0 && len(rest) == 1 && rest[0] != nil && len(gated) >= 3 {
+			report(rest[0], gated, "")
 		}
 	}
 	if !any {
 		p.NotApplicable("no route asks for a login")
 	}
+}
+
+// frontPage reports whether a route is the first page of a site, which
+// everybody may see.
+func frontPage(r *flask.Route) bool {
+	return r.Kind != flask.KindAdmin && (strings.Count(strings.Trim(r.Rule, "/"), "/") == 0 && len(r.Params) == 0 || slices.Contains([]string{"index", "home", "main", "landing"}, lastPart(r.Endpoint)))
 }
 
 // aboveLogin reports whether DW-AUTHN-005 speaks of a route.
