@@ -684,7 +684,7 @@ func (it *interp) libAttr(st *state, path string, recv *value, name string, call
 	if recv == nil {
 		return it.libNamed(st, path)
 	}
-	if recv.kind == vInst {
+	if recv.kind == vInst && len(facts) == 0 {
 		for _, f := range it.p.facts.of(it.p.facts.canonical(recv.str + ".__getattr__")) {
 			if f.Verb == "returns" {
 				return inst(f.Args[0], recv.labels)
