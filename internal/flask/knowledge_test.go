@@ -32,7 +32,7 @@ type factLine struct {
 // further kind is one that some rule asks for by name: a fact of a kind that
 // nobody asks for is a slip of the pen.
 var (
-	sinkKinds = strings.Fields(`sql nosql command code template-text response redirect path-read path-write path-delete
+	sinkKinds = strings.Fields(`sql nosql command code template-text response redirect path-read path-write path-delete path-stat
 		send-file archive deserialize yaml xml xpath ldap url header cookie-value log regex session import setattr email-header xslt`)
 	useKinds = strings.Fields(`hash cipher random cookie jwt-decode jwt-encode tls request yaml-load xml-parser subprocess tempfile
 		password-hash bind-all markup chmod debug-run upload-save cors archive-extract session-login credential`)

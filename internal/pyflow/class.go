@@ -393,6 +393,10 @@ func (it *interp) isInstance(st *state, v, c *value) *value {
 				return boolOf(slices.Contains(v.cls.mro, c.cls))
 			}
 			return vFalse
+		case vUnknown:
+			if v.str == "text" { // or None
+				return vFalse
+			}
 		}
 	case vLib:
 		is := func(names ...string) *value { return boolOf(slices.Contains(names, c.str)) }
@@ -433,6 +437,9 @@ func (it *interp) isInstance(st *state, v, c *value) *value {
 				return is("builtins.object")
 			}
 		case vUnknown:
+			if v.str == "text" && is("builtins.list", "builtins.dict", "builtins.tuple", "builtins.set", "builtins.int", "builtins.float", "builtins.bool", "builtins.bytes") == vTrue {
+				return vFalse // it is a str or None
+			}
 			// Being a number leaves no room for text.
 			if c.str == "builtins.int" || c.str == "builtins.float" || c.str == "builtins.bool" {
 				x := v

@@ -929,6 +929,9 @@ func (it *interp) global(st *state, m *module, name string) *value {
 	}
 	switch name {
 	case "__name__":
+		if m.file != nil && !m.file.model {
+			return join(text(m.name), text("__main__")) // imported, or run as a script
+		}
 		return text(m.name)
 	case "__file__":
 		if m.file != nil {

@@ -106,10 +106,32 @@ func (it *interp) commonKnowledge(a, b *knowledge) *knowledge {
 	return out
 }
 
+// bounds returns the characters that are left; ok is false when nothing is
+// known of them.
+func (r *refinement) bounds() (c Chars, ok bool) {
+	c = AnyChars
+	if r.bounded {
+		c, ok = r.chars, true
+	}
+	if r.eq != nil {
+		var e Chars
+		for _, a := range r.eq.alts() {
+			if !a.isConstText() {
+				return c, ok
+			}
+			e = e.Or(CharsOf(a.str))
+		}
+		return c.And(e), true
+	}
+	return c, ok
+}
+
 func common(a, b refinement) refinement {
 	r := refinement{clean: a.clean & b.clean, notNone: a.notNone && b.notNone, nonEmpty: a.nonEmpty && b.nonEmpty}
-	if a.bounded && b.bounded {
-		r.bounded, r.chars = true, a.chars.Or(b.chars)
+	ca, oka := a.bounds()
+	cb, okb := b.bounds()
+	if oka && okb {
+		r.bounded, r.chars = true, ca.Or(cb)
 	}
 	for _, n := range a.not {
 		if slices.Contains(b.not, n) {
