@@ -210,3 +210,19 @@ def test_egress(client, monkeypatch):
     monkeypatch.setattr("leaky.tools.requests.get", get)
     assert "inner page" in client.get("/tools/preview?url=http://169.254.169.254/").text
     assert seen == {"url": "http://169.254.169.254/", "verify": False}
+
+
+def test_backoffice(client):
+    assert "users" in client.get("/backoffice/report").json
+    assert client.post("/backoffice/door", data={"password": "Bootsverleih7"}).text == "open"
+    assert client.post("/stock/1/lose").status_code == 204
+    assert client.post("/stock/1/sell").status_code == 302
+    assert client.post("/backoffice/vault", data={"name": "a", "password": "b"}).status_code == 204
+    assert len(client.post("/backoffice/vault/digest", data={"password": "b"}).text) == 64
+    token = jwt.encode({"name": "anybody"}, "", algorithm="none")
+    assert client.get(f"/backoffice/badge?token={token}").json == {"name": "anybody"}
+    enter(client)
+    assert client.post("/stock/1/sell").status_code == 204
+    assert client.post("/stock/1/add").status_code == 403
+    assert client.post("/backoffice/products/1/close").status_code == 302
+    assert client.get("/backoffice/products/clear").status_code == 302
