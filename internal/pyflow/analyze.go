@@ -193,7 +193,7 @@ func (p *program) prepare() []*fileInfo {
 		}
 	}
 	delete(kinds, "*")
-	for _, k := range [...]string{"response", "template", "tojson"} {
+	for _, k := range [...]string{"response", "template", "tojson", "guess"} {
 		kinds[k] = true
 	}
 	for i, k := range sortedKeys(kinds) {

@@ -141,7 +141,7 @@ func (it *interp) call(st *state, fn *value, c *call) *value {
 	}
 	// Something unknown: what it is given may come back.
 	it.callbacks(st, c)
-	return opaque(addLabels(shallowLabels(fn), c.labels(it, st)))
+	return opaque(addLabels(shallowLabels(fn), guessed(c.labels(it, st), it.tag("guess"))))
 }
 
 // callEach calls one of several.

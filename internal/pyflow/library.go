@@ -411,6 +411,12 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 		return &value{kind: vText, text: []piece{p}, safe: markup}
 	}
 	// Nothing says what it gives.
+	if !passes && !wipe {
+		labels = guessed(c.labels(it, st), it.tag("guess"))
+		if recv != nil {
+			labels = addLabels(it.labelsOf(st, recv), labels)
+		}
+	}
 	if recv == nil || it.decorating > 0 {
 		if last := path[strings.LastIndexByte(path, '.')+1:]; isClassName(last) && !strings.HasPrefix(path, "*.") {
 			it.callbacks(st, c)

@@ -177,7 +177,9 @@ type Piece struct {
 	Labels []Label
 }
 
-// Harmless lists the kinds of sinks that a value was made harmless for.
+// Harmless lists the kinds of sinks that a value was made harmless for. The
+// word "guess" among them says that it went through a call of which nothing
+// is known.
 type Harmless []string
 
 // For reports whether the kind is listed, or "*".

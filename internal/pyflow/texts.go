@@ -846,7 +846,15 @@ func (it *interp) formatSpec(st *state, v *value, conversion byte, spec string) 
 		}
 		kind := spec[len(spec)-1]
 		switch kind {
-		case 'd', 'f', 'F', 'e', 'E', 'g', 'G', 'n', '%':
+		case 'd':
+			ch := CharRange("0-9-")
+			for _, flag := range ",_+ " {
+				if strings.ContainsRune(spec, flag) {
+					ch = ch.with(flag)
+				}
+			}
+			return run(ch, it.labelsOf(st, v))
+		case 'f', 'F', 'e', 'E', 'g', 'G', 'n', '%':
 			return run(CharRange("0-9.,+eE %naif-"), it.labelsOf(st, v))
 		case 'x', 'X', 'o', 'b':
 			return run(CharRange("0-9a-fA-FxXob+ -"), it.labelsOf(st, v))

@@ -640,6 +640,19 @@ func addLabels(a, b []label) []label {
 	return out
 }
 
+// guessed returns labels that went through a call of which nothing is known:
+// the result may have nothing to do with the arguments.
+func guessed(list []label, t tags) []label {
+	if len(list) == 0 {
+		return nil
+	}
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].clean |= t
+	}
+	return list
+}
+
 // withStep returns v with one more step on the trace of its labels.
 func withStep(v *value, at Span, note string) *value {
 	switch v.kind {
