@@ -1135,7 +1135,11 @@ func (it *interp) percentFormat(st *state, format, args *value) *value {
 				if v.kind == vNum && flags == "" {
 					add(text(numText(integer(math.Trunc(v.num)))))
 				} else {
-					add(run(CharRange("0-9+ -"), it.labelsOf(st, v)))
+					ch := CharRange("0-9-")
+					if strings.Trim(flags, "0.*123456789hlL") != "" || strings.Trim(flags, "0.") != "" {
+						ch = ch.Or(CharsOf("+ "))
+					}
+					add(run(ch, it.labelsOf(st, v)))
 				}
 			case 'x', 'X', 'o':
 				if v.kind == vNum {
