@@ -674,6 +674,10 @@ func tokenFault(h *pyflow.Hit) string {
 // rightsRE matches the names of what decides about rights.
 var rightsRE = regexp.MustCompile(`(?i)^(?:is_|has_|can_|may_)?(?:authenticated|admin|administrator|superuser|staff|owner|owned_by|allowed|authorized|authorised|permission|permissions|permitted|role|roles|logged_in|access|moderator)$`)
 
+// decidesRE matches those that are an answer by themselves, not the name of a
+// role to be looked up.
+var decidesRE = regexp.MustCompile(`(?i)^(?:is|has|can|may)_|^(?:authenticated|authori[sz]ed|allowed|permitted|logged_in)$`)
+
 func assertedRights(p *audit.Pass) {
 	for f := range p.Python() {
 		py := f.Python
@@ -697,7 +701,7 @@ func assertedRights(p *audit.Pass) {
 				case strings.HasPrefix(q, "flask_login.current_user"), strings.HasPrefix(q, "flask_security.current_user"),
 					strings.HasPrefix(q, "flask.session"), strings.HasPrefix(q, "flask.g.user"), strings.HasPrefix(q, "flask.request.") && !strings.HasSuffix(q, "method"):
 					what = dotted
-				case dotted != "" && rightsRE.MatchString(name):
+				case dotted != "" && rightsRE.MatchString(name) && (strings.Contains(dotted, ".") || decidesRE.MatchString(name)):
 					what = dotted
 				}
 				return what == ""
@@ -792,7 +796,7 @@ func secretSide(p *audit.Pass, f *audit.File, id pysyntax.ID, local map[string][
 			name, _ = py.StringValue(args[0])
 		}
 	}
-	if digestRE.MatchString(name) {
+	if digestRE.MatchString(name) && !strings.Contains(strings.ToLower(name), "csrf") {
 		return name
 	}
 	return ""

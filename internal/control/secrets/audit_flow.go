@@ -139,7 +139,7 @@ func normalHash(s string) string {
 
 // harmlessHash are the words that name a use in which a collision gives
 // nothing away.
-var harmlessHash = []string{"etag", "etags", "cache", "cached", "gravatar", "avatar", "checksum", "checksums", "crc", "bucket", "shard", "color", "colour", "dedupe", "dedup", "identicon", "md5sum"}
+var harmlessHash = []string{"etag", "etags", "cache", "cached", "gravatar", "avatar", "checksum", "checksums", "crc", "bucket", "shard", "color", "colour", "dedupe", "dedup", "identicon", "md5sum", "pwned", "hibp"}
 
 func weakHash(p *audit.Pass) {
 	p.Judge(p.Hits("use", "hash"), func(h *pyflow.Hit) (audit.Finding, bool) {
@@ -168,8 +168,9 @@ func weakHash(p *audit.Pass) {
 		if call == 0 {
 			return audit.Finding{}, false // an import
 		}
-		if hasWord(purpose, harmlessHash...) && !slices.ContainsFunc(purpose, audit.SecretName) {
-			return audit.Finding{}, false
+		secret := slices.ContainsFunc(purpose, audit.SecretName)
+		if hasWord(purpose, harmlessHash...) && (!secret || hasWord(purpose, "pwned", "hibp")) || !secret && hasWord(purpose, "email") && hasWord(purpose, "hash") {
+			return audit.Finding{}, false // the last is how Gravatar names its pictures
 		}
 		if name == "SHA-1" && hasWord(purpose, "oaep", "mgf1", "hmac", "totp", "hotp", "fingerprint") {
 			return audit.Finding{}, false
@@ -563,10 +564,17 @@ func loggedSecrets(p *audit.Pass) {
 // readable returns the labels of what can be read in a value: not of numbers
 // and truths about a text, such as its length.
 func readable(v pyflow.Value, depth int) []pyflow.Label {
-	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool || depth > 8 {
+	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool || v.Kind == pyflow.Object || depth > 8 {
 		return nil
 	}
-	out := slices.Clone(v.Labels)
+	var out []pyflow.Label
+	for _, l := range v.Labels {
+		// What some call made of a text is rarely the text: the user that a
+		// token belongs to.
+		if v.Kind != pyflow.Unknown || l.Kind == "json" {
+			out = append(out, l)
+		}
+	}
 	for _, piece := range v.Pieces {
 		if !audit.Only(piece, audit.Digits) {
 			out = append(out, piece.Labels...)
