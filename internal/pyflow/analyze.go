@@ -193,7 +193,7 @@ func (p *program) prepare() []*fileInfo {
 		}
 	}
 	delete(kinds, "*")
-	for _, k := range [...]string{"response", "template", "tojson", "guess"} {
+	for _, k := range [...]string{"response", "template", "tojson", "script", "html", "guess", "guess"} {
 		kinds[k] = true
 	}
 	for i, k := range sortedKeys(kinds) {
@@ -226,7 +226,7 @@ func newInterp(p *program) *interp {
 		called: map[funcKey]bool{}, modules: map[string]*module{}, limit: p.cfg.Steps,
 		memo: map[*function][]*memoEntry{}, contexts: map[*function]int{}, active: map[*function]int{},
 		hits: map[string]*Hit{}, perPlace: map[hitPlace]int{}, views: map[funcKey]string{},
-		converters: map[string]*value{}, libFields: map[string]*value{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
+		converters: map[string]*value{}, libFields: map[string]*value{}, fieldSyms: map[*sym]Field{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
 	}
 }
 

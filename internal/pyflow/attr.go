@@ -2,6 +2,7 @@ package pyflow
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/pysyntax"
@@ -481,6 +482,14 @@ func (it *interp) subscript(st *state, c, k *value, at Span) *value {
 	arg := "?"
 	if key, ok := keyOf(k); ok {
 		arg = key
+		if c.str == "json" && k.isConstText() {
+			src := it.sourceOf("json", at, "JSON field "+strconv.Quote(k.str))
+			s := it.derive("item", arg, symOf(c))
+			f := Field{Kind: "json", Name: k.str, At: at}
+			it.field(f)
+			it.fieldSyms[s] = f
+			return &value{kind: vUnknown, labels: []label{{src: src}}, clean: c.clean, sym: s}
+		}
 		return &value{kind: vUnknown, labels: labels, clean: c.clean, sym: it.derive("item", arg, symOf(c))}
 	}
 	return &value{kind: vUnknown, labels: labels, clean: c.clean, sym: &sym{}}
@@ -555,10 +564,9 @@ func (it *interp) callBound(st *state, fn *value, c *call) *value {
 			}
 			return r
 		}
-	case "delay", "apply_async":
 	}
 	it.callbacks(st, c)
-	return opaque(addLabels(it.labelsOf(st, recv), c.labels(it, st)))
+	return opaque(addLabels(it.labelsOf(st, recv), guessed(c.labels(it, st), it.tag("guess"))))
 }
 
 func mapValues(list []*value, f func(*value) *value) []*value {

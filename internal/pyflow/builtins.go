@@ -114,6 +114,7 @@ func biInt(it *interp, st *state, self *value, c *call) *value {
 		if base == 10 && (v.kind == vText || v.kind == vUnknown) {
 			// It returned, so this is what the text is made of.
 			it.restrict(st, v, AnyChars.And(numberText))
+			it.typed(v, "int")
 		}
 		n := numeric(it.labelsOf(st, v))
 		if n.sym != nil && v.sym != nil {
@@ -148,6 +149,7 @@ func biFloat(it *interp, st *state, self *value, c *call) *value {
 		case v.kind == vText || v.kind == vUnknown:
 			c := numberText.Or(CharRange("a-zA-Z."))
 			it.restrict(st, v, c)
+			it.typed(v, "float")
 		}
 		return numeric(it.labelsOf(st, v))
 	})

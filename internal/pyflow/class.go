@@ -71,7 +71,7 @@ func (it *interp) execClass(st *state, id pysyntax.ID) {
 		_, v := f.KeywordArg(k)
 		it.eval(st, v)
 	}
-	c.linearize(it)
+	c.linearize(it, st)
 	fr := it.fr
 	qual := d.Name
 	if fr.qual != "" {
@@ -95,7 +95,7 @@ func (it *interp) execClass(st *state, id pysyntax.ID) {
 
 // linearize works out the order in which classes are asked: C3 where it is
 // defined, else depth first.
-func (c *class) linearize(it *interp) {
+func (c *class) linearize(it *interp, st *state) {
 	c.mro = []*class{c}
 	var seqs [][]*class
 	var direct []*class
@@ -116,7 +116,7 @@ func (c *class) linearize(it *interp) {
 				c.libs = append(c.libs, it.p.facts.canonical(b.str))
 			}
 		case vBound:
-			if p := it.pathOf(nil, b); p != "" {
+			if p := it.pathOf(st, b); p != "" {
 				c.libs = append(c.libs, it.p.facts.canonical(p))
 			} else {
 				c.open = true

@@ -158,7 +158,27 @@ func (it *interp) equal(st *state, a, b *value) *value {
 	case len(lb) > 0 && len(la) == 0:
 		return equalClean(b)
 	}
+	if len(la) > 0 && len(lb) > 0 {
+		// The host that was asked for is the app's own, as far as the one who
+		// follows a link is concerned.
+		switch {
+		case ownAddress(lb) && !ownAddress(la):
+			return equalClean(a)
+		case ownAddress(la) && !ownAddress(lb):
+			return equalClean(b)
+		}
+	}
 	return boolean
+}
+
+// ownAddress reports whether labels are all of the address of the request.
+func ownAddress(list []label) bool {
+	for _, l := range list {
+		if l.src.kind != "url" {
+			return false
+		}
+	}
+	return true
 }
 
 func equalTest(v, c *value) *value {

@@ -457,9 +457,9 @@ func (it *interp) deepLabels(st *state, v *value, depth int, out []label) []labe
 	if v == nil {
 		return out
 	}
-	out = addLabels(out, v.labels)
+	out = addLabels(out, cleaned(v.labels, v.clean))
 	for i := range v.text {
-		out = addLabels(out, v.text[i].labels)
+		out = addLabels(out, cleaned(v.text[i].labels, v.text[i].clean))
 	}
 	for _, e := range v.elems {
 		out = it.deepLabels(st, e, depth, out)

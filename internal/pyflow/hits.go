@@ -118,7 +118,7 @@ func (h *Hit) key() string {
 func (v *Value) print(b *strings.Builder, depth int) {
 	fmt.Fprintf(b, "%d%t%t%g%s%t%t", v.Kind, v.Known, v.Bool, v.Number, v.Type, v.Safe, v.Bytes)
 	for _, p := range v.Pieces {
-		fmt.Fprintf(b, "[%q%t%x%x%t%q%q", p.Literal, p.Unknown, p.Chars.lo, p.Chars.hi, p.Chars.other, p.Without, p.Harmless)
+		fmt.Fprintf(b, "[%q%t%x%x%t%q%q", p.Literal, p.Unknown, p.Chars.lo^p.First.lo<<1, p.Chars.hi^p.First.hi<<1, p.Chars.other, p.Without, p.Harmless)
 		printLabels(b, p.Labels)
 		b.WriteByte(']')
 	}
@@ -223,7 +223,7 @@ func (z *freezer) value(v *value, depth int) Value {
 				out.Pieces = append(out.Pieces, Piece{Literal: p.lit})
 				continue
 			}
-			out.Pieces = append(out.Pieces, Piece{Unknown: true, Chars: p.chars, Without: p.not, Harmless: z.tags(p.clean), Labels: z.labels(p.labels, p.clean)})
+			out.Pieces = append(out.Pieces, Piece{Unknown: true, Chars: p.chars, First: Chars{p.chars.lo &^ p.notFirst.lo, p.chars.hi &^ p.notFirst.hi, p.chars.other}, Without: p.not, Harmless: z.tags(p.clean), Labels: z.labels(p.labels, p.clean)})
 		}
 	case vTuple:
 		switch v.str {
@@ -276,7 +276,7 @@ func (z *freezer) value(v *value, depth int) Value {
 		return out
 	}
 	if v.kind == vUnknown && v.str == "text" {
-		return Value{Kind: Text, Pieces: []Piece{{Unknown: true, Chars: AnyChars, Harmless: z.tags(v.clean), Labels: z.labels(v.labels, v.clean)}}}
+		return Value{Kind: Text, Pieces: []Piece{{Unknown: true, Chars: AnyChars, First: AnyChars, Harmless: z.tags(v.clean), Labels: z.labels(v.labels, v.clean)}}}
 	}
 	out.Labels = z.labels(v.labels, v.clean)
 	return out

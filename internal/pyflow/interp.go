@@ -126,6 +126,7 @@ type interp struct {
 	gaveUp     []GaveUp
 	views      map[funcKey]string // registered functions, with the kind of entry
 	converters map[string]*value  // URL converters, by name
+	fieldSyms  map[*sym]Field     // parts of the input, by the symbol of their value
 	libFields  map[string]*value  // of global objects of libraries, by path
 	filters    map[string]*value  // of templates, by name
 	globals    map[string]*value
@@ -266,6 +267,17 @@ func (it *interp) exec(st *state, id pysyntax.ID) {
 		it.assign(st, t, it.augmented(st, op, old, r))
 	case pysyntax.Return:
 		v := none
+		if n.A != 0 && it.isPredicate(n.A, 0) {
+			yes, no := it.cond(st, n.A)
+			if !no.dead {
+				it.retIn(0, no, vFalse)
+			}
+			if !yes.dead {
+				it.retIn(1, yes, vTrue)
+			}
+			st.dead = true
+			return
+		}
 		if n.A != 0 {
 			v = it.eval(st, n.A)
 		}
@@ -329,6 +341,42 @@ func (it *interp) exec(st *state, id pysyntax.ID) {
 		name, _, v := f.TypeAlias(id)
 		it.assign(st, name, it.eval(st, v))
 	}
+}
+
+var predicates = map[string]bool{
+	"startswith": true, "endswith": true, "isdigit": true, "isalnum": true, "isalpha": true, "isdecimal": true, "isnumeric": true,
+	"isidentifier": true, "is_relative_to": true, "isinstance": true, "all": true, "any": true, "hasattr": true, "callable": true, "bool": true,
+}
+
+// isPredicate reports whether an expression is True or False and nothing
+// else, so that it can be taken for a condition.
+func (it *interp) isPredicate(id pysyntax.ID, depth int) bool {
+	f := it.fr.f
+	switch f.Kind(id) {
+	case pysyntax.Compare:
+		return true
+	case pysyntax.UnaryOp:
+		op, _ := f.UnaryOp(id)
+		return op == pysyntax.UnaryNot
+	case pysyntax.BoolOp:
+		_, list := f.BoolOp(id)
+		for _, e := range list {
+			if depth > 4 || !it.isPredicate(e, depth+1) {
+				return false
+			}
+		}
+		return true
+	case pysyntax.Call:
+		fn, _, _ := f.Call(id)
+		switch f.Kind(fn) {
+		case pysyntax.Attribute:
+			_, name := f.Attribute(fn)
+			return predicates[name]
+		case pysyntax.Name:
+			return predicates[f.Name(fn)]
+		}
+	}
+	return false
 }
 
 // joinState returns the join of acc and a copy of st.

@@ -414,6 +414,11 @@ func (st *state) replayKnowledge(list []*knowledge) {
 				}
 			}
 			r.clean |= f.clean
+			for _, n := range f.notPrefix {
+				if len(r.notPrefix) < 8 && !slices.Contains(r.notPrefix, n) {
+					r.notPrefix = append(r.notPrefix[:len(r.notPrefix):len(r.notPrefix)], n)
+				}
+			}
 			if f.eq != nil {
 				r.eq = f.eq
 			}

@@ -147,6 +147,11 @@ func common(a, b refinement) refinement {
 	if a.suffix == b.suffix {
 		r.suffix = a.suffix
 	}
+	for _, n := range a.notPrefix {
+		if slices.Contains(b.notPrefix, n) {
+			r.notPrefix = append(r.notPrefix, n)
+		}
+	}
 	return r
 }
 
@@ -239,7 +244,7 @@ func (it *interp) refined(st *state, v *value) *value {
 		if r.eq != nil {
 			return r.eq
 		}
-		if v.kind == vUnknown && (r.bounded || len(r.not) > 0 || r.prefix != "" || r.suffix != "") {
+		if v.kind == vUnknown && (r.bounded || len(r.not) > 0 || len(r.notPrefix) > 0 || r.prefix != "" || r.suffix != "") {
 			p := piece{sym: v.sym, chars: AnyChars, labels: v.labels, clean: v.clean}
 			return fromPieces(it.refinePiece(st, p, 0))
 		}
@@ -303,11 +308,22 @@ func (it *interp) refinePiece(st *state, p piece, depth int) []piece {
 		}
 	}
 	p.clean |= r.clean
+	for _, n := range r.notPrefix {
+		if len(n) == 1 && r.prefix == "" {
+			p.notFirst = p.notFirst.Or(CharsOf(n))
+		}
+	}
 	if r.prefix == "" && r.suffix == "" {
 		return []piece{p}
 	}
 	inner := p
 	inner.sym = it.derive("between", r.prefix+"\x00"+r.suffix, p.sym)
+	inner.notFirst = Chars{}
+	for _, n := range r.notPrefix {
+		if c, ok := strings.CutPrefix(n, r.prefix); ok && len(c) == 1 {
+			inner.notFirst = inner.notFirst.Or(CharsOf(c))
+		}
+	}
 	out := []piece{{lit: r.prefix}}
 	out = append(out, it.refinePiece(st, inner, depth+1)...)
 	if r.suffix != "" {

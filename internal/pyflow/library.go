@@ -37,6 +37,9 @@ func (it *interp) pick(spec string, recv *value, c *call) (vs []*value, at []Spa
 	case "self":
 		add(recv, -1)
 		return vs, at
+	case "**":
+		add(c.rest, -1)
+		return vs, at
 	case "*":
 		for i, a := range c.args {
 			add(a, i)
@@ -497,6 +500,9 @@ func (it *interp) sourceValue(st *state, path string, f Fact, recv *value, at Sp
 	}
 	it.field(Field{Kind: f.Args[0], At: at})
 	s := it.symFor(path, "")
+	if f.Args[0] == "json" {
+		return &value{kind: vUnknown, labels: []label{{src: src}}, sym: s, str: "json"}
+	}
 	if recv != nil && recv.sym != nil {
 		s = it.derive("attr", path, recv.sym)
 	}
@@ -513,6 +519,9 @@ func (it *interp) sourceCall(st *state, path string, f Fact, recv *value, c *cal
 	src := it.sourceOf(f.Args[0], it.at(c), note)
 	it.field(Field{Kind: f.Args[0], Name: what, At: c.at})
 	s := &sym{}
+	if f.Args[0] == "json" && what == "" {
+		return &value{kind: vUnknown, labels: []label{{src: src}}, sym: it.symFor(path, ""), str: "json"}
+	}
 	if recv == nil || recv.kind == vLib || recv.sym != nil && recv.kind == vInst && it.mapping(recv.str) != nil {
 		s = it.symFor(path, what)
 	} else if recv.sym != nil {
@@ -527,6 +536,18 @@ func (it *interp) field(f Field) {
 			it.notes.sinks, it.notes.fields = map[string]bool{}, map[Field]bool{}
 		}
 		it.notes.fields[f] = true
+	}
+}
+
+// typed notes that a part of the input is only read as a number.
+func (it *interp) typed(v *value, typ string) {
+	if v.sym == nil || it.notes == nil {
+		return
+	}
+	if f, ok := it.fieldSyms[v.sym]; ok && f.Type == "" {
+		delete(it.notes.fields, f)
+		f.Type = typ
+		it.field(f)
 	}
 }
 
@@ -570,6 +591,9 @@ func (it *interp) mapItem(st *state, f *Fact, recv *value, key *value, at Span, 
 		s = it.symFor(recv.str, name)
 	}
 	v := &value{kind: vUnknown, labels: labels, sym: s}
+	if name != "" {
+		it.fieldSyms[s] = Field{Kind: f.Args[0], Name: name, Type: typ, At: at}
+	}
 	if f.Args[0] != "json" {
 		v.str = "text" // whatever it is, it is text if it is there
 	}

@@ -172,6 +172,7 @@ type Piece struct {
 	Literal string
 	Unknown bool
 	Chars   Chars    // that may occur
+	First   Chars    // that may stand first
 	Without []string // texts that do not occur
 	Harmless
 	Labels []Label

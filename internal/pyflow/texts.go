@@ -571,6 +571,10 @@ func textStarts(it *interp, st *state, self *value, c *call) *value {
 		return boolean
 	}
 	pre := prefixOf(self)
+	at := 0 // the piece that the rest of a prefix speaks of
+	if pre != "" && len(self.text) > 1 && self.text[1].sym != nil {
+		at = 1
+	}
 	maybe := []string{}
 	for _, p := range list {
 		switch {
@@ -593,10 +597,15 @@ func textStarts(it *interp, st *state, self *value, c *call) *value {
 	if len(maybe) == 0 {
 		return vFalse
 	}
-	if pre != "" || self.text[0].sym == nil {
+	if self.text[at].sym == nil {
 		return boolean
 	}
-	s := self.text[0].sym
+	if at == 1 {
+		for i := range maybe {
+			maybe[i] = maybe[i][len(pre):]
+		}
+	}
+	s := self.text[at].sym
 	yes := func(it *interp, st *state) {
 		if len(maybe) == 1 {
 			st.learn(s, func(r *refinement) {

@@ -66,12 +66,14 @@ type value struct {
 
 // piece is a part of a text. It is a literal unless sym is set.
 type piece struct {
-	lit    string
-	sym    *sym
-	chars  Chars
-	not    []string
-	clean  tags
-	labels []label
+	lit   string
+	sym   *sym
+	chars Chars
+	not   []string
+	// notFirst are characters that it does not begin with.
+	notFirst Chars
+	clean    tags
+	labels   []label
 }
 
 // tags is a set of kinds of sinks.
@@ -323,8 +325,9 @@ func either(a, b *value) *value {
 				n.not = append(n.not, x)
 			}
 		}
+		n.notFirst = p.notFirst.And(q.notFirst)
 		n.sym = eitherSym(p.sym, q.sym)
-		if n.sym == p.sym && n.chars == p.chars && n.clean == p.clean && len(n.not) == len(p.not) && len(n.labels) == len(p.labels) {
+		if n.sym == p.sym && n.chars == p.chars && n.clean == p.clean && n.notFirst == p.notFirst && len(n.not) == len(p.not) && len(n.labels) == len(p.labels) {
 			return a
 		}
 		c := *a
@@ -417,11 +420,31 @@ func union(list []*value) *value {
 	return &value{kind: vUnion, elems: append(keep, u)}
 }
 
+// cleaned returns labels that are harmless for more kinds of sinks.
+func cleaned(list []label, t tags) []label {
+	if t == 0 {
+		return list
+	}
+	var out []label
+	for i, l := range list {
+		if l.clean|t != l.clean {
+			if out == nil {
+				out = slices.Clone(list)
+			}
+			out[i].clean |= t
+		}
+	}
+	if out == nil {
+		return list
+	}
+	return out
+}
+
 // shallowLabels returns the labels of v without what lies on the heap.
 func shallowLabels(v *value) []label {
-	out := v.labels
+	out := cleaned(v.labels, v.clean)
 	for _, p := range v.text {
-		out = addLabels(out, p.labels)
+		out = addLabels(out, cleaned(p.labels, p.clean))
 	}
 	for _, e := range v.elems {
 		out = addLabels(out, shallowLabels(e))
@@ -560,7 +583,7 @@ func same(a, b *value) bool {
 	}
 	for i := range a.text {
 		p, q := &a.text[i], &b.text[i]
-		if p.lit != q.lit || p.sym != q.sym || p.chars != q.chars || p.clean != q.clean || !slices.Equal(p.not, q.not) {
+		if p.lit != q.lit || p.sym != q.sym || p.chars != q.chars || p.notFirst != q.notFirst || p.clean != q.clean || !slices.Equal(p.not, q.not) {
 			return false
 		}
 	}

@@ -9,7 +9,7 @@ def building():
     sink("a {} {b}".format(x, b="c"))  # want "a "{?}" c"
     sink(f"a {x} {1 + 1}")  # want "a "{?}" 2"
     sink("".join(["a", x]))  # want "a"{?}
-    sink("%d" % int(x))  # want { +-0-9}
+    sink("%d" % int(x))  # want {-0-9}
     sink("%(a)s" % {"a": x})  # want {^\x00-\b\x0e-\x1b!-*,./:-^`-\x7f}
 
 
