@@ -265,7 +265,7 @@ func shortKey(p *audit.Pass) {
 
 // playWords name uses in which nobody gains by guessing.
 var playWords = []string{"sleep", "jitter", "backoff", "retry", "delay", "wait", "interval", "noise", "demo", "fake", "faker", "mock", "sample", "simulate", "simulation",
-	"simulator", "shuffle", "shuffled", "color", "colour", "colors", "quote", "seed", "fixture", "fixtures", "dummy", "benchmark", "dice", "game", "lorem", "placeholder", "animation"}
+	"simulator", "shuffle", "shuffled", "color", "colour", "colors", "quote", "seed", "fixture", "fixtures", "dummy", "dice", "game", "lorem", "placeholder", "animation"}
 
 // weakRandom reports draws from random's generator: those whose purpose is a
 // secret, or the others.
