@@ -258,6 +258,14 @@ func CanHoldAny(p pyflow.Piece, chars string) bool {
 	return strings.ContainsFunc(chars, func(r rune) bool { return CanHold(p, string(r)) })
 }
 
+// CanBegin reports whether the piece can begin with r, or with the text of it.
+func CanBegin(p pyflow.Piece, r rune) bool {
+	if !p.Unknown {
+		return strings.HasPrefix(p.Literal, string(r))
+	}
+	return CanHold(p, string(r)) && (p.First == (pyflow.Chars{}) || p.First.Has(r))
+}
+
 // Only reports whether the piece consists of characters of the set at most.
 func Only(p pyflow.Piece, set pyflow.Chars) bool {
 	if !p.Unknown {

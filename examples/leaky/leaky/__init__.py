@@ -12,7 +12,7 @@ from flask import Flask
 from werkzeug.debug import DebuggedApplication
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from . import accounts, admin, api, backoffice, catalog, models, orders, tools
+from . import accounts, admin, api, backoffice, catalog, desk, models, orders, tools
 from .extensions import csrf, db, login_manager
 from .loopback import LoopbackOnly
 
@@ -33,6 +33,7 @@ def create_app():
     app.register_blueprint(catalog.bp)
     app.register_blueprint(orders.bp)
     app.register_blueprint(tools.bp)
+    app.register_blueprint(desk.bp)
     app.register_blueprint(backoffice.bp)
     app.register_blueprint(backoffice.stock)
     app.register_blueprint(admin.bp, url_prefix="/admin")

@@ -36,7 +36,7 @@ def local_url(target: str | None) -> str:
     Browsers read a backslash as a slash and drop tabs and line ends, so
     "/\\evil.example" and "/\\t/evil.example" leave the site as "//" does.
     """
-    if not target or any(c == "\\" or c <= " " for c in target):
+    if not target or "\\" in target or any(c <= " " for c in target):
         return url_for("catalog.index")
     parts = urlsplit(target)
     if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith("//"):

@@ -235,7 +235,7 @@ func optionExit(argv []pyflow.Value, ok accept) (exit, bool) {
 		}
 		for _, t := range audit.Texts(a) {
 			p := t.Pieces[0]
-			if l := audit.Live(p, ok, "command"); len(l) > 0 && !value && audit.CanHold(p, "-") && !audit.Only(p, audit.Digits) {
+			if l := audit.Live(p, ok, "command"); len(l) > 0 && !value && audit.CanBegin(p, '-') && !audit.Only(p, audit.Digits) {
 				return exit{l[0], 0, "can begin with -, and " + program + " has options that run programs or write files"}, true
 			}
 		}

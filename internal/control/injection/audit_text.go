@@ -20,7 +20,7 @@ func pathExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
 		before, after := audit.Before(pieces, i), audit.After(pieces, i)
 		slash := audit.CanHold(p, "/")
 		switch {
-		case before == "" && slash:
+		case before == "" && audit.CanBegin(p, '/'):
 			return exit{labels[0], i, "can be an absolute path"}, true
 		case slash && audit.CanHold(p, "../"):
 			return exit{labels[0], i, "can hold ../"}, true
@@ -108,15 +108,17 @@ func redirectExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
 			continue
 		}
 		before := strings.TrimLeft(audit.Before(pieces, i), " \t\r\n")
-		slash := audit.CanHold(p, "/") || audit.CanHold(p, `\`)
 		switch {
 		case before == "":
-			if audit.CanHold(p, "//") || audit.CanHold(p, `\`) || audit.CanHold(p, ":") {
+			// As a whole it is another site's address if it begins with two
+			// slashes, or with a scheme.
+			slash := audit.CanBegin(p, '/') && (audit.CanHold(p, "//") || audit.CanHold(p, `\`)) || audit.CanBegin(p, '\\')
+			if slash || audit.CanHold(p, ":") && audit.CanBegin(p, 'h') {
 				return exit{labels[0], i, "can be the address of another site"}, true
 			}
 		case before == "/":
 			// "/" and a path that begins with a slash is //host.
-			if slash && !withoutDouble(p) {
+			if audit.CanBegin(p, '/') || audit.CanBegin(p, '\\') {
 				return exit{labels[0], i, "can begin with a slash, which makes //host of it"}, true
 			}
 		case strings.HasPrefix(before, "//"), strings.HasPrefix(before, `/\`), strings.HasPrefix(before, `\`):
@@ -131,12 +133,6 @@ func redirectExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
 		}
 	}
 	return exit{}, false
-}
-
-// withoutDouble reports whether the piece was seen not to make "//" or "/\"
-// with a slash before it.
-func withoutDouble(p pyflow.Piece) bool {
-	return !audit.CanHold(p, "//") && !audit.CanHold(p, `\`) && audit.CanHold(p, "/")
 }
 
 // newlineExit finds a labelled piece that can begin another line.
