@@ -13,6 +13,7 @@ type facts struct {
 	form, query, json, files []string
 	uploads, dynamic, body   bool
 	redirects, writes        bool
+	session                  bool // writes to the visitor's own session
 	logsIn, logsOut          bool
 	types                    map[string]string // of form fields that are not text
 	callees                  []*scope
@@ -29,6 +30,7 @@ func (f *facts) merge(g *facts) {
 	f.body = f.body || g.body
 	f.redirects = f.redirects || g.redirects
 	f.writes = f.writes || g.writes
+	f.session = f.session || g.session
 	f.logsIn = f.logsIn || g.logsIn
 	f.logsOut = f.logsOut || g.logsOut
 }
@@ -41,7 +43,8 @@ func sorted(s []string) []string {
 func (f *facts) fill(r *Route) {
 	r.Form, r.Query, r.JSON, r.Files = sorted(f.form), sorted(f.query), sorted(f.json), sorted(f.files)
 	r.Uploads, r.DynamicKeys, r.ReadsBody = f.uploads, f.dynamic, f.body
-	r.Redirects, r.WritesState = f.redirects, f.writes
+	r.Redirects, r.WritesState = f.redirects, f.writes || f.session
+	r.OnlySession = f.session && !f.writes
 	r.Types = f.types
 	r.LogsIn, r.LogsOut = f.logsIn, f.logsOut && !f.logsIn // logging in often clears the session first
 }
@@ -179,7 +182,7 @@ func (a *analyzer) own(fn *scope) *facts {
 		case pysyntax.Delete:
 			for _, x := range t.list(n.A) {
 				if base, key := t.sub(x); base != 0 && a.qname(s, base) == "flask.session" {
-					f.writes = true
+					f.session = true
 					if isIdentity(a.fold(s, key).Text) {
 						f.logsOut = true
 					}
@@ -239,7 +242,7 @@ func (a *analyzer) sessionStore(s *scope, target, value node, f *facts) {
 	if base == 0 || a.qname(s, base) != "flask.session" {
 		return
 	}
-	f.writes = true
+	f.session = true
 	if isIdentity(a.fold(s, key).Text) {
 		if v := a.fold(s, value); v.IsFalse() {
 			f.logsOut = true
@@ -251,7 +254,7 @@ func (a *analyzer) sessionStore(s *scope, target, value node, f *facts) {
 
 var (
 	writeMethods = set(`commit add_all bulk_save_objects bulk_insert_mappings bulk_update_mappings insert_one insert_many update_one update_many
-		delete_one delete_many replace_one find_one_and_update find_one_and_delete save executemany executescript save_to_db delete_from_db`)
+		delete_one delete_many replace_one find_one_and_update find_one_and_delete executemany executescript save_to_db delete_from_db`)
 	sessionMethods = set("add delete merge")
 	writeCalls     = set("os.remove os.unlink os.rename os.replace os.rmdir os.makedirs os.mkdir shutil.rmtree shutil.move shutil.copy shutil.copyfile")
 	sqlWriteRE     = regexp.MustCompile(`(?i)^\s*(insert|update|delete|replace|create|drop|alter|truncate)\b`)
@@ -292,12 +295,12 @@ func (a *analyzer) callFacts(s *scope, id node, f *facts) bool {
 	case "flask_login.logout_user", "flask_security.logout_user", "flask_security.utils.logout_user", "flask.session.clear", "flask_jwt_extended.unset_jwt_cookies":
 		f.logsOut = true
 	case "flask.session.pop":
-		f.writes = true
+		f.session = true
 		if isIdentity(a.fold(s, argNamed(args, "", 0)).Text) {
 			f.logsOut = true
 		}
 	case "flask.session.update":
-		f.writes = true
+		f.session = true
 		for _, x := range args {
 			if isIdentity(x.name) {
 				f.logsIn = true
@@ -313,6 +316,8 @@ func (a *analyzer) callFacts(s *scope, id node, f *facts) bool {
 	switch {
 	case writeCalls[q], writeMethods[method], sessionMethods[method] && strings.Contains(q+t.text(base), "session"):
 		f.writes = true
+	case method == "save" && (len(args) == 0 || args[0].name != "" || f.uploads):
+		f.writes = true // a row, or an upload; what is drawn is given a place, too
 	case method == "execute" && len(args) > 0:
 		sql := args[0].val
 		if inner, in := t.call(sql); inner != 0 && len(in) > 0 { // text("…")

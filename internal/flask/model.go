@@ -237,8 +237,10 @@ type Route struct {
 	DynamicKeys bool              `json:"dynamic_keys,omitempty"`
 	ReadsBody   bool              `json:"reads_body,omitempty"` // form, JSON, files or raw data
 
-	Redirects   bool      `json:"redirects,omitempty"`
-	WritesState bool      `json:"writes_state,omitempty"`
+	Redirects   bool `json:"redirects,omitempty"`
+	WritesState bool `json:"writes_state,omitempty"`
+	// OnlySession is set when the state is the visitor's own session.
+	OnlySession bool      `json:"only_session,omitempty"`
 	LogsIn      bool      `json:"logs_in,omitempty"`
 	LogsOut     bool      `json:"logs_out,omitempty"`
 	Kind        RouteKind `json:"kind"`

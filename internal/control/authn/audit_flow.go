@@ -699,7 +699,7 @@ func assertedRights(p *audit.Pass) {
 				q := p.Flask.Name(f.Path, n)
 				switch {
 				case strings.HasPrefix(q, "flask_login.current_user"), strings.HasPrefix(q, "flask_security.current_user"),
-					strings.HasPrefix(q, "flask.session"), strings.HasPrefix(q, "flask.g.user"), strings.HasPrefix(q, "flask.request.") && !strings.HasSuffix(q, "method"):
+					strings.HasPrefix(q, "flask.session"), strings.HasPrefix(q, "flask.g.user"), strings.HasPrefix(q, "flask.request.") && py.Name(n) == "" && !strings.HasPrefix(q, "flask.request.method"):
 					what = dotted
 				case dotted != "" && rightsRE.MatchString(name) && (strings.Contains(dotted, ".") || decidesRE.MatchString(name)):
 					what = dotted

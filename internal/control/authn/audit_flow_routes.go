@@ -182,11 +182,14 @@ var public = []flask.RouteKind{flask.KindLogin, flask.KindLogout, flask.KindRegi
 // prove who asks in another way.
 var publicRE = regexp.MustCompile(`(?i)(?:^|[/_.<>-])(?:web)?hooks?(?:$|[/_.<>-])|callback|oauth|saml|openid|confirm|verif|unsubscribe|subscribe|contact|feedback|newsletter|search|language|locale|theme|consent|cookie|csp|report|metrics|captcha|invit|activate|swagger|graphql|about|terms|privacy|sitemap|robots|well-known|2fa|mfa|otp|vote|cart|basket|checkout|comment|track|ping`)
 
+// staticRE matches the addresses of files that belong to every page.
+var staticRE = regexp.MustCompile(`(?i)^/(?:\w+/)?(?:static|assets?|media|images?|img|icons?|fonts?|css|js|favicon[^/]*)(?:/|$)`)
+
 // checksRE matches the text of functions that prove who asks by themselves.
 var checksRE = regexp.MustCompile(`compare_digest|hmac\.|[Ss]ignature|check_password|verify_|_verify|authorization|Authorization|api_key|API_KEY|loads\(|jwt|abort\(40[13]|, 40[13]\b|Unauthorized|Forbidden|current_user`)
 
 func openOnPurpose(p *audit.Pass, r *flask.Route) bool {
-	if slices.Contains(public, r.Kind) || r.LogsIn || r.LogsOut || publicRE.MatchString(r.Rule) || publicRE.MatchString(lastPart(r.Endpoint)) {
+	if staticRE.MatchString(r.Rule) || slices.Contains(public, r.Kind) || r.LogsIn || r.LogsOut || publicRE.MatchString(r.Rule) || publicRE.MatchString(lastPart(r.Endpoint)) {
 		return true
 	}
 	return checksRE.MatchString(functionText(p, r))
