@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dewar-security/dewar/internal/flask"
 	"github.com/dewar-security/dewar/internal/pyflow"
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
@@ -264,4 +265,22 @@ func (p *Pass) Functions(visit func(f *File, id pysyntax.ID, fn pysyntax.Functio
 			}
 		}
 	}
+}
+
+// ViewText returns the source of a route's function or class.
+func (p *Pass) ViewText(r *flask.Route) string {
+	f := p.Project.File(r.FunctionPosition.File)
+	if f == nil || f.Python == nil {
+		return ""
+	}
+	for i := range f.Python.Nodes {
+		id := pysyntax.ID(i)
+		switch f.Python.Kind(id) {
+		case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef, pysyntax.ClassDef:
+			if at := f.NodeSpan(id); at.Line == r.FunctionPosition.Line && at.Column == r.FunctionPosition.Column {
+				return string(f.Python.Text(id))
+			}
+		}
+	}
+	return ""
 }

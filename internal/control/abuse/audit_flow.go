@@ -2,13 +2,16 @@ package abuse
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/flask"
 	"github.com/dewar-security/dewar/internal/pyflow"
 )
 
-// flowRules look at what the app waits for.
+// flowRules look at what the app waits for, and what it lets be tried.
 var flowRules = []*audit.Rule{
 	{
 		ID: "DW-ABUSE-001", Control: "abuse",
@@ -20,6 +23,102 @@ var flowRules = []*audit.Rule{
 		Good:  "import requests\n\ndef rates():\n    return requests.get(\"https://rates.example.com/today\", timeout=10).json()\n",
 		Check: missingTimeout,
 	},
+	{
+		ID: "DW-ABUSE-002", Control: "abuse",
+		Title:    "Passwords can be tried as often as one likes",
+		Why:      "A login, reset or token route without a limit is fed with millions of leaked passwords, or with every code of six digits.",
+		Fix:      "Put a limit on it: @limiter.limit(\"10 per hour\", methods=[\"POST\"]) of Flask-Limiter, per address and per account.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{307, 799}, OWASP: []string{"A07:2025"}, ASVS: []string{"6.3.1"},
+		MitigatedBy: []string{"rate-limit"},
+		Bad: `from flask import Flask, request, session
+from werkzeug.security import check_password_hash
+app = Flask(__name__)
+
+@app.post("/login")
+def login():
+    if check_password_hash(stored(request.form["name"]), request.form["password"]):
+        session["user"] = request.form["name"]
+    return ""
+`,
+		Good: `from flask import Flask, request, session
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from werkzeug.security import check_password_hash
+app = Flask(__name__)
+limiter = Limiter(get_remote_address, app=app)
+
+@app.post("/login")
+@limiter.limit("10 per hour")
+def login():
+    if check_password_hash(stored(request.form["name"]), request.form["password"]):
+        session["user"] = request.form["name"]
+    return ""
+`,
+		Check: unlimitedGuesses,
+	},
+}
+
+var (
+	// limitRE matches decorators, and text in functions, that limit how
+	// often something is tried.
+	limitRE = regexp.MustCompile(`(?i)limit|throttl|attempt|lockout|locked|captcha|brute|ban(?:ned)?_|too_many|429|failed_|cooldown`)
+	// limitsMany matches a limit put on a blueprint: limiter.limit("…")(bp).
+	limitsMany = regexp.MustCompile(`(?i)\blimit\([^\n]*\)\(\w`)
+)
+
+func unlimitedGuesses(p *audit.Pass) {
+	for _, e := range p.Flask.Extension("Limiter") {
+		for _, name := range []string{"default_limits", "application_limits"} {
+			if v, ok := e.Args[name]; ok && (!v.Known || len(v.Items) > 0) {
+				return
+			}
+		}
+	}
+	for _, key := range []string{"RATELIMIT_DEFAULT", "RATELIMIT_APPLICATION"} {
+		if p.Flask.Effective(key, "production").Setting != nil {
+			return
+		}
+	}
+	for _, h := range p.Flask.Hooks {
+		if h.Kind == "before_request" && limitRE.MatchString(h.Function) {
+			return
+		}
+	}
+	for f := range p.Python() {
+		if limitsMany.Match(f.Data) {
+			p.CouldNotLook("a limit is put on what is not a view in " + f.Path)
+			return
+		}
+	}
+	guessed := false
+	for _, r := range p.Flask.Routes {
+		if f := p.Project.File(r.File); r.Function == "" || !r.Writes() || f == nil || f.Test || !triesSecrets(r) {
+			continue
+		}
+		guessed = true
+		if slices.ContainsFunc(r.Decorators, func(d flask.Decorator) bool { return limitRE.MatchString(d.Name) }) || limitRE.MatchString(p.ViewText(r)) {
+			continue
+		}
+		p.Report(audit.Finding{Span: p.Span(r.Position), Message: fmt.Sprintf("%s answers as often as one likes", r.Rule), Label: "no limit here, and none for the app"})
+	}
+	if !guessed {
+		p.NotApplicable("no route takes a password or code")
+	}
+}
+
+// triesSecrets reports whether a route is where passwords and codes are
+// tried.
+func triesSecrets(r *flask.Route) bool {
+	switch r.Kind {
+	case flask.KindLogin:
+		return !r.LoginRequired
+	case flask.KindReset:
+		// A token in the address is too long to be guessed.
+		return len(r.Params) == 0 && !r.LoginRequired
+	case flask.KindToken:
+		return slices.ContainsFunc(slices.Concat(r.Form, r.JSON), audit.PasswordName)
+	}
+	return false
 }
 
 // timeoutAt are the calls that wait without end unless told otherwise, and

@@ -192,25 +192,7 @@ func openOnPurpose(p *audit.Pass, r *flask.Route) bool {
 	if staticRE.MatchString(r.Rule) || slices.Contains(public, r.Kind) || r.LogsIn || r.LogsOut || publicRE.MatchString(r.Rule) || publicRE.MatchString(lastPart(r.Endpoint)) {
 		return true
 	}
-	return checksRE.MatchString(functionText(p, r))
-}
-
-// functionText returns the source of a view's function.
-func functionText(p *audit.Pass, r *flask.Route) string {
-	f := p.Project.File(r.FunctionPosition.File)
-	if f == nil || f.Python == nil {
-		return ""
-	}
-	for i := range f.Python.Nodes {
-		id := pysyntax.ID(i)
-		switch f.Python.Kind(id) {
-		case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef, pysyntax.ClassDef:
-			if at := f.NodeSpan(id); at.Line == r.FunctionPosition.Line && at.Column == r.FunctionPosition.Column {
-				return string(f.Python.Text(id))
-			}
-		}
-	}
-	return ""
+	return checksRE.MatchString(p.ViewText(r))
 }
 
 // groups returns the project's routes by blueprint, or by file where there
@@ -342,7 +324,7 @@ func rolelessSiblings(p *audit.Pass) {
 
 // ownCheck reports whether a view looks itself at who asks.
 func ownCheck(p *audit.Pass, r *flask.Route) bool {
-	text := functionText(p, r)
+	text := p.ViewText(r)
 	return slices.ContainsFunc([]string{"current_user", "session", "g.user", "abort(", "role", "permission", "owner", "get_jwt"}, func(w string) bool { return strings.Contains(text, w) })
 }
 

@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -267,6 +268,9 @@ func shortKey(p *audit.Pass) {
 var playWords = []string{"sleep", "jitter", "backoff", "retry", "delay", "wait", "interval", "noise", "demo", "fake", "faker", "mock", "sample", "simulate", "simulation",
 	"simulator", "shuffle", "shuffled", "color", "colour", "colors", "quote", "seed", "fixture", "fixtures", "dummy", "dice", "game", "lorem", "placeholder", "animation"}
 
+// playFiles name files that only make up data.
+var playFiles = []string{"seed", "seeds", "seeder", "fixture", "fixtures", "fake", "faker", "mock", "mocks", "simulate", "simulation", "simulator", "benchmark", "loadtest"}
+
 // weakRandom reports draws from random's generator: those whose purpose is a
 // secret, or the others.
 func weakRandom(p *audit.Pass, secret bool) {
@@ -307,7 +311,7 @@ func weakRandom(p *audit.Pass, secret bool) {
 		if (what != "") != secret {
 			return audit.Finding{}, false
 		}
-		if what == "" && (name == "shuffle" || hasWord(purpose, playWords...) || hasWord([]string{f.Path}, playWords...)) {
+		if what == "" && (name == "shuffle" || hasWord(purpose, playWords...) || hasWord([]string{path.Base(f.Path)}, playFiles...)) {
 			return audit.Finding{}, false
 		}
 		out := audit.Finding{Message: fmt.Sprintf("random.%s can be predicted", name)}
