@@ -205,6 +205,9 @@ func plainPasswords(p *audit.Pass) {
 var (
 	insertRE = regexp.MustCompile(`(?is)^\s*(?:insert\s+into|replace\s+into|update)\b.*\b(?:password|passwd|pwd)\b`)
 	whereRE  = regexp.MustCompile(`(?is)\bwhere\b.*\b(?:password|passwd|pwd)\s*=\s*(?:\?|%s|%\(\w+\)s|:\w+|\$\d)`)
+	// builtRE is whereRE for a statement that is put together: what follows
+	// the sign of equality is a value or a gap for one.
+	builtRE  = regexp.MustCompile(`(?is)\bwhere\b.*\b(?:password|passwd|pwd)\s*=\s*\\?['"]*(?:\{|%s|['"])`)
 	modelish = regexp.MustCompile(`^[A-Z]\w*(?:User|Account|Member|Customer|Admin|Person|Login|Employee|Student|Teacher|Patient|Staff|Author|Client|Player)?$`)
 )
 
@@ -230,6 +233,22 @@ func plainCall(p *audit.Pass, f *audit.File, n pysyntax.ID, local map[string][]p
 				what = "a row is looked up by the password as it was typed, so it is stored in plain text"
 			}
 			p.Report(audit.Finding{Span: f.NodeSpan(k), Message: what})
+		}
+	case (name == "execute" || name == "executemany") && len(args) == 1:
+		built, text := args[0], string(py.Text(args[0]))
+		if v := local[py.Name(built)]; len(v) == 1 {
+			built, text = v[0], string(py.Text(v[0]))
+		}
+		if !insertRE.MatchString(strings.TrimLeft(text, "frbuFRBU\"'")) && !builtRE.MatchString(text) {
+			return
+		}
+		found := false
+		pysyntax.Walk(py, built, func(x pysyntax.ID) bool {
+			found = found || x != built && typed(p, f, x, local)
+			return !found
+		})
+		if found {
+			p.Report(audit.Finding{Span: f.NodeSpan(n), Message: "the statement holds the password as it was typed"})
 		}
 	case (name == "execute" || name == "executemany") && len(args) > 1:
 		sql := p.Flask.Value(f.Path, args[0]).Text
