@@ -447,13 +447,19 @@ func keywordValues(h *pyflow.Hit) []pyflow.Value {
 	return out
 }
 
+// undeclared accepts what a client names itself. A form's data and the
+// arguments that a parser reads have only the fields that were declared.
+func undeclared(l pyflow.Label) bool {
+	return known(l) && l.Note != "form data" && !strings.HasPrefix(l.Note, "request argument")
+}
+
 // assignDanger finds names of attributes that a client chooses.
 func assignDanger(h *pyflow.Hit) (exit, bool) {
 	if h.Kind == "setattr" {
 		return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 			for i, piece := range t {
 				// A prefix of the application's own keeps the rest apart.
-				if l := audit.Live(piece, known, "setattr"); len(l) > 0 && i == 0 && !audit.Only(piece, audit.Digits) {
+				if l := audit.Live(piece, undeclared, "setattr", "assign"); len(l) > 0 && i == 0 && !audit.Only(piece, audit.Digits) {
 					return exit{l[0], i, "can name any of them"}, true
 				}
 			}
@@ -465,7 +471,7 @@ func assignDanger(h *pyflow.Hit) (exit, bool) {
 		bad := false
 		v.Each(func(v pyflow.Value) {
 			open := v.Kind == pyflow.Unknown || v.Kind == pyflow.Dict && (v.Rest != nil || len(v.Labels) > 0) || v.Kind == pyflow.Object && strings.HasSuffix(v.Type, "MultiDict")
-			if labels := audit.LiveIn(v, known, "assign"); open && len(labels) > 0 && !bad {
+			if labels := audit.LiveIn(v, undeclared, "assign", "setattr"); open && len(labels) > 0 && !bad {
 				found, bad = exit{labels[0], 0, "can name any of them"}, true
 			}
 		})
