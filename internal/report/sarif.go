@@ -108,7 +108,8 @@ type (
 		Locations []sarifFlowLocation `json:"locations"`
 	}
 	sarifFlowLocation struct {
-		Location sarifLocation `json:"location"`
+		Location   sarifLocation `json:"location"`
+		Importance string        `json:"importance"`
 	}
 )
 
@@ -170,10 +171,11 @@ func SARIF(w io.Writer, r *AuditReport, _ Screen) error {
 }
 
 func ruleSARIF(k *audit.Rule) sarifRule {
-	tags := []string{"security", string(k.Control)}
+	var tags []string
 	for _, c := range k.CWE {
 		tags = append(tags, fmt.Sprintf("external/cwe/cwe-%03d", c))
 	}
+	tags = append(tags, "security", string(k.Control))
 	for _, o := range k.OWASP {
 		tags = append(tags, "OWASP-"+o)
 	}
@@ -210,8 +212,13 @@ func resultSARIF(f audit.Finding, ruleIndex int, source func(string) []byte) sar
 	}
 	if len(f.Trace) > 0 {
 		var flow sarifThreadFlow
-		for _, s := range f.Trace {
-			flow.Locations = append(flow.Locations, sarifFlowLocation{location(s.Span, s.Note)})
+		for i, s := range f.Trace {
+			// A viewer that folds a long path keeps its two ends.
+			importance := "important"
+			if i == 0 || i == len(f.Trace)-1 {
+				importance = "essential"
+			}
+			flow.Locations = append(flow.Locations, sarifFlowLocation{location(s.Span, s.Note), importance})
 		}
 		res.CodeFlows = []sarifCodeFlow{{[]sarifThreadFlow{flow}}}
 	}
