@@ -186,11 +186,7 @@ func (p *Project) mapped(r *flask.Route, entries map[entryPlace][]*pyflow.Entry,
 		names []string
 	}{{"query", r.Query}, {"form", r.Form}, {"json", r.JSON}, {"file", r.Files}} {
 		for _, name := range part.names {
-			typ := ""
-			if part.in == "form" {
-				typ = r.Types[name]
-			}
-			note(part.in, name, typ)
+			note(part.in, name, r.Types[name])
 		}
 	}
 	for _, e := range p.entriesOf(r, entries) {

@@ -20,6 +20,7 @@ import sqlite3
 import requests
 from flask import Flask, redirect, request
 from flask.views import MethodView
+from flask_restful import Api, Resource, reqparse
 from flask_login import login_required
 from flask_wtf import CSRFProtect, FlaskForm
 from werkzeug.routing import BaseConverter
@@ -74,6 +75,20 @@ class Thing(MethodView):
 
 
 app.add_url_rule("/thing/<n>", view_func=Thing.as_view("thing"))
+
+api = Api(app)
+parser = reqparse.RequestParser()
+parser.add_argument("count", type=int, location="args")
+parser.add_argument("label", location="form")
+parser.add_argument("tag", action="append", location="json")
+
+
+class Parsed(Resource):
+    def post(self):
+        return parser.parse_args()
+
+
+api.add_resource(Parsed, "/parsed")
 `
 
 // TestRouteMap: what each route is for, reads with which type, and reaches.
@@ -106,6 +121,10 @@ func TestRouteMap(t *testing.T) {
 		"/hook": {
 			fields: []audit.RouteField{{In: "json", Name: "name"}, {In: "file", Name: "photo"}},
 			kinds:  []flask.RouteKind{"api", "upload", "write"}, csrf: "exempt",
+		},
+		"/parsed": {
+			fields: []audit.RouteField{{In: "query", Name: "count", Type: "int"}, {In: "form", Name: "label"}, {In: "json", Name: "tag", Type: "list"}},
+			kinds:  []flask.RouteKind{"api"}, csrf: "checked",
 		},
 		"/thing/<n>": {
 			fields: []audit.RouteField{{In: "query", Name: "expression"}, {In: "form", Name: "reason"}},

@@ -307,7 +307,8 @@ func (a *analyzer) callFacts(s *scope, id node, f *facts) bool {
 			}
 		}
 	case "flask_restful.reqparse.RequestParser().parse_args", "flask_restx.reqparse.RequestParser().parse_args":
-		f.dynamic, f.body = true, true
+		f.body = true
+		f.dynamic = !a.parserFields(s, base, f) || f.dynamic
 	case "open":
 		if m := a.fold(s, argNamed(args, "mode", 1)); m.Known && strings.ContainsAny(m.Text, "wax+") {
 			f.writes = true

@@ -231,8 +231,8 @@ type Route struct {
 	Query   []string `json:"query,omitempty"`
 	JSON    []string `json:"json,omitempty"`
 	Files   []string `json:"files,omitempty"`
-	// Types are the types of form fields that a form class names and that
-	// are not text: int, float, bool, date, …
+	// Types are the types of fields that a form class or a parser names and
+	// that are not text: int, float, bool, date, …
 	Types       map[string]string `json:"types,omitempty"`
 	DynamicKeys bool              `json:"dynamic_keys,omitempty"`
 	ReadsBody   bool              `json:"reads_body,omitempty"` // form, JSON, files or raw data

@@ -131,3 +131,65 @@ func (f *facts) typed(name, t string) {
 	}
 	f.types[name] = t
 }
+
+// argumentTypes are what the type of a parser's argument gives.
+var argumentTypes = map[string]string{
+	"int": "int", "float": "float", "bool": "bool", "list": "list", "inputs.boolean": "bool", "inputs.natural": "int", "inputs.positive": "int",
+	"inputs.date": "date", "inputs.datetime_from_iso8601": "datetime", "inputs.int_range": "int", "inputs.email": "email", "inputs.url": "url",
+}
+
+// parserFields adds the fields of a RequestParser of Flask-RESTful or
+// Flask-RESTX: what add_argument is called with on the same name. It reports
+// whether every name is known.
+func (a *analyzer) parserFields(s *scope, parser node, f *facts) bool {
+	t := s.unit.tree
+	name := t.text(parser)
+	found, all := false, true
+	for _, c := range s.unit.calls {
+		fn, args := t.call(c.id)
+		base, method := t.attr(fn)
+		if base == 0 || method != "add_argument" || t.text(base) != name {
+			continue
+		}
+		key := a.fold(c.scope, argNamed(args, "name", 0))
+		if !key.Known || key.Kind != String {
+			all = false
+			continue
+		}
+		found = true
+		lists := []*[]string{}
+		where := a.fold(c.scope, argNamed(args, "location", -1))
+		for _, l := range append(where.Strings(), where.Text) {
+			switch l {
+			case "args":
+				lists = append(lists, &f.query)
+			case "form":
+				lists = append(lists, &f.form)
+			case "json":
+				lists = append(lists, &f.json)
+			case "files":
+				lists = append(lists, &f.files)
+				f.uploads = true
+			case "values":
+				lists = append(lists, &f.query, &f.form)
+			}
+		}
+		if where.Kind == "" || len(lists) == 0 && where.Text == "" {
+			lists = append(lists, &f.json, &f.query, &f.form) // the default of both
+		}
+		for _, l := range lists {
+			*l = append(*l, key.Text)
+		}
+		if typ := argNamed(args, "type", 1); typ != 0 {
+			text := t.text(typ)
+			if inner, _ := t.call(typ); inner != 0 {
+				text = t.text(inner)
+			}
+			f.typed(key.Text, argumentTypes[text])
+		}
+		if v := argNamed(args, "action", -1); v != 0 && a.fold(c.scope, v).Text == "append" {
+			f.typed(key.Text, "list")
+		}
+	}
+	return found && all
+}
