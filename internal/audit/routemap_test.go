@@ -23,6 +23,8 @@ from flask.views import MethodView
 from flask_restful import Api, Resource, reqparse
 from flask_login import login_required
 from flask_wtf import CSRFProtect, FlaskForm
+from marshmallow import Schema, fields
+from webargs.flaskparser import use_args
 from werkzeug.routing import BaseConverter
 from wtforms import BooleanField, IntegerField, StringField
 
@@ -83,6 +85,19 @@ parser.add_argument("label", location="form")
 parser.add_argument("tag", action="append", location="json")
 
 
+class Pet(Schema):
+    name = fields.Str(required=True)
+    age = fields.Int()
+    born = fields.Date(data_key="birthday")
+
+
+@app.post("/pet")
+@use_args(Pet())
+@use_args({"page": fields.Int(), "verbose": fields.Bool()}, location="query")
+def pet(data, query):
+    return data["name"]
+
+
 class Parsed(Resource):
     def post(self):
         return parser.parse_args()
@@ -121,6 +136,11 @@ func TestRouteMap(t *testing.T) {
 		"/hook": {
 			fields: []audit.RouteField{{In: "json", Name: "name"}, {In: "file", Name: "photo"}},
 			kinds:  []flask.RouteKind{"api", "upload", "write"}, csrf: "exempt",
+		},
+		"/pet": {
+			fields: []audit.RouteField{{In: "query", Name: "page", Type: "int"}, {In: "query", Name: "verbose", Type: "bool"},
+				{In: "json", Name: "age", Type: "int"}, {In: "json", Name: "birthday", Type: "date"}, {In: "json", Name: "name"}},
+			kinds: []flask.RouteKind{"api"}, csrf: "checked",
 		},
 		"/parsed": {
 			fields: []audit.RouteField{{In: "query", Name: "count", Type: "int"}, {In: "form", Name: "label"}, {In: "json", Name: "tag", Type: "list"}},

@@ -91,12 +91,7 @@ func (a *analyzer) factsOf(r *rawRoute) *facts {
 		}
 		level = next
 	}
-	for _, d := range r.decorators {
-		switch lastPart(d.Name) {
-		case "use_args", "use_kwargs", "arguments", "expect", "validate", "input":
-			total.dynamic = true // the fields stand in a schema
-		}
-	}
+	a.schemaFields(r, total)
 	return total
 }
 

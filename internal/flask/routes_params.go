@@ -193,3 +193,96 @@ func (a *analyzer) parserFields(s *scope, parser node, f *facts) bool {
 	}
 	return found && all
 }
+
+// schemaTypes are what the fields of marshmallow give; the others give text.
+var schemaTypes = map[string]string{
+	"Int": "int", "Integer": "int", "Float": "float", "Decimal": "float", "Number": "float", "Bool": "bool", "Boolean": "bool", "Date": "date",
+	"DateTime": "datetime", "NaiveDateTime": "datetime", "AwareDateTime": "datetime", "Time": "time", "List": "list", "DelimitedList": "list", "Tuple": "list",
+	"Nested": "object", "Dict": "object", "Mapping": "object", "Email": "email", "Url": "url", "URL": "url", "UUID": "UUID", "File": "file",
+}
+
+// schemaFields adds the fields that a view's decorators take out of the
+// request by a schema, as webargs, flask-smorest and APIFlask do. Where a
+// schema is not understood, there are fields that are not known.
+func (a *analyzer) schemaFields(r *rawRoute, f *facts) {
+	if r.fn.kind != funcScope {
+		for _, d := range r.decorators {
+			f.dynamic = f.dynamic || takesSchema[lastPart(d.Name)]
+		}
+		return
+	}
+	s := r.fn.parent
+	t := r.fn.unit.tree
+	for _, d := range r.fn.def.decorators {
+		fn, args := t.call(d)
+		if fn == 0 || !takesSchema[lastPart(t.text(fn))] {
+			continue
+		}
+		list, body := &f.json, true
+		switch a.fold(s, argNamed(args, "location", -1)).Text {
+		case "query", "querystring", "args":
+			list, body = &f.query, false
+		case "form", "form_and_files", "json_or_form":
+			list = &f.form
+		case "files":
+			list, f.uploads = &f.files, true
+		case "headers", "cookies", "path", "view_args":
+			list, body = nil, false
+		}
+		f.body = f.body || body
+		if list != nil && (len(args) == 0 || !a.schema(s, args[0].val, f, list)) {
+			f.dynamic = true
+		}
+	}
+}
+
+// takesSchema are the decorators that give a view what a schema says.
+var takesSchema = set("use_args use_kwargs arguments expect validate input")
+
+// schema adds the fields of a schema class, or of a dictionary of fields, and
+// reports whether it was understood.
+func (a *analyzer) schema(s *scope, id node, f *facts, list *[]string) bool {
+	t := s.unit.tree
+	add := func(name string, s *scope, field node) bool {
+		fn, args := s.unit.tree.call(field)
+		if fn == 0 || name == "" {
+			return false
+		}
+		if k := a.fold(s, argNamed(args, "data_key", -1)); k.Known && k.Text != "" {
+			name = k.Text
+		}
+		*list = append(*list, name)
+		if typ := schemaTypes[lastPart(s.unit.tree.text(fn))]; typ != "" {
+			f.typed(name, typ)
+		}
+		return true
+	}
+	if t.kind(id) == pysyntax.Dict {
+		all := true
+		l := t.list(t.at(id).A)
+		for i := 0; i+1 < len(l); i += 2 {
+			all = l[i] != 0 && add(a.fold(s, l[i]).Text, s, l[i+1]) && all
+		}
+		return all
+	}
+	found := false
+	for _, o := range a.eval(s, id) {
+		if o.kind != objClass && o.kind != objInstance || o.scope == nil {
+			continue
+		}
+		project, library := a.ancestors(o.scope)
+		if !slices.ContainsFunc(library, func(q string) bool { return strings.Contains(lastPart(q), "Schema") }) {
+			continue
+		}
+		for _, c := range project {
+			for _, b := range sortedBinds(c) {
+				for _, x := range b.list {
+					if x.kind == bindExpr {
+						found = add(b.name, x.scope, x.node) || found
+					}
+				}
+			}
+		}
+	}
+	return found
+}
