@@ -234,7 +234,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		return opaque(c.labels(it, st))
 	}
 	if it.depth >= maxDepth || it.active[fn] >= maxRecursion {
-		return opaque(addLabels(c.labels(it, st), labelsOrNil(it, st, self)))
+		return opaque(guessed(addLabels(c.labels(it, st), labelsOrNil(it, st, self)), it.tag("guess")))
 	}
 	if fn.file.model {
 		path := it.p.facts.canonical(fn.fullName())
@@ -293,7 +293,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 				}
 			}
 			if it.contexts[fn] >= 2*maxContexts {
-				return opaque(c.labels(it, st))
+				return opaque(guessed(c.labels(it, st), it.tag("guess")))
 			}
 		}
 		it.contexts[fn]++

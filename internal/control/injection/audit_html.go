@@ -75,7 +75,8 @@ func htmlExit(c jinja.Context, p pyflow.Piece, escaped bool) string {
 			return "stands in <script> and can close it"
 		}
 	case jinja.KindEvent, jinja.KindScriptURL, jinja.KindScript:
-		if c.Kind == jinja.KindScript && plain("<") && !c.Decoded {
+		// A script in a file of its own has no tags around it.
+		if c.Kind == jinja.KindScript && c.Tag != "" && plain("<") && !c.Decoded {
 			return "stands in <script> and can close it"
 		}
 		switch c.Lexeme {
