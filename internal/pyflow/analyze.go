@@ -28,7 +28,7 @@ type Config struct {
 	// Template finds a template by the name the program uses; nil means that
 	// there are none. The path is relative to the project.
 	Template func(name string) (path string, text []byte, ok bool)
-	// Steps bounds what one entry point may take; 0 means 400,000.
+	// Steps bounds what one entry point may take; 0 means 150,000.
 	Steps int
 	// Workers is how many goroutines may run; 0 means one for each processor.
 	// The result does not depend on it.
@@ -39,7 +39,7 @@ type Config struct {
 }
 
 const (
-	defaultSteps = 400_000
+	defaultSteps = 150_000
 	shards       = 64
 )
 
@@ -258,6 +258,11 @@ func (it *interp) loadAll(files []*fileInfo) *state {
 	}
 	it.loading = false
 	st.heap.flatten()
+	st.heap.flat = make([]*object, it.nextObj+1)
+	for id, o := range st.heap.objs.each {
+		st.heap.flat[id] = o
+	}
+	st.heap.objs = objTable{}
 	st.shared = true
 	it.baseTop = it.nextObj
 	return st
@@ -420,6 +425,8 @@ func (it *interp) runUnit(u *unit) {
 			it.active, it.depth = map[*function]int{}, 0
 		}
 	}()
+	it.baseGen = 0
+	clear(it.baseWritten)
 	st := &state{heap: it.p.base, shared: true}
 	if u.reg != nil {
 		it.runEntry(st, u.reg, 0)
@@ -435,7 +442,7 @@ const maxNesting = 4
 
 // begin prepares the interpreter for a run from outside.
 func (it *interp) begin() {
-	it.steps, it.baseGen, it.effects, it.mark = 0, 0, 0, 0
+	it.steps, it.effects, it.mark = 0, 0, 0
 	it.fr, it.depth, it.raised, it.decorating = nil, 0, nil, 0
 	it.notes = &noteSet{}
 	it.rule = ""
@@ -555,7 +562,7 @@ func (it *interp) runEntry(st *state, r *registration, nesting int) {
 		e.At, e.Name, e.Function = fn.span(), fn.fullName(), fn.name
 	}
 	class := r.fn.kind == vClass || r.fn.kind == vTuple
-	for i, target := range it.entryTargets(&st, r.fn) {
+	for i, target := range it.entryTargets(&st, r) {
 		if i > 0 {
 			// Each method of a class is an entry of its own.
 			c := *e
@@ -595,13 +602,18 @@ func sortedFields(m map[Field]bool) []Field {
 var methodNames = []string{"dispatch_request", "get", "post", "put", "patch", "delete", "head", "options"}
 
 // entryTargets returns what is called when fn is: of a class its methods.
-func (it *interp) entryTargets(st **state, fn *value) []*value {
+func (it *interp) entryTargets(st **state, r *registration) []*value {
+	fn := r.fn
 	var c *class
 	switch {
 	case fn.kind == vClass:
 		c = fn.cls
 	case fn.kind == vTuple && fn.str == "asview" && fn.elems[0].kind == vClass:
 		c = fn.elems[0].cls
+	case r.orig != nil && r.orig.owner != nil && !r.orig.nested && len(r.orig.params) > 0:
+		s, self := it.selfFor(*st, r.orig.owner)
+		*st = s
+		return []*value{it.bindMethod(s, fn, self)}
 	case fn.kind == vUnion:
 		return fn.elems
 	case fn.kind == vFunc && fn.fn.owner != nil && !fn.fn.nested && len(fn.fn.params) > 0:

@@ -54,7 +54,7 @@ func (it *interp) binary(st *state, op string, a, b *value) *value {
 				return &value{kind: vTuple, elems: slices.Concat(a.elems, b.elems)}
 			}
 		case a.kind == vObj && b.kind == vObj:
-			x, y := st.heap.get(a.obj), st.heap.get(b.obj)
+			x, y := it.get(st, a.obj), it.get(st, b.obj)
 			if x != nil && y != nil && x.kind == oList && y.kind == oList {
 				if x.rest == nil {
 					rest := y.rest
@@ -93,7 +93,7 @@ func (it *interp) binary(st *state, op string, a, b *value) *value {
 		}
 	case "|", "&", "-", "^":
 		if a.kind == vObj && b.kind == vObj {
-			x, y := st.heap.get(a.obj), st.heap.get(b.obj)
+			x, y := it.get(st, a.obj), it.get(st, b.obj)
 			if x == nil || y == nil {
 				break
 			}

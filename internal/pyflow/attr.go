@@ -166,7 +166,7 @@ func (it *interp) known(path string) bool {
 }
 
 func (it *interp) objectAttr(st *state, v *value, name string, callee bool, at Span) *value {
-	o := st.heap.get(v.obj)
+	o := it.get(st, v.obj)
 	if o == nil {
 		return unknown
 	}
@@ -192,7 +192,7 @@ func (it *interp) objectAttr(st *state, v *value, name string, callee bool, at S
 		}
 		if m.kind == vObj {
 			// A descriptor with __get__?
-			if d := st.heap.get(m.obj); d != nil && d.kind == oInstance && d.cls != nil {
+			if d := it.get(st, m.obj); d != nil && d.kind == oInstance && d.cls != nil {
 				if g := d.cls.lookup(it, st, "__get__"); g != nil {
 					return it.call(st, it.bindMethod(st, g, m), &call{at: at, args: []*value{v, none}})
 				}
@@ -272,7 +272,7 @@ func (it *interp) fieldOf(st *state, v *value, o *object, name string) *value {
 }
 
 func (it *interp) moduleAttr(st *state, m *module, name string) *value {
-	if o := st.heap.get(m.ns); o != nil {
+	if o := it.get(st, m.ns); o != nil {
 		if v, _ := bound(o.get(name)); v != nil {
 			return v
 		}
@@ -314,7 +314,7 @@ func (it *interp) setAttr(st *state, o *value, name string, x *value, at Span) {
 	for _, a := range alts {
 		switch a.kind {
 		case vObj:
-			obj := st.heap.get(a.obj)
+			obj := it.get(st, a.obj)
 			if obj == nil {
 				continue
 			}
@@ -369,7 +369,7 @@ func (it *interp) assignItem(st *state, c, k, v *value, id, cid pysyntax.ID) {
 	for _, a := range c.alts() {
 		switch a.kind {
 		case vObj:
-			o := st.heap.get(a.obj)
+			o := it.get(st, a.obj)
 			if o != nil && o.kind == oInstance {
 				if o.cls != nil {
 					for _, b := range o.cls.libs {
@@ -424,7 +424,7 @@ func (it *interp) subscript(st *state, c, k *value, at Span) *value {
 		}
 		return unknownOr(out)
 	case vObj:
-		if o := st.heap.get(c.obj); o != nil && o.kind == oInstance {
+		if o := it.get(st, c.obj); o != nil && o.kind == oInstance {
 			if o.cls != nil {
 				if m := o.cls.lookup(it, st, "__getitem__"); m != nil {
 					return it.call(st, it.bindMethod(st, m, c), &call{at: at, args: []*value{k}})
@@ -507,7 +507,7 @@ func (it *interp) callBound(st *state, fn *value, c *call) *value {
 	case vText:
 		return it.callText(st, recv, name, c)
 	case vObj:
-		o := st.heap.get(recv.obj)
+		o := it.get(st, recv.obj)
 		if o != nil && o.kind != oInstance {
 			if m := containerMethods[o.kind][name]; m != nil {
 				if r := m(it, st, recv, c); r != nil {
@@ -613,7 +613,7 @@ func (it *interp) pathOf(st *state, v *value) string {
 				if st == nil {
 					return ""
 				}
-				o := st.heap.get(v.recv.obj)
+				o := it.get(st, v.recv.obj)
 				if o == nil || o.cls == nil {
 					return ""
 				}
@@ -672,7 +672,7 @@ func (it *interp) iterate(st *state, v *value) (items []*value, exact bool) {
 		}
 		return []*value{it.charOf(v)}, false
 	case vObj:
-		o := st.heap.get(v.obj)
+		o := it.get(st, v.obj)
 		if o == nil {
 			return nil, false
 		}

@@ -20,6 +20,7 @@ func init() {
 		natives["builtins."+name] = f
 	}
 	for name, f := range map[string]native{
+		"collections.OrderedDict": biDict, "collections.defaultdict": biDefaultDict,
 		"copy.copy": biCopy, "copy.deepcopy": biCopy,
 		"itertools.chain": biChain, "itertools.chain.from_iterable": biChainFrom,
 		"itertools.islice": biSame, "itertools.cycle": biSame, "itertools.takewhile": biSecond, "itertools.dropwhile": biSecond,
@@ -52,7 +53,7 @@ func biLen(it *interp, st *state, self *value, c *call) *value {
 				return integer(float64(len(v.elems)))
 			}
 		case vObj:
-			if o := st.heap.get(v.obj); o != nil {
+			if o := it.get(st, v.obj); o != nil {
 				if o.kind == oInstance {
 					if o.cls != nil {
 						if m := o.cls.lookup(it, st, "__len__"); m != nil {
@@ -534,6 +535,19 @@ func biDict(it *interp, st *state, self *value, c *call) *value {
 	return d
 }
 
+func biDefaultDict(it *interp, st *state, self *value, c *call) *value {
+	rest := &call{at: c.at, kw: c.kw, rest: c.rest}
+	var factory *value
+	if len(c.args) > 0 {
+		factory, rest.args = c.args[0], c.args[1:]
+	}
+	d := biDict(it, st, nil, rest)
+	if factory != nil && factory.kind != vNone {
+		it.write(st, d.obj).factory = factory
+	}
+	return d
+}
+
 func biIter(it *interp, st *state, self *value, c *call) *value { return c.arg(0, "") }
 
 func biNext(it *interp, st *state, self *value, c *call) *value {
@@ -545,7 +559,7 @@ func biNext(it *interp, st *state, self *value, c *call) *value {
 	out := joinAll(items)
 	if exact && len(items) > 0 && len(c.args) == 1 && v.kind == vObj {
 		// The first one, and it is used up.
-		if o := st.heap.get(v.obj); o != nil && o.kind == oList && o.rest == nil {
+		if o := it.get(st, v.obj); o != nil && o.kind == oList && o.rest == nil {
 			w := it.write(st, v.obj)
 			w.elems = w.elems[1:]
 			return items[0]

@@ -28,7 +28,7 @@ func (c *class) path() string { return c.mod.name + "." + c.name }
 // none.
 func (c *class) lookup(it *interp, st *state, name string) *value {
 	for _, k := range c.mro {
-		if o := st.heap.get(k.ns); o != nil {
+		if o := it.get(st, k.ns); o != nil {
 			if v, _ := bound(o.get(name)); v != nil {
 				return v
 			}
@@ -182,6 +182,13 @@ func (it *interp) instantiate(st *state, c *class, args *call) *value {
 	if m := c.enumMembers(it, st); m != nil {
 		return m // Color("red") is one of its members, or raises
 	}
+	if c.file.model {
+		if n := natives[c.path()]; n != nil {
+			if r := n(it, st, nil, args); r != nil {
+				return r
+			}
+		}
+	}
 	o := &object{kind: oInstance, cls: c}
 	v := &value{kind: vObj, obj: it.alloc(st, o)}
 	data := c.data
@@ -253,7 +260,7 @@ func (c *class) enumMembers(it *interp, st *state) *value {
 		return nil
 	}
 	var out *value
-	if o := st.heap.get(c.ns); o != nil {
+	if o := it.get(st, c.ns); o != nil {
 		for _, k := range o.keys {
 			if strings.HasPrefix(k, "_") {
 				continue
@@ -285,7 +292,7 @@ func (it *interp) bindMethod(st *state, m, recv *value) *value {
 			case "classmethod":
 				cls := recv
 				if recv.kind == vObj {
-					if o := st.heap.get(recv.obj); o != nil && o.cls != nil {
+					if o := it.get(st, recv.obj); o != nil && o.cls != nil {
 						cls = &value{kind: vClass, cls: o.cls}
 					}
 				}
@@ -327,7 +334,7 @@ func (it *interp) superAttr(st *state, v *value, name string) *value {
 	var own *class
 	switch self.kind {
 	case vObj:
-		if o := st.heap.get(self.obj); o != nil && o.cls != nil {
+		if o := it.get(st, self.obj); o != nil && o.cls != nil {
 			own = o.cls
 		}
 	case vClass:
@@ -342,7 +349,7 @@ func (it *interp) superAttr(st *state, v *value, name string) *value {
 		mro, i = v.cls.mro, 0
 	}
 	for _, k := range mro[i+1:] {
-		if o := st.heap.get(k.ns); o != nil {
+		if o := it.get(st, k.ns); o != nil {
 			if m, _ := bound(o.get(name)); m != nil {
 				return it.bindMethod(st, m, self)
 			}
@@ -377,7 +384,7 @@ func (it *interp) isInstance(st *state, v, c *value) *value {
 	case vClass:
 		switch v.kind {
 		case vObj:
-			o := st.heap.get(v.obj)
+			o := it.get(st, v.obj)
 			if o == nil || o.cls == nil {
 				return boolOf(o == nil)
 			}
@@ -421,7 +428,7 @@ func (it *interp) isInstance(st *state, v, c *value) *value {
 		case vTuple:
 			return is("builtins.tuple", "builtins.object", "collections.abc.Iterable", "collections.abc.Sequence")
 		case vObj:
-			o := st.heap.get(v.obj)
+			o := it.get(st, v.obj)
 			switch {
 			case o == nil:
 				return boolean

@@ -303,7 +303,7 @@ func (it *interp) contains(st *state, a, b *value) *value {
 	case vTuple:
 		elems, whole = b.elems, b.str == ""
 	case vObj:
-		o := st.heap.get(b.obj)
+		o := it.get(st, b.obj)
 		if o == nil {
 			return boolean
 		}

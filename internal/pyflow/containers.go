@@ -54,7 +54,7 @@ func init() {
 		oDict: {
 			"get": dictGet, "setdefault": dictSetdefault, "pop": dictPop,
 			"popitem": func(it *interp, st *state, self *value, c *call) *value {
-				o := st.heap.get(self.obj)
+				o := it.get(st, self.obj)
 				return &value{kind: vTuple, elems: []*value{opaque(o.restKeys), unknownOr(noUnbound(o.all()))}}
 			},
 			"update": func(it *interp, st *state, self *value, c *call) *value {
@@ -95,7 +95,7 @@ func init() {
 			"discard": func(it *interp, st *state, self *value, c *call) *value { return none },
 			"remove":  func(it *interp, st *state, self *value, c *call) *value { return none },
 			"pop": func(it *interp, st *state, self *value, c *call) *value {
-				return unknownOr(st.heap.get(self.obj).all())
+				return unknownOr(it.get(st, self.obj).all())
 			},
 			"clear": func(it *interp, st *state, self *value, c *call) *value {
 				o := it.write(st, self.obj)
@@ -206,7 +206,7 @@ func listRemove(it *interp, st *state, self *value, c *call) *value {
 }
 
 func numberOfList(it *interp, st *state, self *value, c *call) *value {
-	o := st.heap.get(self.obj)
+	o := it.get(st, self.obj)
 	v := c.arg(0, "")
 	if o != nil && v != nil && o.rest == nil {
 		for i, e := range o.elems {
@@ -261,7 +261,7 @@ func sortConsts(elems []*value, c *call) bool {
 
 // copyOf is a shallow copy of a container.
 func (it *interp) copyOf(st *state, v *value) *value {
-	o := st.heap.get(v.obj)
+	o := it.get(st, v.obj)
 	if o == nil {
 		return unknown
 	}
@@ -269,7 +269,7 @@ func (it *interp) copyOf(st *state, v *value) *value {
 }
 
 func dictGet(it *interp, st *state, self *value, c *call) *value {
-	o := st.heap.get(self.obj)
+	o := it.get(st, self.obj)
 	k := c.arg(0, "key")
 	d := c.arg(1, "default")
 	if d == nil {
@@ -336,7 +336,7 @@ func dictPop(it *interp, st *state, self *value, c *call) *value {
 func (it *interp) updateDictFrom(st *state, id objID, m *value) {
 	for _, a := range m.alts() {
 		if a.kind == vObj {
-			if o := st.heap.get(a.obj); o != nil && o.kind == oDict {
+			if o := it.get(st, a.obj); o != nil && o.kind == oDict {
 				w := it.write(st, id)
 				it.updateDict(st, w, a)
 				continue
@@ -367,7 +367,7 @@ func (it *interp) updateDictFrom(st *state, id objID, m *value) {
 
 // dictList is what keys(), values() and items() give.
 func (it *interp) dictList(st *state, self *value, keys, values bool) *value {
-	o := st.heap.get(self.obj)
+	o := it.get(st, self.obj)
 	one := func(k, v *value) *value {
 		switch {
 		case keys && values:
@@ -408,7 +408,7 @@ func setMethod(op string) native {
 			} else {
 				y.rest = unknownOr(joinAll(items))
 			}
-			out = it.setOperation(st, op, st.heap.get(out.obj), y)
+			out = it.setOperation(st, op, it.get(st, out.obj), y)
 		}
 		return out
 	}
@@ -416,7 +416,7 @@ func setMethod(op string) native {
 
 // subset is the test self <= other: every element is one of other's.
 func (it *interp) subset(st *state, self, other *value) *value {
-	o := st.heap.get(self.obj)
+	o := it.get(st, self.obj)
 	if o == nil || other == nil {
 		return boolean
 	}

@@ -28,7 +28,7 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 				it.ruleArgs(c, k.v.str, r.at)
 			}
 			if k.name == "defaults" && k.v.kind == vObj {
-				if o := st.heap.get(k.v.obj); o != nil {
+				if o := it.get(st, k.v.obj); o != nil {
 					for _, key := range o.keys {
 						if kv := keyValue(key); kv.isConstText() && c.keyword(kv.str) == nil {
 							c.kw = append(c.kw, kwarg{kv.str, o.m[key]})

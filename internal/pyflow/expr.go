@@ -213,7 +213,7 @@ func (it *interp) updateDict(st *state, o *object, m *value) {
 	for _, a := range m.alts() {
 		var src *object
 		if a.kind == vObj {
-			src = st.heap.get(a.obj)
+			src = it.get(st, a.obj)
 		}
 		if src == nil || src.kind != oDict {
 			labels := it.labelsOf(st, a)
@@ -336,7 +336,7 @@ func (it *interp) str(st *state, v *value) *value {
 	case vUnion:
 		return over(v, func(v *value) *value { return it.str(st, v) })
 	case vObj:
-		if o := st.heap.get(v.obj); o != nil && o.cls != nil {
+		if o := it.get(st, v.obj); o != nil && o.cls != nil {
 			for _, name := range []string{"__str__", "__repr__"} {
 				if m := o.cls.lookup(it, st, name); m != nil && m.kind == vFunc {
 					return it.call(st, &value{kind: vBound, fn: m.fn, recv: v, elems: []*value{m}}, &call{})
@@ -799,7 +799,7 @@ func (it *interp) evalComp(st *state, id pysyntax.ID) *value {
 func (it *interp) rawName(st *state, name string) *value {
 	fr := it.fr
 	if fr.sc.module || fr.sc.class {
-		if o := st.heap.get(fr.ns); o != nil {
+		if o := it.get(st, fr.ns); o != nil {
 			return o.get(name)
 		}
 		return nil

@@ -22,11 +22,12 @@ const (
 // object is what stands behind an objID. It changes only while the heap node
 // that owns it is written to.
 type object struct {
-	kind  okind
-	cls   *class
-	owner *heap
-	elems []*value
-	rest  *value // what further elements or keys may hold; nil if there are none
+	kind    okind
+	cls     *class
+	owner   *heap
+	elems   []*value
+	rest    *value // what further elements or keys may hold; nil if there are none
+	factory *value // of a defaultdict
 	// restKeys are the labels of a dictionary's keys that are not known.
 	restKeys []label
 	keys     []string
@@ -114,6 +115,7 @@ type heap struct {
 	parent *heap
 	depth  int
 	objs   objTable
+	flat   []*object // instead of objs, by id: the base heap
 }
 
 // objTable holds the objects of one node: most have few, for which a list is
@@ -179,8 +181,25 @@ func (t *objTable) each(yield func(objID, *object) bool) {
 	}
 }
 
+// get returns an object. Most that is asked for is in the base heap and was
+// not written to.
+func (it *interp) get(st *state, id objID) *object {
+	if id <= it.baseTop && !it.baseWritten[id] {
+		if flat := it.p.base.flat; int(id) < len(flat) {
+			return flat[id]
+		}
+	}
+	return st.heap.get(id)
+}
+
 func (h *heap) get(id objID) *object {
 	for ; h != nil; h = h.parent {
+		if h.flat != nil {
+			if int(id) < len(h.flat) {
+				return h.flat[id]
+			}
+			return nil
+		}
 		if o := h.objs.get(id); o != nil {
 			return o
 		}
@@ -249,6 +268,10 @@ func (it *interp) write(st *state, id objID) *object {
 		if id <= it.baseTop {
 			it.gens++
 			it.baseGen = it.gens
+			if it.baseWritten == nil {
+				it.baseWritten = map[objID]bool{}
+			}
+			it.baseWritten[id] = true
 		}
 	}
 	st.own()
@@ -257,7 +280,7 @@ func (it *interp) write(st *state, id objID) *object {
 		return o
 	}
 	if o == nil {
-		o = st.heap.get(id)
+		o = it.get(st, id)
 	}
 	if o == nil {
 		o = &object{kind: oInstance}
@@ -468,7 +491,7 @@ func (it *interp) deepLabels(st *state, v *value, depth int, out []label) []labe
 		out = it.deepLabels(st, v.recv, depth, out)
 	}
 	if v.kind == vObj && depth > 0 {
-		if o := st.heap.get(v.obj); o != nil {
+		if o := it.get(st, v.obj); o != nil {
 			for _, e := range o.elems {
 				out = it.deepLabels(st, e, depth-1, out)
 			}

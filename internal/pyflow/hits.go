@@ -283,7 +283,7 @@ func (z *freezer) value(v *value, depth int) Value {
 }
 
 func (z *freezer) object(v *value, depth int) Value {
-	o := z.st.heap.get(v.obj)
+	o := z.it.get(z.st, v.obj)
 	if o == nil || z.seen[v.obj] {
 		return Value{Kind: Object}
 	}

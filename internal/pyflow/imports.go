@@ -295,7 +295,7 @@ func (it *interp) importPath(st *state, p string) *value {
 }
 
 func (it *interp) importName(st *state, m *module, name, full string) *value {
-	if o := st.heap.get(m.ns); o != nil {
+	if o := it.get(st, m.ns); o != nil {
 		if v, _ := bound(o.get(name)); v != nil {
 			return v
 		}
@@ -326,7 +326,7 @@ func (it *interp) libNamed(st *state, path string) *value {
 	if i := strings.LastIndexByte(canon, '.'); i > 0 {
 		if fi := it.p.models[canon[:i]]; fi != nil {
 			if m := it.modules["file\x00"+fi.path]; m != nil {
-				if o := st.heap.get(m.ns); o != nil {
+				if o := it.get(st, m.ns); o != nil {
 					if v, _ := bound(o.get(canon[i+1:])); v != nil {
 						return v
 					}
@@ -347,7 +347,7 @@ func (it *interp) importStar(st *state, m *value, full string) {
 		return
 	}
 	src := m.mod
-	o := st.heap.get(src.ns)
+	o := it.get(st, src.ns)
 	if o == nil {
 		return
 	}

@@ -88,17 +88,18 @@ func (fn *function) fullName() string { return fn.mod.name + "." + fn.qual }
 
 // interp runs code. It belongs to one goroutine.
 type interp struct {
-	p       *program
-	mark    objID // objects below it are older than the running call
-	effects int   // writes to such objects
-	reads   int   // reads of such objects that are not in the base heap
-	nextObj objID
-	baseTop objID // objects up to it are in the base heap
-	baseGen int   // writes to objects of the base heap
-	gens    int
-	derived map[derivation]*sym
-	sources map[sourceKey]*source
-	srcSyms map[sourceKey]*sym
+	p           *program
+	mark        objID // objects below it are older than the running call
+	effects     int   // writes to such objects
+	reads       int   // reads of such objects that are not in the base heap
+	nextObj     objID
+	baseTop     objID          // objects up to it are in the base heap
+	baseGen     int            // writes to objects of the base heap
+	baseWritten map[objID]bool // objects of the base heap that were written to in this run
+	gens        int
+	derived     map[derivation]*sym
+	sources     map[sourceKey]*source
+	srcSyms     map[sourceKey]*sym
 
 	fr         *frame
 	callAt     Span        // of the call that is about to run
@@ -869,7 +870,7 @@ func (it *interp) enter(st *state, v *value, at Span) *value {
 	return over(v, func(v *value) *value {
 		switch v.kind {
 		case vObj:
-			o := st.heap.get(v.obj)
+			o := it.get(st, v.obj)
 			if o == nil || o.kind != oInstance || o.cls == nil {
 				return v
 			}
@@ -929,7 +930,7 @@ func (it *interp) bindName(st *state, name string, v *value) {
 func (it *interp) name(st *state, name string) *value {
 	fr := it.fr
 	if fr.sc.module || fr.sc.class {
-		if o := st.heap.get(fr.ns); o != nil {
+		if o := it.get(st, fr.ns); o != nil {
 			if v, _ := bound(o.get(name)); v != nil {
 				return v
 			}
@@ -959,7 +960,7 @@ func (it *interp) cell(st *state, id objID) *value {
 	if id > it.baseTop && id < it.mark {
 		it.reads++
 	}
-	o := st.heap.get(id)
+	o := it.get(st, id)
 	if o == nil || len(o.elems) == 0 {
 		return nil
 	}
@@ -967,7 +968,7 @@ func (it *interp) cell(st *state, id objID) *value {
 }
 
 func (it *interp) global(st *state, m *module, name string) *value {
-	if o := st.heap.get(m.ns); o != nil {
+	if o := it.get(st, m.ns); o != nil {
 		if v, _ := bound(o.get(name)); v != nil {
 			return v
 		}

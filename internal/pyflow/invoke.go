@@ -9,6 +9,9 @@ import (
 )
 
 const (
+	// softPart of the steps are taken whatever happens; from then on calls
+	// without anything from outside are not entered.
+	softPart     = 6
 	maxDepth     = 32
 	maxContexts  = 12
 	maxRecursion = 2
@@ -74,7 +77,7 @@ func (it *interp) evalArgs(st *state, id pysyntax.ID) *call {
 			for _, m := range x.alts() {
 				var o *object
 				if m.kind == vObj {
-					o = st.heap.get(m.obj)
+					o = it.get(st, m.obj)
 				}
 				if o == nil || o.kind != oDict {
 					if m.kind != vNone {
@@ -121,7 +124,7 @@ func (it *interp) call(st *state, fn *value, c *call) *value {
 	case vDeco:
 		return it.decorate(st, fn, c)
 	case vObj:
-		if o := st.heap.get(fn.obj); o != nil && o.cls != nil {
+		if o := it.get(st, fn.obj); o != nil && o.cls != nil {
 			if m := o.cls.lookup(it, st, "__call__"); m != nil {
 				return it.call(st, it.bindMethod(st, m, fn), c)
 			}
@@ -229,6 +232,10 @@ type memoEntry struct {
 
 // callFunction runs a function of the project.
 func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *value {
+	if it.steps > it.limit/softPart && it.depth > 1 && !it.loading && len(c.labels(it, st)) == 0 && len(labelsOrNil(it, st, self)) == 0 {
+		// Late in a long run only what comes from outside is followed further.
+		return unknown
+	}
 	it.called[funcKey{fn.file, fn.id}] = true
 	if fn.file.model && fn.name == "__unknown__" {
 		return opaque(c.labels(it, st))
@@ -525,7 +532,7 @@ func (it *interp) collect(st *state, v *value, m *memoEntry, depth int) bool {
 		if v.obj <= it.baseTop || slices.Contains(m.ids, v.obj) {
 			return true
 		}
-		o := st.heap.get(v.obj)
+		o := it.get(st, v.obj)
 		if o == nil {
 			return false
 		}

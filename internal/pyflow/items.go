@@ -188,7 +188,7 @@ func (it *interp) item(st *state, c, k *value) *value {
 		}
 		return it.indexText(st, c, k)
 	case vObj:
-		o := st.heap.get(c.obj)
+		o := it.get(st, c.obj)
 		if o == nil {
 			return unknown
 		}
@@ -201,9 +201,28 @@ func (it *interp) item(st *state, c, k *value) *value {
 				if missing && o.rest != nil {
 					v = join(v, o.rest)
 				}
+				if missing && o.factory != nil {
+					d := it.call(st, o.factory, &call{})
+					if st.dead {
+						st.dead = false
+						return unknown
+					}
+					v = join(v, d)
+					it.write(st, c.obj).set(key, v)
+				}
 				return unknownOr(v)
 			}
-			v := unknownOr(o.all())
+			v := o.all()
+			if o.factory != nil {
+				d := it.call(st, o.factory, &call{})
+				if st.dead {
+					st.dead = false
+					return unknown
+				}
+				v = join(v, d)
+				w := it.write(st, c.obj)
+				w.rest = join(w.rest, d)
+			}
 			v, _ = bound(v)
 			return unknownOr(v)
 		}

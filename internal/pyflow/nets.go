@@ -450,7 +450,7 @@ func jsonLoads(it *interp, st *state, self *value, c *call) *value {
 			if w.kind != vObj {
 				return w
 			}
-			if o := st.heap.get(w.obj); o != nil && o.kind != oInstance {
+			if o := it.get(st, w.obj); o != nil && o.kind != oInstance {
 				return it.copyOf(st, w)
 			}
 		}

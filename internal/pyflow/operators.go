@@ -29,7 +29,7 @@ func (it *interp) operate(st *state, op uint8, a, b *value) *value {
 			if v.kind != vObj {
 				continue
 			}
-			obj := st.heap.get(v.obj)
+			obj := it.get(st, v.obj)
 			if obj == nil || obj.kind != oInstance {
 				continue
 			}
@@ -50,7 +50,7 @@ func (it *interp) operate(st *state, op uint8, a, b *value) *value {
 // augmented is a op= b, which changes lists in place.
 func (it *interp) augmented(st *state, op uint8, a, b *value) *value {
 	if a.kind == vObj {
-		o := st.heap.get(a.obj)
+		o := it.get(st, a.obj)
 		if o != nil && op == pysyntax.OpAdd && o.kind == oList {
 			if m := containerMethods[oList]["extend"]; m != nil {
 				m(it, st, a, &call{args: []*value{b}})
@@ -95,7 +95,7 @@ func (it *interp) compareOp(st *state, op uint8, a, b *value) *value {
 	switch op {
 	case pysyntax.CmpIn, pysyntax.CmpNotIn:
 		if b.kind == vObj {
-			if o := st.heap.get(b.obj); o != nil && o.kind == oInstance && o.cls != nil {
+			if o := it.get(st, b.obj); o != nil && o.kind == oInstance && o.cls != nil {
 				if m := o.cls.lookup(it, st, "__contains__"); m != nil {
 					r := it.call(st, it.bindMethod(st, m, b), &call{args: []*value{a}})
 					if op == pysyntax.CmpNotIn && !st.dead {

@@ -76,7 +76,7 @@ func specialGetattr(it *interp, st *state, self *value, c *call) *value {
 func (it *interp) anyAttr(st *state, v, name *value) *value {
 	var out *value
 	ns := func(id objID, recv *value) {
-		o := st.heap.get(id)
+		o := it.get(st, id)
 		if o == nil {
 			return
 		}
@@ -107,7 +107,7 @@ func (it *interp) anyAttr(st *state, v, name *value) *value {
 			ns(k.ns, nil)
 		}
 	case vObj:
-		if o := st.heap.get(v.obj); o != nil && o.kind == oInstance {
+		if o := it.get(st, v.obj); o != nil && o.kind == oInstance {
 			labels = it.labelsOf(st, name)
 			if o.cls != nil {
 				for _, k := range o.cls.mro {
@@ -141,7 +141,7 @@ func specialSetattr(it *interp, st *state, self *value, c *call) *value {
 
 func specialHasattr(it *interp, st *state, self *value, c *call) *value {
 	if len(c.args) == 2 && c.args[1].isConstText() && c.args[0].kind == vObj {
-		if o := st.heap.get(c.args[0].obj); o != nil && o.kind == oInstance && o.cls != nil && o.rest == nil && !o.cls.hasLibBase() {
+		if o := it.get(st, c.args[0].obj); o != nil && o.kind == oInstance && o.cls != nil && o.rest == nil && !o.cls.hasLibBase() {
 			if _, ok := o.m[c.args[1].str]; ok {
 				return vTrue
 			}
@@ -177,7 +177,7 @@ func specialType(it *interp, st *state, self *value, c *call) *value {
 	return over(c.args[0], func(v *value) *value {
 		switch v.kind {
 		case vObj:
-			if o := st.heap.get(v.obj); o != nil {
+			if o := it.get(st, v.obj); o != nil {
 				if o.cls != nil && o.kind == oInstance {
 					return &value{kind: vClass, cls: o.cls}
 				}

@@ -30,7 +30,7 @@ func (it *interp) render(st *state, name, source *value, c *call) *value {
 		// Jinja's own render takes dictionaries.
 		for _, d := range a.alts() {
 			if d.kind == vObj {
-				if o := st.heap.get(d.obj); o != nil && o.kind == oDict {
+				if o := it.get(st, d.obj); o != nil && o.kind == oDict {
 					for _, k := range o.keys {
 						if kv := keyValue(k); kv.isConstText() {
 							if b, _ := bound(o.m[k]); b != nil {
@@ -717,7 +717,7 @@ func (r *rendering) eval(e jinja.Expr) *value {
 			k = r.eval(e.Index)
 		}
 		if k.isConstText() && v.kind == vObj {
-			if o := st.heap.get(v.obj); o != nil && o.kind == oInstance {
+			if o := it.get(st, v.obj); o != nil && o.kind == oInstance {
 				return it.attr(st, v, k.str, false, r.at(e))
 			}
 		}
@@ -830,7 +830,7 @@ func (r *rendering) attr(v *value, name string, e jinja.Expr) *value {
 	it, st := r.it, r.st
 	return over(v, func(v *value) *value {
 		if v.kind == vObj {
-			if o := st.heap.get(v.obj); o != nil && o.kind == oDict {
+			if o := it.get(st, v.obj); o != nil && o.kind == oDict {
 				key, _ := keyOf(text(name))
 				if x, _ := bound(o.get(key)); x != nil {
 					return x

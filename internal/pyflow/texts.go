@@ -767,7 +767,7 @@ func textHex(it *interp, st *state, self *value, c *call) *value {
 func textTranslate(it *interp, st *state, self *value, c *call) *value {
 	table := c.arg(0, "table")
 	if table != nil && table.kind == vObj {
-		if o := st.heap.get(table.obj); o != nil && o.kind == oDict && o.rest == nil {
+		if o := it.get(st, table.obj); o != nil && o.kind == oDict && o.rest == nil {
 			gone, add := "", Chars{}
 			ok := true
 			for _, k := range o.keys {
@@ -1040,7 +1040,7 @@ func (it *interp) percentFormat(st *state, format, args *value) *value {
 			list = args.elems
 		}
 	case vObj:
-		if o := st.heap.get(args.obj); o != nil {
+		if o := it.get(st, args.obj); o != nil {
 			if o.kind == oDict {
 				dict = o
 			} else if o.kind == oList && o.rest != nil {
@@ -1188,7 +1188,7 @@ func textFormatMap(it *interp, st *state, self *value, c *call) *value {
 	cc := &call{at: c.at}
 	for _, a := range m.alts() {
 		if a.kind == vObj {
-			if o := st.heap.get(a.obj); o != nil && o.kind == oDict {
+			if o := it.get(st, a.obj); o != nil && o.kind == oDict {
 				for _, k := range o.keys {
 					if kv := keyValue(k); kv.isConstText() {
 						if v := noUnbound(o.m[k]); v != nil {

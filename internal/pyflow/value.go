@@ -225,7 +225,7 @@ func (it *interp) truth(st *state, v *value) int {
 	case vTuple:
 		return int(boolOf(len(v.elems) > 0).num)
 	case vObj:
-		o := st.heap.get(v.obj)
+		o := it.get(st, v.obj)
 		switch {
 		case o == nil:
 		case o.kind == oInstance:
