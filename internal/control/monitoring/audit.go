@@ -2,6 +2,7 @@ package monitoring
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/audit"
@@ -72,12 +73,13 @@ def login():
 `,
 		Check: func(p *audit.Pass) {
 			p.Follow(p.Hits("sink", "log"), func(h *pyflow.Hit) []audit.Danger {
-				for _, v := range append(h.Args, keywordValues(h)...) {
+				for i, v := range append(slices.Clone(h.Args), keywordValues(h)...) {
 					if v.Kind == pyflow.Number || v.Kind == pyflow.Bool {
 						continue
 					}
+					named := accountName.MatchString(source(p, h, i))
 					for _, l := range audit.LiveIn(v, audit.Known(audit.FromOutside)) {
-						if secret(l) && (l.Kind != "header" || asSent(v)) {
+						if secret(l) && (l.Kind != "header" || asSent(v) && !named) {
 							return []audit.Danger{{Label: l, Message: "%s is written to the log", Caret: "logged here"}}
 						}
 					}
@@ -99,6 +101,22 @@ func asSent(v pyflow.Value) bool {
 		}
 	}
 	return false
+}
+
+// accountName finds what programs call the account that credentials are for.
+var accountName = regexp.MustCompile(`(?i)user|name|email|account|login`)
+
+// source returns the text of the argument at index i.
+func source(p *audit.Pass, h *pyflow.Hit, i int) string {
+	f := p.Project.File(h.At.File)
+	if f == nil || f.Python == nil || i >= len(h.ArgSpans) {
+		return ""
+	}
+	at := h.ArgSpans[i]
+	if at.File != h.At.File || at.Start > at.End || int(at.End) > len(f.Python.Src) {
+		return ""
+	}
+	return string(f.Python.Src[at.Start:at.End])
 }
 
 // secretName finds the names of fields and headers that hold what nobody but
