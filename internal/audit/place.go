@@ -1,9 +1,11 @@
 package audit
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/dewar-security/dewar/internal/flask"
 	"github.com/dewar-security/dewar/internal/pyflow"
@@ -31,14 +33,59 @@ func (p *Pass) Judge(hits []*pyflow.Hit, decide func(*pyflow.Hit) (Finding, bool
 	}
 }
 
-// Around returns the nodes of f.Python that contain a range of the source,
-// the module first and the smallest last.
+// treeIndex finds nodes by place. It is made when first asked: most files
+// are never asked about.
+type treeIndex struct {
+	once    sync.Once
+	parents []pysyntax.ID
+	calls   []pysyntax.ID            // by where they start, then the innermost first
+	defs    map[uint32][]pysyntax.ID // functions and classes by the line they start on
+}
+
+func (f *File) index() *treeIndex {
+	t := &f.tree
+	t.once.Do(func() {
+		py := f.Python
+		t.parents = pysyntax.Parents(py)
+		t.defs = map[uint32][]pysyntax.ID{}
+		for i := range py.Nodes {
+			id := pysyntax.ID(i)
+			switch py.Nodes[i].Kind {
+			case pysyntax.Call:
+				t.calls = append(t.calls, id)
+			case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef, pysyntax.ClassDef:
+				line, _ := py.Position(py.Nodes[i].Start)
+				t.defs[uint32(line)] = append(t.defs[uint32(line)], id)
+			}
+		}
+		slices.SortFunc(t.calls, func(a, b pysyntax.ID) int {
+			x, y := py.Node(a), py.Node(b)
+			return cmp.Or(cmp.Compare(x.Start, y.Start), cmp.Compare(x.End, y.End), cmp.Compare(a, b))
+		})
+	})
+	return t
+}
+
+// Around returns the nodes of f.Python around a range of the source, the
+// module first and the smallest last.
 func (f *File) Around(start, end uint32) []pysyntax.ID {
 	py := f.Python
 	if py == nil {
 		return nil
 	}
+	t := f.index()
+	i, found := slices.BinarySearchFunc(t.calls, [2]uint32{start, end}, func(id pysyntax.ID, at [2]uint32) int {
+		n := py.Node(id)
+		return cmp.Or(cmp.Compare(n.Start, at[0]), cmp.Compare(n.End, at[1]))
+	})
 	var out []pysyntax.ID
+	if found {
+		for id := t.calls[i]; id != 0; id = t.parents[id] {
+			out = append(out, id)
+		}
+		slices.Reverse(out)
+		return out
+	}
 	pysyntax.Walk(py, py.Root, func(id pysyntax.ID) bool {
 		n := py.Node(id)
 		if id != py.Root && (n.Start > start || n.End < end) {
@@ -273,13 +320,9 @@ func (p *Pass) ViewText(r *flask.Route) string {
 	if f == nil || f.Python == nil {
 		return ""
 	}
-	for i := range f.Python.Nodes {
-		id := pysyntax.ID(i)
-		switch f.Python.Kind(id) {
-		case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef, pysyntax.ClassDef:
-			if at := f.NodeSpan(id); at.Line == r.FunctionPosition.Line && at.Column == r.FunctionPosition.Column {
-				return string(f.Python.Text(id))
-			}
+	for _, id := range f.index().defs[uint32(r.FunctionPosition.Line)] {
+		if f.NodeSpan(id).Column == r.FunctionPosition.Column {
+			return string(f.Python.Text(id))
 		}
 	}
 	return ""

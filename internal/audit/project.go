@@ -108,6 +108,7 @@ type File struct {
 	Python  *pysyntax.File // nil unless the file is Python
 
 	lines []int // offsets of line starts in Data
+	tree  treeIndex
 }
 
 // Skip is something that was not read.
@@ -215,9 +216,10 @@ func (p *Project) With(contents map[string][]byte) *Project {
 			continue
 		}
 		if f.Kind == Template { // as the settings of before had it
-			c := *f
-			c.Kind = classify(c.Path, c.Data[:min(len(c.Data), 4096)])
-			f = &c
+			f = &File{
+				Path: f.Path, Kind: classify(f.Path, f.Data[:min(len(f.Data), 4096)]), Test: f.Test, Example: f.Example,
+				Data: f.Data, Python: f.Python, lines: f.lines,
+			}
 		}
 		n.Files = append(n.Files, f)
 	}
