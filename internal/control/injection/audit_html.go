@@ -139,6 +139,7 @@ func pageExit(pieces []pyflow.Piece, ok accept, from jinja.State) (exit, bool) {
 				// Werkzeug gives URLs with < > " percent-encoded.
 				escaped = true
 			}
+			p := withURL(p, ok)
 			for _, c := range s.Contexts() {
 				if why := htmlExit(c, p, escaped); why != "" {
 					return exit{l, i, why}, true
@@ -148,6 +149,14 @@ func pageExit(pieces []pyflow.Piece, ok accept, from jinja.State) (exit, bool) {
 		s = s.Output()
 	}
 	return exit{}, false
+}
+
+// withURL marks a piece as a harmless URL when all of its labels are.
+func withURL(p pyflow.Piece, ok accept) pyflow.Piece {
+	if len(audit.Live(p, ok, "url", "redirect")) == 0 {
+		p.Harmless = append(slices.Clone(p.Harmless), "url")
+	}
+	return p
 }
 
 // outputExit finds a labelled piece in what a template puts out that can
@@ -169,7 +178,7 @@ func outputExit(o *pyflow.Output, t audit.FlowText, ok accept) (exit, bool) {
 			at.URL = jinja.URLPath
 		}
 		clean := escaped || l.Kind == "url" || len(audit.Live(p, ok, "html", "response", "template")) == 0
-		if why := htmlExit(at, p, clean); why != "" {
+		if why := htmlExit(at, withURL(p, ok), clean); why != "" {
 			return exit{l, i, why}, true
 		}
 	}
