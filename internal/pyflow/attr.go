@@ -729,8 +729,19 @@ func (it *interp) iterate(st *state, v *value) (items []*value, exact bool) {
 		}
 		return items, false
 	case vInst, vLib:
-		if v.str == "builtins.range" {
+		switch v.str {
+		case "builtins.range":
 			return it.rangeItems(v)
+		case "pathlib.parents":
+			return []*value{over(over(v.elems[0], it.dirName), pathOfText)}, false
+		case "urllib.parse.ParseResult":
+			for _, name := range urlParts {
+				if name == "params" && v.num == 5 {
+					continue
+				}
+				items = append(items, unknownOr(it.urlAttr(st, v, name)))
+			}
+			return items, true
 		}
 		return []*value{it.libElement(st, v)}, false
 	case vBound:

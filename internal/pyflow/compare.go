@@ -174,7 +174,7 @@ func (it *interp) equal(st *state, a, b *value) *value {
 // ownAddress reports whether labels are all of the address of the request.
 func ownAddress(list []label) bool {
 	for _, l := range list {
-		if l.src.kind != "url" {
+		if l.src.kind != "url" && l.src.note != "Host header" {
 			return false
 		}
 	}
@@ -354,6 +354,14 @@ func (it *interp) contains(st *state, a, b *value) *value {
 		}
 		return boolean
 	case vBound, vInst, vLib:
+		if b.kind == vInst && b.str == "pathlib.parents" && len(it.labelsOf(st, a)) == 0 {
+			for _, s := range symsOf(b.elems[0]) {
+				if normalized(s) {
+					return it.insideTest(b.elems[0])
+				}
+			}
+			return boolean
+		}
 		if len(it.labelsOf(st, b)) == 0 && it.mapping(it.pathOf(st, b)) == nil {
 			return it.memberOfUnknown(a)
 		}

@@ -1125,6 +1125,19 @@ func (it *interp) unpack(st *state, targets []pysyntax.ID, v *value) {
 		if e == nil {
 			e = unknown
 		}
+		if v.kind == vObj && star < 0 {
+			// A list of which the beginning is known.
+			if o := it.get(st, v.obj); o != nil && o.kind == oList && o.rest != nil {
+				for i, t := range targets {
+					x := o.rest
+					if i < len(o.elems) {
+						x = o.elems[i]
+					}
+					it.assign(st, t, unknownOr(noUnbound(x)))
+				}
+				return
+			}
+		}
 		for i, t := range targets {
 			if i == star {
 				it.assign(st, f.Value(t), it.list(st, oList, nil, e))

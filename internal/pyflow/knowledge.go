@@ -56,6 +56,10 @@ func (st *state) learn(s *sym, f func(*refinement)) {
 	st.known = &knowledge{next: st.known, sym: s, fact: r, n: n}
 }
 
+// wholeOps are the derivations whose result is the whole of what it came from
+// in another form.
+var wholeOps = map[string]bool{"strip": true, "same": true, "lower": true, "upper": true, "norm": true, "real": true, "lib": true, "int": true}
+
 // learnClean says that a value is harmless for sinks of the kinds, and so is
 // what it was made of.
 func (st *state) learnClean(s *sym, t tags, depth int) {
@@ -63,8 +67,8 @@ func (st *state) learnClean(s *sym, t tags, depth int) {
 		return
 	}
 	st.learn(s, func(r *refinement) { r.clean |= t })
-	if s.op == "either" {
-		return // that one of them is harmless says nothing about the others
+	if !wholeOps[s.op] {
+		return // a part, or one of several, says nothing about the whole
 	}
 	for _, b := range s.bases {
 		st.learnClean(b, t, depth+1)
@@ -234,6 +238,22 @@ func (it *interp) refined(st *state, v *value) *value {
 		c.elems = elems
 		return &c
 	case vUnknown, vInst, vNumber:
+		if v.kind == vInst && len(v.elems) > 0 && v.str != "functools.partial" {
+			var elems []*value
+			for i, e := range v.elems {
+				if n := it.refined(st, e); n != e {
+					if elems == nil {
+						elems = slices.Clone(v.elems)
+					}
+					elems[i] = n
+				}
+			}
+			if elems != nil {
+				c := *v
+				c.elems = elems
+				v = &c
+			}
+		}
 		if v.sym == nil {
 			return v
 		}

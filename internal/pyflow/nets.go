@@ -15,8 +15,8 @@ func init() {
 		"urllib.parse.unquote": urlUnquote(false), "urllib.parse.unquote_plus": urlUnquote(true), "urllib.unquote": urlUnquote(false), "urllib.unquote_plus": urlUnquote(true),
 		"werkzeug.urls.url_unquote": urlUnquote(false), "werkzeug.urls.url_unquote_plus": urlUnquote(true),
 		"urllib.parse.urlencode": urlEncode, "urllib.parse.urljoin": urlJoin, "urlparse.urljoin": urlJoin,
-		"urllib.parse.urlparse": urlParse, "urllib.parse.urlsplit": urlParse, "urlparse.urlparse": urlParse, "urlparse.urlsplit": urlParse,
-		"werkzeug.urls.url_parse": urlParse, "urllib.parse.urlunparse": urlUnparse, "urllib.parse.urlunsplit": urlUnparse,
+		"urllib.parse.urlparse": urlParse(6), "urllib.parse.urlsplit": urlParse(5), "urlparse.urlparse": urlParse(6), "urlparse.urlsplit": urlParse(5),
+		"werkzeug.urls.url_parse": urlParse(6), "urllib.parse.urlunparse": urlUnparse, "urllib.parse.urlunsplit": urlUnparse,
 		"urllib.parse.ParseResult.geturl": urlGet, "urllib.parse.ParseResult._replace": urlReplace,
 		"html.escape": htmlEscape, "cgi.escape": htmlEscape, "html.unescape": htmlUnescape, "markupsafe.escape": markupEscape, "flask.escape": markupEscape, "jinja2.escape": markupEscape,
 		"markupsafe.Markup": newMarkup, "flask.Markup": newMarkup, "jinja2.Markup": newMarkup, "markupsafe.soft_str": biStr,
@@ -161,15 +161,18 @@ func splitURL(p string) (scheme, host string, fixed bool) {
 	return scheme, rest[:j], true
 }
 
-func urlParse(it *interp, st *state, self *value, c *call) *value {
-	v := c.arg(0, "")
-	if v == nil {
-		return nil
+// urlParse gives a split URL of so many parts.
+func urlParse(parts float64) native {
+	return func(it *interp, st *state, self *value, c *call) *value {
+		v := c.arg(0, "")
+		if v == nil {
+			return nil
+		}
+		return over(v, func(v *value) *value {
+			t := fromPieces(it.pieces(st, v))
+			return &value{kind: vInst, str: "urllib.parse.ParseResult", num: parts, elems: []*value{t}}
+		})
 	}
-	return over(v, func(v *value) *value {
-		t := fromPieces(it.pieces(st, v))
-		return &value{kind: vInst, str: "urllib.parse.ParseResult", elems: []*value{t}}
-	})
 }
 
 var urlParts = []string{"scheme", "netloc", "path", "params", "query", "fragment"}

@@ -400,7 +400,7 @@ func (it *interp) pathAttr(st *state, self *value, name string) *value {
 	case "parent":
 		return over(over(t, it.dirName), pathOfText)
 	case "parents":
-		return it.list(st, oList, nil, over(over(t, it.dirName), pathOfText))
+		return &value{kind: vInst, str: "pathlib.parents", elems: []*value{t}}
 	case "stem", "suffix":
 		r := pathSplitExt(it, st, nil, &call{args: []*value{over(t, it.baseName)}})
 		if name == "stem" {

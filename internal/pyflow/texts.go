@@ -644,7 +644,15 @@ func normalized(s *sym) bool {
 		if s == nil {
 			return false
 		}
-		if s.op == "norm" || s.op == "real" {
+		switch s.op {
+		case "norm", "real":
+			return true
+		case "either":
+			for _, b := range s.bases {
+				if !normalized(b) {
+					return false
+				}
+			}
 			return true
 		}
 		if s.op != "same" || len(s.bases) != 1 {
