@@ -592,41 +592,29 @@ func (it *interp) callText(st *state, recv *value, name string, c *call) *value 
 
 // pathOf is the name under which facts may know v; empty if there is none.
 func (it *interp) pathOf(st *state, v *value) string {
-	for range 8 {
-		switch v.kind {
-		case vLib, vInst:
-			return v.str
-		case vClass:
-			return ""
-		case vBound:
-			if v.fn != nil {
-				return ""
-			}
-			switch v.recv.kind {
-			case vLib, vInst:
-				return v.recv.str + "." + v.str
-			case vText:
-				return "builtins.str." + v.str
-			case vClass:
-				return v.recv.cls.factPath(it, v.str)
-			case vObj:
-				if st == nil {
-					return ""
-				}
-				o := it.get(st, v.recv.obj)
-				if o == nil || o.cls == nil {
-					return ""
-				}
-				return o.cls.factPath(it, v.str)
-			case vBound:
-				if p := it.pathOf(st, v.recv); p != "" {
-					return p + "." + v.str
-				}
-				return ""
-			}
+	switch v.kind {
+	case vLib, vInst:
+		return v.str
+	case vBound:
+		if v.fn != nil {
 			return ""
 		}
-		return ""
+		switch r := v.recv; r.kind {
+		case vLib, vInst:
+			return r.str + "." + v.str
+		case vText:
+			return "builtins.str." + v.str
+		case vClass:
+			return r.cls.factPath(it, v.str)
+		case vObj:
+			if o := it.get(st, r.obj); o != nil && o.cls != nil {
+				return o.cls.factPath(it, v.str)
+			}
+		case vBound:
+			if p := it.pathOf(st, r); p != "" {
+				return p + "." + v.str
+			}
+		}
 	}
 	return ""
 }

@@ -30,7 +30,6 @@ type program struct {
 	templateFilters, templateNames map[string]*value
 	base                           *heap // after the modules were loaded
 	baseInterp                     *interp
-	derived                        map[derivation]*sym
 	builtin                        map[string]*value // lib values of builtins, by name
 }
 
@@ -154,7 +153,6 @@ type sourceKey struct {
 type noteSet struct {
 	sinks  map[string]bool
 	fields map[Field]bool
-	marks  map[string]bool
 }
 
 func (n *noteSet) add(o *noteSet) {

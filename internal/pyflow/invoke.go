@@ -219,7 +219,6 @@ type memoEntry struct {
 	gen     int
 	rule    string
 	args    []*value
-	self    *value
 	dead    bool
 	v       *value
 	known   []*knowledge // learned, oldest first

@@ -25,7 +25,6 @@ type refinement struct {
 	suffix  string
 	// notPrefix are beginnings that it does not have.
 	notPrefix []string
-	never     bool // nothing is possible: the branch is dead
 	notNone   bool
 	nonEmpty  bool
 }

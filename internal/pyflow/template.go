@@ -704,7 +704,8 @@ func (r *rendering) eval(e jinja.Expr) *value {
 		v := r.eval(e.X)
 		return it.refined(st, r.attr(v, e.Name, e))
 	case *jinja.Item:
-		v, k := r.eval(e.X), unknown
+		v := r.eval(e.X)
+		var k *value
 		if s, ok := e.Index.(*jinja.Slice); ok {
 			part := func(x jinja.Expr) *value {
 				if x == nil {
