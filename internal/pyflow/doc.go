@@ -17,13 +17,24 @@
 // # Bounds
 //
 // Loops over known values run at most 64 times, others until nothing changes
-// and at most four times, the last times widened: a string that grows becomes
-// its common beginning and a run of characters. A value has at most eight
-// alternatives, a string 32 pieces, a list 64 known elements, a dictionary
-// 256 known keys. Calls nest at most 32 deep; a function is run for at most
-// 12 different arguments for each entry point. Beyond each bound the value is
-// unknown and keeps its labels. An entry point that takes more steps than
-// [Config.Steps] is given up and listed in [Result.GaveUp].
+// and at most three times (while: four), the last ones widened: a string that
+// grows becomes its common beginning and a run of characters. A value has at
+// most eight alternatives (24 if all are constant), a string 32 pieces, a
+// list 64 known elements, a dictionary 256 known keys. Calls nest at most 32
+// deep and a function calls itself at most twice; it is run for at most 12
+// different arguments that are remembered, then with arguments of which only
+// the labels are kept, then no more. Beyond each bound the value is unknown
+// and keeps its labels. When an entry point has taken a sixth of
+// [Config.Steps], calls that nothing from outside is given to are no longer
+// entered; one that takes them all is given up and listed in [Result.GaveUp].
+//
+// # What is guessed
+//
+// An exception is taken to come from anywhere in a try. What comes back from
+// a call of which nothing is known carries the labels of its arguments, with
+// "guess" in their [Harmless]. A generator is run to its end when it is
+// called. Threads, async tasks and signals run where they are made. Code that
+// eval or exec makes is not run.
 //
 // The result does not depend on the number of processors.
 package pyflow
