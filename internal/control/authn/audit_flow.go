@@ -186,12 +186,15 @@ func plainPasswords(p *audit.Pass) {
 				}
 			case pysyntax.Assign:
 				targets, v := py.Assign(n)
-				if len(targets) != 1 || py.Kind(targets[0]) != pysyntax.Attribute || !typed(p, f, v, local) {
+				if len(targets) != 1 || py.Kind(targets[0]) != pysyntax.Attribute {
 					break
 				}
 				base, name := py.Attribute(targets[0])
+				if !audit.PasswordName(name) || hashing[name] || !typed(p, f, v, local) {
+					break
+				}
 				root := py.DottedName(base)
-				if audit.PasswordName(name) && !hashing[name] && root != "self" && root != "cls" && !strings.Contains(strings.ToLower(root), "form") && !isField(p, f, base) {
+				if root != "self" && root != "cls" && !strings.Contains(strings.ToLower(root), "form") && !isField(p, f, base) {
 					p.Report(audit.Finding{Span: f.NodeSpan(n), Message: fmt.Sprintf("%s.%s gets the password as it was typed", root, name)})
 				}
 			case pysyntax.Call:
@@ -208,7 +211,7 @@ var (
 	// builtRE is whereRE for a statement that is put together: what follows
 	// the sign of equality is a value or a gap for one.
 	builtRE  = regexp.MustCompile(`(?is)\bwhere\b.*\b(?:password|passwd|pwd)\s*=\s*\\?['"]*(?:\{|%s|['"])`)
-	modelish = regexp.MustCompile(`^[A-Z]\w*(?:User|Account|Member|Customer|Admin|Person|Login|Employee|Student|Teacher|Patient|Staff|Author|Client|Player)?$`)
+	modelish = regexp.MustCompile(`^[A-Z]\w*$`)
 )
 
 // plainCall looks at User(password=…), filter_by(password=…) and
@@ -222,10 +225,10 @@ func plainCall(p *audit.Pass, f *audit.File, n pysyntax.ID, local map[string][]p
 		name = py.Name(fn)
 	}
 	switch {
-	case name == "filter_by", modelish.MatchString(name) && isModel(p, f, fn):
+	case name == "filter_by", modelish.MatchString(name):
 		for _, k := range keywords {
 			kw, v := py.KeywordArg(k)
-			if !audit.PasswordName(kw) || !typed(p, f, v, local) || hashing[kw] {
+			if !audit.PasswordName(kw) || hashing[kw] || !typed(p, f, v, local) || name != "filter_by" && !isModel(p, f, fn) {
 				continue
 			}
 			what := name + " is given the password as it was typed"

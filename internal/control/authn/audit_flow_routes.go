@@ -375,12 +375,16 @@ func idleChecks(p *audit.Pass) {
 			if name == "" {
 				_, name = py.Attribute(callee)
 			}
-			q := p.Flask.Name(f.Path, callee)
+			asks := asksWho(py, conditions)
+			q := ""
+			if asks || name == "unauthorized" || decoratorRE.MatchString(name) {
+				q = p.Flask.Name(f.Path, callee)
+			}
 			message := ""
 			switch {
-			case q == "flask.redirect" && asksWho(py, conditions):
+			case q == "flask.redirect" && asks:
 				message = "redirect() only makes a response; without return the view goes on"
-			case strings.HasPrefix(q, "werkzeug.exceptions.") && asksWho(py, conditions) && lastPart(q) != "abort" && lastPart(q) != "":
+			case strings.HasPrefix(q, "werkzeug.exceptions.") && asks && lastPart(q) != "abort" && lastPart(q) != "":
 				message = lastPart(q) + "() only makes an exception; without raise the view goes on"
 			case strings.HasSuffix(q, "LoginManager.unauthorized"), strings.HasSuffix(q, "login_manager.unauthorized"):
 				message = "unauthorized() only makes a response; without return the view goes on"
