@@ -349,24 +349,31 @@ func (it *interp) mergeHeap(a, b *heap) *heap {
 	if b == base && !touches(a, base) {
 		return a // only new objects: who does not know them does not mind
 	}
-	da, db := delta(a, base), delta(b, base)
-	if da.len() < db.len() {
-		a, b, da, db = b, a, db, da
+	if size(a, base) < size(b, base) {
+		a, b = b, a
 	}
 	// What is new in a stays where it is; the join holds what is in b, and
 	// what a has changed.
 	out := &heap{parent: a, depth: a.depth + 1}
-	for id, o := range da.each {
-		p := db.get(id)
-		if p == nil {
-			p = base.get(id)
-		}
-		if p != nil && p != o {
-			out.objs.set(id, joinObjects(o, p, out))
+	for n := a; n != base; n = n.parent {
+		for id, o := range n.objs.each {
+			p := base.get(id)
+			if n != a && above(a, n, id) != nil {
+				continue // a newer version was seen
+			}
+			if q := above(b, base, id); q != nil {
+				p = q
+			}
+			if p != nil && p != o {
+				out.objs.set(id, joinObjects(o, p, out))
+			}
 		}
 	}
-	for id, p := range db.each {
-		if da.get(id) == nil {
+	for n := b; n != base; n = n.parent {
+		for id, p := range n.objs.each {
+			if n != b && above(b, n, id) != nil || above(a, base, id) != nil {
+				continue
+			}
 			out.objs.set(id, joinObjects(base.get(id), p, out))
 		}
 	}
@@ -374,6 +381,26 @@ func (it *interp) mergeHeap(a, b *heap) *heap {
 		out.compress()
 	}
 	return out
+}
+
+// above returns the version of an object in the nodes from h up to end, end
+// not included.
+func above(h, end *heap, id objID) *object {
+	for ; h != end; h = h.parent {
+		if o := h.objs.get(id); o != nil {
+			return o
+		}
+	}
+	return nil
+}
+
+// size is the number of objects in the nodes from h up to end.
+func size(h, end *heap) int {
+	n := 0
+	for ; h != end; h = h.parent {
+		n += h.objs.len()
+	}
+	return n
 }
 
 // touches reports whether an object of base has another version in h.
@@ -386,25 +413,6 @@ func touches(h, base *heap) bool {
 		}
 	}
 	return false
-}
-
-// delta returns the newest version of each object above base.
-func delta(h, base *heap) *objTable {
-	if h == base {
-		return &objTable{}
-	}
-	if h.parent == base {
-		return &h.objs
-	}
-	out := &objTable{}
-	for ; h != base && h != nil; h = h.parent {
-		for id, o := range h.objs.each {
-			if out.get(id) == nil {
-				out.set(id, o)
-			}
-		}
-	}
-	return out
 }
 
 func joinObjects(a, b *object, owner *heap) *object {

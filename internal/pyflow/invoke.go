@@ -218,6 +218,8 @@ type memoEntry struct {
 	key     uint64
 	gen     int
 	rule    string
+	mark    objID
+	at      Span // of the call, for models: their hits are put there
 	args    []*value
 	dead    bool
 	v       *value
@@ -265,22 +267,32 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 			vars[i] = v
 		}
 	}
-	memoize := len(fn.free) == 0 && !it.loading
-	for _, v := range vars {
-		if v != nil && it.reachesNew(v, 0) {
-			memoize = false
-			break
+	memoize := !it.loading && !it.freeIsNew(fn)
+	var site Span
+	if fn.file.model {
+		site = it.at(c)
+	}
+	flat := vars
+	if memoize {
+		for _, v := range vars {
+			if v != nil && it.reachesNew(v, 0) {
+				// What objects hold counts, as long as it is little.
+				fl := flattener{it: it, st: st}
+				memoize = fl.all(vars)
+				flat = fl.out
+				break
+			}
 		}
 	}
 	var key uint64
 	if memoize {
-		key = it.hashArgs(vars)
+		key = it.hashArgs(flat)
 		for _, m := range it.memo[fn] {
-			if m.key == key && m.gen == it.baseGen && m.rule == it.rule && sameArgs(m.args, vars) {
+			if m.key == key && m.gen == it.baseGen && m.rule == it.rule && m.at == site && sameArgs(m.args, flat) {
 				return it.replay(st, m, fn, c)
 			}
 		}
-		if it.contexts[fn] >= maxContexts {
+		if it.contexts[fn] >= maxContexts && len(flat) == len(vars) {
 			// Widen: only where the arguments come from still counts.
 			for i, v := range vars {
 				if v != nil && !v.isConst() && v.kind != vFunc && v.kind != vClass {
@@ -292,9 +304,10 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 					}
 				}
 			}
+			flat = vars
 			key = it.hashArgs(vars)
 			for _, m := range it.memo[fn] {
-				if m.key == key && m.gen == it.baseGen && m.rule == it.rule && sameArgs(m.args, vars) {
+				if m.key == key && m.gen == it.baseGen && m.rule == it.rule && m.at == site && sameArgs(m.args, vars) {
 					return it.replay(st, m, fn, c)
 				}
 			}
@@ -310,7 +323,8 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	it.mark, it.effects, it.notes = it.nextObj+1, 0, &noteSet{}
 	it.raised = nil
 	before := st.known
-	savedArgs := slices.Clone(vars)
+	savedArgs := slices.Clone(flat)
+	mark := it.mark
 
 	it.callAt = c.at
 	v, rets := it.run(st, fn, vars)
@@ -323,9 +337,10 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		oldNotes.add(notes)
 	}
 	if memoize && effects == 0 && !it.out() {
-		m := &memoEntry{key: key, gen: it.baseGen, rule: it.rule, args: savedArgs, dead: st.dead, v: v, raised: raised, notes: notes}
+		m := &memoEntry{key: key, gen: it.baseGen, rule: it.rule, at: site, args: savedArgs, dead: st.dead, v: v, raised: raised, notes: notes}
 		if !st.dead {
 			m.known = newKnowledge(st.known, before)
+			m.mark = mark
 			if !it.collect(st, v, m, 0) {
 				m = nil
 			}
@@ -522,7 +537,7 @@ func (it *interp) collect(st *state, v *value, m *memoEntry, depth int) bool {
 	}
 	switch v.kind {
 	case vFunc:
-		return len(v.fn.free) == 0
+		return !it.freeIsNew(v.fn)
 	case vClass:
 		return v.cls.ns <= it.baseTop
 	case vDeco:
@@ -530,6 +545,9 @@ func (it *interp) collect(st *state, v *value, m *memoEntry, depth int) bool {
 	case vObj:
 		if v.obj <= it.baseTop || slices.Contains(m.ids, v.obj) {
 			return true
+		}
+		if v.obj < m.mark {
+			return false // it was given
 		}
 		o := it.get(st, v.obj)
 		if o == nil {
@@ -552,6 +570,84 @@ func (it *interp) collect(st *state, v *value, m *memoEntry, depth int) bool {
 	return true
 }
 
+// flattener writes values down with what the objects in them hold, so that
+// two calls can be compared whose arguments are different objects.
+type flattener struct {
+	it   *interp
+	st   *state
+	out  []*value
+	seen []objID
+}
+
+const maxFlat = 120
+
+func (f *flattener) all(vars []*value) bool {
+	for _, v := range vars {
+		if !f.add(v, 0) {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *flattener) add(v *value, depth int) bool {
+	if len(f.out) >= maxFlat || depth > 5 {
+		return false
+	}
+	if v == nil || !f.it.reachesNew(v, 0) {
+		f.out = append(f.out, v)
+		return true
+	}
+	switch v.kind {
+	case vObj:
+		if i := slices.Index(f.seen, v.obj); i >= 0 {
+			f.out = append(f.out, &value{kind: vTuple, str: "seen", num: float64(i)})
+			return true
+		}
+		o := f.it.get(f.st, v.obj)
+		if o == nil || o.cls != nil && o.cls.ns > f.it.baseTop || o.factory != nil || len(o.restKeys) > 0 || o.summary {
+			return false
+		}
+		f.seen = append(f.seen, v.obj)
+		f.out = append(f.out, &value{kind: vTuple, str: "object", num: float64(o.kind)*1000 + float64(len(o.elems)), isInt: o.rest != nil, cls: o.cls, labels: v.labels, sym: v.sym})
+		for _, e := range o.elems {
+			if !f.add(e, depth+1) {
+				return false
+			}
+		}
+		for _, k := range o.keys {
+			f.out = append(f.out, &value{kind: vText, str: k})
+			if !f.add(o.m[k], depth+1) {
+				return false
+			}
+		}
+		return o.rest == nil || f.add(o.rest, depth+1)
+	case vUnion, vTuple, vInst, vBound:
+		c := *v
+		c.elems, c.recv = nil, nil
+		c.num = c.num*100 + float64(len(v.elems))
+		f.out = append(f.out, &c)
+		for _, e := range v.elems {
+			if !f.add(e, depth+1) {
+				return false
+			}
+		}
+		return v.recv == nil || f.add(v.recv, depth+1)
+	}
+	return false
+}
+
+// freeIsNew reports whether a function uses variables of functions around it
+// that are not in the base heap.
+func (it *interp) freeIsNew(fn *function) bool {
+	for _, id := range fn.free {
+		if id > it.baseTop {
+			return true
+		}
+	}
+	return false
+}
+
 // reachesNew reports whether v leads to objects that are not in the base
 // heap, so that what a call does depends on more than its arguments.
 func (it *interp) reachesNew(v *value, depth int) bool {
@@ -559,7 +655,7 @@ func (it *interp) reachesNew(v *value, depth int) bool {
 	case vObj:
 		return v.obj > it.baseTop
 	case vFunc:
-		return len(v.fn.free) > 0
+		return it.freeIsNew(v.fn)
 	case vClass:
 		return v.cls.ns > it.baseTop
 	case vDeco:
