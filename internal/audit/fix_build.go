@@ -74,27 +74,7 @@ func (f *File) callee(call pysyntax.ID) string {
 }
 
 // parent returns the node right above another, or 0.
-func (f *File) parent(id pysyntax.ID) pysyntax.ID {
-	py := f.Python
-	n := py.Node(id)
-	found := pysyntax.ID(0)
-	var children []pysyntax.ID
-	pysyntax.Walk(py, py.Root, func(k pysyntax.ID) bool {
-		if found != 0 {
-			return false
-		}
-		children = py.AppendChildren(children[:0], k)
-		if slices.Contains(children, id) {
-			found = k
-			return false
-		}
-		// A node's children lie within it, but for what a class or a function
-		// keeps in front of itself.
-		m := py.Node(k)
-		return m.Start <= n.Start && n.End <= m.End || m.Kind.IsStatement() || m.Kind == pysyntax.Module
-	})
-	return found
-}
+func (f *File) parent(id pysyntax.ID) pysyntax.ID { return f.index().parents[id] }
 
 // renameTo makes a call's function another attribute of its module: in place
 // where it is written module.name, and through the module otherwise.

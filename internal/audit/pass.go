@@ -22,6 +22,7 @@ type Pass struct {
 	findings []Finding
 	outcome  evidence.Outcome
 	reason   string
+	repairs  map[*File]int // see Repair
 }
 
 // Context ends when the audit is called off. A rule that may take long looks

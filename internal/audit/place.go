@@ -327,3 +327,18 @@ func (p *Pass) ViewText(r *flask.Route) string {
 	}
 	return ""
 }
+
+// repairsPerFile bounds how many repairs a rule makes in one file: each may
+// read the whole file again.
+const repairsPerFile = 100
+
+// Repair calls build, unless the rule has made enough repairs in the file.
+func (p *Pass) Repair(f *File, build func() []Edit) []Edit {
+	if p.repairs == nil {
+		p.repairs = map[*File]int{}
+	}
+	if p.repairs[f]++; p.repairs[f] > repairsPerFile {
+		return nil
+	}
+	return build()
+}

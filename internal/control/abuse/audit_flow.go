@@ -167,7 +167,7 @@ func missingTimeout(p *audit.Pass) {
 		if given {
 			out.Message = fmt.Sprintf("the timeout of %s is None", h.Path)
 		}
-		out.Edits = p.FixTimeout(f, call)
+		out.Edits = p.Repair(f, func() []audit.Edit { return p.FixTimeout(f, call) })
 		return out, true
 	})
 }

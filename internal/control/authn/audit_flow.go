@@ -777,7 +777,7 @@ func timedComparison(p *audit.Pass) {
 			if what == "" {
 				return true
 			}
-			p.Report(audit.Finding{Span: f.NodeSpan(n), Message: fmt.Sprintf("%s is compared with what a client sent by ==", what), Edits: p.FixCompareDigest(f, n)})
+			p.Report(audit.Finding{Span: f.NodeSpan(n), Message: fmt.Sprintf("%s is compared with what a client sent by ==", what), Edits: p.Repair(f, func() []audit.Edit { return p.FixCompareDigest(f, n) })})
 			return true
 		})
 	})

@@ -186,7 +186,7 @@ func weakHash(p *audit.Pass) {
 				break
 			}
 		}
-		return audit.Finding{Message: message, Edits: p.FixHash(f, call)}, true
+		return audit.Finding{Message: message, Edits: p.Repair(f, func() []audit.Edit { return p.FixHash(f, call) })}, true
 	})
 }
 
@@ -318,7 +318,7 @@ func weakRandom(p *audit.Pass, secret bool) {
 		if what != "" {
 			out.Message += ", and " + what + " is made of it"
 		}
-		out.Edits = p.FixRandom(f, call)
+		out.Edits = p.Repair(f, func() []audit.Edit { return p.FixRandom(f, call) })
 		return out, true
 	})
 }

@@ -119,7 +119,7 @@ func cookieFlag(p *audit.Pass, flag cookieAttr) {
 			out.Message = fmt.Sprintf("%s is set with %s off", name, flag.missing)
 		}
 		if f, call := p.HitCall(h); call != 0 {
-			out.Edits = p.FixCookie(f, call, flag.name)
+			out.Edits = p.Repair(f, func() []audit.Edit { return p.FixCookie(f, call, flag.name) })
 		}
 		return out, true
 	})

@@ -131,7 +131,7 @@ func guessableFile(p *audit.Pass) {
 			return audit.Finding{}, false
 		}
 		name := h.Path[strings.LastIndexByte(h.Path, '.')+1:]
-		return audit.Finding{Message: name + "() only makes a name: the file can be there before it is opened", Edits: p.FixMktemp(f, call)}, true
+		return audit.Finding{Message: name + "() only makes a name: the file can be there before it is opened", Edits: p.Repair(f, func() []audit.Edit { return p.FixMktemp(f, call) })}, true
 	})
 	for f := range p.Python() {
 		py := f.Python
