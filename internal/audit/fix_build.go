@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"regexp"
 	"slices"
 	"strings"
@@ -146,9 +147,17 @@ func (p *Pass) FixRandom(f *File, call pysyntax.ID) []Edit {
 		return nil
 	}
 	py := f.Python
-	for i := range py.Nodes {
-		if c := f.callee(pysyntax.ID(i)); c == "random.seed" || c == "random.setstate" {
-			return nil
+	// Names are resolved only where the text has one of the two: that takes
+	// a look at the whole file each.
+	if bytes.Contains(py.Src, []byte("seed")) || bytes.Contains(py.Src, []byte("setstate")) {
+		for i := range py.Nodes {
+			fn, _, _ := py.Call(pysyntax.ID(i))
+			if fn == 0 || !bytes.Contains(py.Text(fn), []byte("seed")) && !bytes.Contains(py.Text(fn), []byte("setstate")) && py.Kind(fn) != pysyntax.Name {
+				continue
+			}
+			if c := f.library(fn); c == "random.seed" || c == "random.setstate" {
+				return nil
+			}
 		}
 	}
 	fn, args, keywords := py.Call(call)
