@@ -14,6 +14,7 @@ const (
 	softPart     = 6
 	maxDepth     = 32
 	maxContexts  = 12
+	maxMemo      = 64 // calls of one function that are remembered
 	maxRecursion = 2
 )
 
@@ -272,14 +273,14 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	if fn.file.model {
 		site = it.at(c)
 	}
-	flat := vars
+	flat, byContent := vars, false
 	if memoize {
 		for _, v := range vars {
 			if v != nil && it.reachesNew(v, 0) {
 				// What objects hold counts, as long as it is little.
 				fl := flattener{it: it, st: st}
 				memoize = fl.all(vars)
-				flat = fl.out
+				flat, byContent = fl.out, true
 				break
 			}
 		}
@@ -292,7 +293,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 				return it.replay(st, m, fn, c)
 			}
 		}
-		if it.contexts[fn] >= maxContexts && len(flat) == len(vars) {
+		if it.contexts[fn] >= maxContexts && !byContent {
 			// Widen: only where the arguments come from still counts.
 			for i, v := range vars {
 				if v != nil && !v.isConst() && v.kind != vFunc && v.kind != vClass {
@@ -315,7 +316,9 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 				return opaque(guessed(c.labels(it, st), it.tag("guess")))
 			}
 		}
-		it.contexts[fn]++
+		if !byContent {
+			it.contexts[fn]++
+		}
 	}
 
 	oldMark, oldEffects, oldNotes := it.mark, it.effects, it.notes
@@ -336,7 +339,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	if oldNotes != nil {
 		oldNotes.add(notes)
 	}
-	if memoize && effects == 0 && !it.out() {
+	if memoize && effects == 0 && !it.out() && len(it.memo[fn]) < maxMemo {
 		m := &memoEntry{key: key, gen: it.baseGen, rule: it.rule, at: site, args: savedArgs, dead: st.dead, v: v, raised: raised, notes: notes}
 		if !st.dead {
 			m.known = newKnowledge(st.known, before)
