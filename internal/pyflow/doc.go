@@ -25,7 +25,7 @@
 // different arguments that are remembered, then with arguments of which only
 // the labels are kept, then no more. Beyond each bound the value is unknown
 // and keeps its labels. When an entry point has taken a sixth of
-// [Config.Steps], calls that nothing from outside is given to are no longer
+// [Config.Steps] (a view a fortieth), calls that nothing from outside is given to are no longer
 // entered; one that takes them all is given up and listed in [Result.GaveUp].
 //
 // # What is guessed

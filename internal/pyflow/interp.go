@@ -653,7 +653,7 @@ func (it *interp) mergeChanged(st, other *state, widen bool) bool {
 			}
 			slices.Sort(ids)
 			for _, id := range ids {
-				old, o := h.get(id), st.heap.objs.get(id)
+				old, o := h.get(id), st.heap.get(id)
 				for _, k := range o.keys {
 					if a, b := old.m[k], o.m[k]; a != nil && a != b && grows(b) {
 						o = it.write(st, id)

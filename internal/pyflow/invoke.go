@@ -12,6 +12,7 @@ const (
 	// softPart of the steps are taken whatever happens; from then on calls
 	// without anything from outside are not entered.
 	softPart     = 6
+	softView     = 40 // of a view's, which registers nothing
 	maxDepth     = 32
 	maxContexts  = 12
 	maxMemo      = 64 // calls of one function that are remembered
@@ -234,7 +235,7 @@ type memoEntry struct {
 
 // callFunction runs a function of the project.
 func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *value {
-	if it.steps > it.limit/softPart && it.depth > 1 && !it.loading && len(c.labels(it, st)) == 0 && len(labelsOrNil(it, st, self)) == 0 {
+	if it.steps > it.soft() && it.depth > 1 && !it.loading && len(c.labels(it, st)) == 0 && len(labelsOrNil(it, st, self)) == 0 {
 		// Late in a long run only what comes from outside is followed further.
 		return unknown
 	}
@@ -638,6 +639,15 @@ func (f *flattener) add(v *value, depth int) bool {
 		return v.recv == nil || f.add(v.recv, depth+1)
 	}
 	return false
+}
+
+// soft is the number of steps after which only what comes from outside is
+// followed.
+func (it *interp) soft() int {
+	if it.entry != nil && it.entry.Kind == "view" {
+		return it.limit / softView
+	}
+	return it.limit / softPart
 }
 
 // freeIsNew reports whether a function uses variables of functions around it

@@ -155,3 +155,19 @@ def slices():
     sink(("SELECT " + x)[:6])
     sink("a,b".split(",")[0])
     sink(("fixed-" + x).split("-")[0])
+
+
+class Parts:
+    def __init__(self):
+        self.a = ""
+        self.b = ""
+
+
+def growing_fields(n):
+    p, q = Parts(), Parts()
+    for i in range(n):
+        p.a += source()
+        p.b = p.b + "b" + source()
+        q.a += p.a
+    sink(q.a + "-")  # want {?}"-"
+    sink(p.b + "-")  # want {?}"-"
