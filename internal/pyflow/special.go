@@ -18,7 +18,7 @@ func init() {
 		"builtins.vars":            specialVars,
 		"builtins.str":             specialStr,
 		"builtins.print":           func(it *interp, st *state, self *value, c *call) *value { return nil },
-		"builtins.__import__":      specialImport,
+		"builtins.__import__":      specialDunderImport,
 		"importlib.import_module":  specialImport,
 		"functools.partial":        specialPartial,
 		"functools.partialmethod":  specialPartial,
@@ -257,4 +257,21 @@ func specialPartial(it *interp, st *state, self *value, c *call) *value {
 		v.recv = kw
 	}
 	return v
+}
+
+// specialDunderImport is __import__, which gives the first part of a dotted
+// name unless there is a fromlist.
+func specialDunderImport(it *interp, st *state, self *value, c *call) *value {
+	v := specialImport(it, st, self, c)
+	if len(c.args) == 0 || len(c.args) > 3 || c.keyword("fromlist") != nil || !c.args[0].isConstText() {
+		return v
+	}
+	top, _, dotted := strings.Cut(c.args[0].str, ".")
+	if !dotted {
+		return v
+	}
+	if m := it.importModule(st, top); m != nil {
+		return m
+	}
+	return lib(top)
 }

@@ -1144,13 +1144,15 @@ func (it *interp) percentFormat(st *state, format, args *value) *value {
 					}
 					add(it.str(st, v))
 				} else {
-					add(it.formatSpec(st, v, 's', strings.TrimLeft(strings.TrimPrefix(flags, "-"), "-")))
+					add(it.formatSpec(st, it.str(st, v), 0, percentSpec(flags, 's')))
 				}
 			case 'r', 'a':
 				add(it.reprText(st, v))
 			case 'd', 'i', 'u':
 				if v.kind == vNum && flags == "" {
 					add(text(numText(integer(math.Trunc(v.num)))))
+				} else if f, ok := formatConst(v, percentSpec(flags, 'd')); ok {
+					add(text(f))
 				} else {
 					ch := CharRange("0-9-")
 					if strings.Trim(flags, "0.*123456789hlL") != "" || strings.Trim(flags, "0.") != "" {
@@ -1211,6 +1213,29 @@ func textFormatMap(it *interp, st *state, self *value, c *call) *value {
 		cc.rest = join(cc.rest, opaque(it.labelsOf(st, a)))
 	}
 	return it.formatString(st, self, cc)
+}
+
+// percentSpec is the flags of a % conversion as format() writes them.
+func percentSpec(flags string, kind byte) string {
+	align := ">"
+	if rest := strings.TrimLeft(flags, "#0- +"); strings.Contains(flags[:len(flags)-len(rest)], "-") {
+		align, flags = "<", strings.ReplaceAll(flags[:len(flags)-len(rest)], "0", "")+rest
+	}
+	sign := ""
+	zero := false
+	rest := strings.TrimLeft(flags, "#0- +")
+	for _, c := range flags[:len(flags)-len(rest)] {
+		switch c {
+		case '+', ' ':
+			sign = string(c)
+		case '0':
+			zero = true
+		}
+	}
+	if zero && kind == 'd' {
+		return sign + "0" + rest + "d"
+	}
+	return align + sign + rest + string(kind)
 }
 
 // formatString is self.format(…).
