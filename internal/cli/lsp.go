@@ -33,6 +33,8 @@ a whole, with the documents as the editor shows them, and shows
 Each folder's dewar.toml and baseline count. Nothing of the project is run, and
 nothing is sent anywhere. The README says how to set up VS Code, Neovim and
 Helix.` + exitHelp,
+		Example: `  dewar lsp              what an editor starts
+  dewar lsp --verbose    the same, with remarks in the editor's log`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if f, ok := a.stdin.(*os.File); ok && term.IsTerminal(f.Fd()) {
