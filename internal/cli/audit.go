@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -26,9 +27,10 @@ func (a *app) auditCommand() *cobra.Command {
 		writeBaseline string
 		exitZero      bool
 		strict        bool
+		stdinName     string
 	)
 	c := &cobra.Command{
-		Use:   "audit [DIR]",
+		Use:   "audit [DIR|-]",
 		Short: "Read the project and report where it breaks a promise",
 		Long: `Audit reads the project's Python, templates, settings and manifests, and reports
 where a promise is broken, with the code, the reason and the fix. It runs
@@ -40,14 +42,23 @@ A finding is silenced where it stands, with a reason:
 
 or by a baseline file, which names findings by content and not by line.
 
+With "-" it reads one file from standard input, by the settings of the folder
+it is started in; --stdin-name says what the file is called.
+
 What could not be read or understood is always listed.` + exitHelp,
 		Example: `  dewar audit
+  dewar audit - --stdin-name shop/views.py < views.py
   dewar audit --format sarif=dewar.sarif --format text
   dewar audit --fail-on high
   dewar audit --write-baseline .dewar-baseline.json
   dewar audit --routes`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			spendMemory()
+			stdin := len(args) == 1 && args[0] == "-"
+			if stdin {
+				args = nil
+			}
 			dir, err := project(args)
 			if err != nil {
 				return err
@@ -60,7 +71,12 @@ What could not be read or understood is always listed.` + exitHelp,
 			if err != nil {
 				return err
 			}
-			read, err := readProject(c.Context(), dir, loaded.Config)
+			var read *reading
+			if stdin {
+				read, err = a.readStdin(dir, stdinName, loaded.Config)
+			} else {
+				read, err = readProject(c.Context(), dir, loaded.Config)
+			}
 			if err != nil {
 				return err
 			}
@@ -108,6 +124,7 @@ What could not be read or understood is always listed.` + exitHelp,
 	f.String("fail-on", "", "`severity` from which findings fail: low, medium, high, critical or never (default medium)")
 	f.String("baseline", "", "`file` of known findings not to report again")
 	f.StringVar(&writeBaseline, "write-baseline", "", "write the findings of now to `file` as the baseline")
+	f.StringVar(&stdinName, "stdin-name", "stdin.py", "`path` that a file from standard input is taken to have")
 	f.BoolVar(&exitZero, "exit-zero", false, "end with 0 whatever is found")
 	f.BoolVar(&strict, "strict", false, "end with 3 when something was not read or not understood")
 	_ = c.RegisterFlagCompletionFunc("format", words(names...))
@@ -163,6 +180,36 @@ func readProject(ctx context.Context, dir string, cfg *catalog.Config) (*reading
 	}
 	r.project, err = audit.Load(ctx, dir, r.options)
 	return r, err
+}
+
+// spendMemory trades memory for time: an audit ends after seconds, and half of
+// them would go to the garbage collector. The limit is soft and keeps a large
+// project below what a small CI machine has.
+func spendMemory() {
+	debug.SetGCPercent(300)
+	debug.SetMemoryLimit(1100 << 20)
+}
+
+// readStdin reads one file of a project from standard input.
+func (a *app) readStdin(dir, name string, cfg *catalog.Config) (*reading, error) {
+	name = filepath.ToSlash(filepath.Clean(name))
+	if !fs.ValidPath(name) || name == "." {
+		return nil, fmt.Errorf("--stdin-name: %q is no path below the project: write one such as shop/views.py", name)
+	}
+	r, err := prepare(dir, cfg)
+	if err != nil {
+		return nil, err
+	}
+	limit := cmp.Or(r.options.MaxFileSize, audit.DefaultMaxFileSize)
+	data, err := io.ReadAll(io.LimitReader(a.stdin, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("standard input has more than %d bytes: raise audit.max-file in dewar.toml, or audit the folder", limit)
+	}
+	r.project = audit.InMemory(map[string][]byte{name: data})
+	return r, nil
 }
 
 // prepare picks the rules and the options by the settings, and reads nothing

@@ -238,6 +238,27 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestAuditStdin: one file from standard input is judged like one of a
+// project.
+func TestAuditStdin(t *testing.T) {
+	run := func(in string, args ...string) (int, string, string) {
+		var out, errs bytes.Buffer
+		t.Chdir(t.TempDir())
+		code := execute(t.Context(), append([]string{"audit", "-"}, args...), []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}, strings.NewReader(in), &out, &errs)
+		return code, out.String(), errs.String()
+	}
+	code, out, errs := run("import os\nfrom flask import Flask, request\napp = Flask(__name__)\n\n@app.get('/x')\ndef x():\n    os.system('ls ' + request.args['d'])\n", "--stdin-name", "shop/views.py")
+	if code != exitFindings || !strings.Contains(out, "shop/views.py:7") || !strings.Contains(out, "DW-INJECTION-004") {
+		t.Errorf("%d %s %s", code, out, errs)
+	}
+	if code, out, errs := run("x = 1\n"); code != exitOK {
+		t.Errorf("%d %s %s", code, out, errs)
+	}
+	if code, _, errs := run("x = 1\n", "--stdin-name", "../x.py"); code == exitOK || !strings.Contains(errs, "--stdin-name") {
+		t.Errorf("%d %s", code, errs)
+	}
+}
+
 // TestHelp: every command says what it does, gives an example where it takes
 // arguments, and ends with its exit statuses.
 func TestHelp(t *testing.T) {
