@@ -74,7 +74,8 @@ type Context struct {
 	Kind Kind
 	// Tag is the element's name in lower case: of the tag around an
 	// attribute, or of the element around a script or a text that no tags are
-	// read in. An output in it is a "*".
+	// read in. An output in it is a "*", as is what is not the same on all
+	// ways here.
 	Tag string
 	// Attr is the attribute's name in lower case, an output in it a "*".
 	Attr string

@@ -48,6 +48,6 @@
 //
 // Expressions and statements nest at most 200 deep and no expression's tree is
 // deeper than 400, so recursion over a tree is safe. A State holds at most
-// eight alternatives and of an attribute's value the first 256 bytes. Reading
+// 16 alternatives and of an attribute's value the first 256 bytes. Reading
 // takes time linear in the size of the source.
 package jinja

@@ -83,7 +83,7 @@ type header struct {
 
 const (
 	widenAfter = 3
-	giveUpAt   = 8
+	giveUpAt   = 40
 )
 
 type flow struct {

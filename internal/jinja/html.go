@@ -61,9 +61,12 @@ type point struct {
 	start   bool  // nothing was read of the comment
 	bang    bool  // the comment was nearly ended by "--!"
 	escaped uint8 // in <!-- of a script: 1; and in <script> there: 2
-	// stack holds the open elements that are not HTML's: svg, math, what is
-	// HTML again in them, and their scripts and styles; each with a "/" behind.
+	// stack holds the open elements that are not HTML's, as far as they matter:
+	// svg, math, what is HTML again in them, and their scripts and styles with
+	// what is in those; each with a "/" behind.
 	stack string
+	// outermost is set when no HTML element was opened in what is HTML again.
+	outermost bool
 }
 
 const (
@@ -72,6 +75,7 @@ const (
 	maxRef   = 33 // the longest name is 31 characters
 	maxStack = 16
 	starMark = "*" // an output in a name
+	htmlMark = "!" // before an element on the stack in which there is HTML
 )
 
 // Start returns the state at the beginning of a template. The file's name
@@ -153,7 +157,7 @@ func (p *point) step(c byte) {
 	switch p.mode {
 	case inText:
 		if c == '<' {
-			p.flush()
+			p.flush(false)
 			p.mode = inTagOpen
 		} else if p.code.lang != noCode {
 			p.decode(c)
@@ -259,9 +263,9 @@ func (p *point) step(c byte) {
 			p.mode, p.start, p.dashes, p.bang, p.word = inComment, true, 0, false, ""
 		case p.word == "doctype":
 			p.mode, p.word = inDoctype, ""
-		case p.word == "[cdata[" && p.foreign():
+		case p.word == "[cdata[" && p.cdata():
 			p.mode, p.dashes, p.word = inCDATA, 0, ""
-		case strings.HasPrefix("--", p.word) || strings.HasPrefix("doctype", p.word) || strings.HasPrefix("[cdata[", p.word) && p.foreign():
+		case strings.HasPrefix("--", p.word) || strings.HasPrefix("doctype", p.word) || strings.HasPrefix("[cdata[", p.word) && p.cdata():
 		default:
 			p.mode, p.word = inBogusComment, ""
 			p.step(c)
@@ -339,7 +343,7 @@ func (p *point) stepRaw(c byte) {
 		case p.escaped == 2:
 			p.escaped = 1
 		default:
-			*p = point{xml: p.xml, stack: p.stack, mode: inTagName, end: true, tag: p.tag}
+			*p = point{xml: p.xml, stack: p.stack, outermost: p.outermost, mode: inTagName, end: true, tag: p.tag}
 			p.step(c)
 			return
 		}
@@ -373,7 +377,7 @@ var rawElements = map[string]Kind{
 
 // closeTag ends the tag.
 func (p *point) closeTag(selfClosing bool) {
-	q := point{xml: p.xml, stack: p.stack, code: p.code}
+	q := point{xml: p.xml, stack: p.stack, outermost: p.outermost}
 	tag := p.tag
 	// In <script{{ attributes }}> the output is none of the name.
 	if t := strings.TrimRight(tag, starMark); t != "" {
@@ -383,33 +387,16 @@ func (p *point) closeTag(selfClosing bool) {
 	case p.end:
 		q.endElement(tag)
 	case q.foreign() && !p.breaksOut(tag):
-		q.code = code{}
-		if selfClosing {
-			break
+		if !selfClosing {
+			q.openForeign(tag)
 		}
-		switch tag {
-		case "svg", "math":
-			q.push(tag)
-		case "script":
-			q.push(tag)
-			q.code = startCode(javaScript)
-		case "style":
-			q.push(tag)
-			q.code = startCode(css)
-		case "foreignobject", "desc", "title":
-			if q.namespace() == "svg" {
-				q.push(tag)
-			}
-		case "mi", "mo", "mn", "ms", "mtext":
-			if q.namespace() == "math" {
-				q.push(tag)
-			}
-		}
+		q.restart()
 	default:
 		if q.foreign() {
 			q.leaveForeign()
 		}
-		q.code = code{}
+		q.outermost = false
+		q.restart()
 		kind, raw := rawElements[tag]
 		switch {
 		case tag == "svg" || tag == "math":
@@ -447,16 +434,45 @@ func scriptKind(typ string) (Kind, code) {
 	return KindScript, startCode(javaScript)
 }
 
+// These are the elements of SVG and MathML in which there is HTML.
+var (
+	htmlInSVG  = setOf("foreignobject desc title")
+	htmlInMath = setOf("mi mo mn ms mtext")
+)
+
 // foreign reports whether one is in SVG, MathML or XML.
 func (p *point) foreign() bool {
-	if p.xml {
-		return true
+	return p.xml || p.stack != "" && !strings.HasPrefix(p.top(), htmlMark)
+}
+
+// cdata reports whether <![CDATA[ has its meaning: where the innermost element
+// is not HTML's.
+func (p *point) cdata() bool { return p.foreign() || p.stack != "" && p.outermost }
+
+// openForeign puts an element of SVG, MathML or XML on the stack, if it
+// matters there.
+func (p *point) openForeign(tag string) {
+	switch {
+	case htmlInSVG[tag] && p.namespace() == "svg", htmlInMath[tag] && p.namespace() == "math":
+		p.push(htmlMark + tag)
+		p.outermost = true
+	case tag == "svg", tag == "math", tag == "script", tag == "style",
+		// What is in an element in a script is no script.
+		strings.Contains("/"+p.stack, "/script/"), strings.Contains("/"+p.stack, "/style/"):
+		p.push(tag)
 	}
+}
+
+// restart begins the text of the innermost element.
+func (p *point) restart() {
 	switch p.top() {
-	case "svg", "math", "script", "style":
-		return true
+	case "script":
+		p.code = startCode(javaScript)
+	case "style":
+		p.code = startCode(css)
+	default:
+		p.code = code{}
 	}
-	return false
 }
 
 func (p *point) top() string {
@@ -482,24 +498,22 @@ func (p *point) pop() { p.stack = strings.TrimSuffix(p.stack, p.top()+"/") }
 
 // endElement closes the innermost element of the name, if it is on the stack.
 func (p *point) endElement(name string) {
-	if p.xml || p.foreign() {
-		if strings.Contains("/"+p.stack, "/"+name+"/") {
-			for p.top() != name {
-				p.pop()
-			}
+	stack := "/" + p.stack
+	switch {
+	case !p.foreign():
+		// In what is HTML again only its own end tag ends it.
+		if p.stack != "" && p.top() == htmlMark+name {
 			p.pop()
-			p.code = code{}
-		} else if !p.xml && (name == "p" || name == "br") {
-			p.leaveForeign()
-			p.code = code{}
 		}
-		return
-	}
-	// In what is HTML again only its own end tag ends it.
-	if p.stack != "" && p.top() == name {
+	case strings.Contains(stack, "/"+name+"/") || strings.Contains(stack, "/"+htmlMark+name+"/"):
+		for strings.TrimPrefix(p.top(), htmlMark) != name {
+			p.pop()
+		}
 		p.pop()
+	case !p.xml && (name == "p" || name == "br"):
+		p.leaveForeign()
 	}
-	p.code = code{}
+	p.restart()
 }
 
 // leaveForeign closes the elements that are not HTML, up to one that is HTML
@@ -558,7 +572,7 @@ func (p *point) openValue(quote byte) {
 }
 
 func (p *point) closeValue() {
-	p.flush()
+	p.flush(false)
 	if p.attr == "type" && p.typ == "" {
 		p.typ = p.value
 		if p.dynamic {
@@ -573,23 +587,17 @@ func (p *point) closeValue() {
 // resolved: a value, or a script in SVG.
 func (p *point) decode(c byte) {
 	if p.ref != "" {
-		switch {
-		case c == ';':
+		if c == ';' {
 			ref := html.UnescapeString(p.ref + ";")
 			p.ref = ""
 			p.decoded(ref)
 			return
-		case (isLetter(c) || isDigit(c) || c == '#' && len(p.ref) == 1) && len(p.ref) < maxRef:
+		}
+		if (isLetter(c) || isDigit(c) || c == '#' && len(p.ref) == 1) && len(p.ref) < maxRef {
 			p.ref += string([]byte{c})
 			return
-		case c == '=' && p.mode == inValue:
-			// In a value, a name without a ";" is none before a "=".
-			ref := p.ref
-			p.ref = ""
-			p.decoded(ref)
-		default:
-			p.flush()
 		}
+		p.flush(c == '=')
 	}
 	if c == '&' {
 		p.ref = "&"
@@ -598,13 +606,19 @@ func (p *point) decode(c byte) {
 	p.plain(c)
 }
 
-// flush ends a character reference that has no ";".
-func (p *point) flush() {
-	if p.ref != "" {
-		ref := html.UnescapeString(p.ref)
-		p.ref = ""
-		p.decoded(ref)
+// flush ends a character reference that has no ";". In a value, names that may
+// go without one are none before a letter or a "=", which more says follows.
+func (p *point) flush(more bool) {
+	if p.ref == "" {
+		return
 	}
+	ref := html.UnescapeString(p.ref)
+	number := strings.HasPrefix(p.ref, "&#")
+	if p.mode == inValue && !number && (more || ref != html.UnescapeString(p.ref+";")) {
+		ref = p.ref
+	}
+	p.ref = ""
+	p.decoded(ref)
 }
 
 func (p *point) decoded(s string) {
@@ -730,7 +744,7 @@ func (p *point) settle() {
 	case beforeValue:
 		p.openValue(0)
 	case inValue, inText:
-		p.flush()
+		p.flush(true)
 	}
 	p.code.settle()
 }
@@ -816,7 +830,7 @@ func (p point) compare(q point) int {
 	}
 	flags := func(p point) int {
 		n := 0
-		for _, b := range []bool{p.xml, p.end, p.dynamic, p.start, p.bang, p.code.escaped, p.code.class, p.code.operand, p.url.slash, p.url.read, p.url.host} {
+		for _, b := range []bool{p.xml, p.end, p.dynamic, p.start, p.bang, p.code.escaped, p.code.class, p.code.operand, p.url.slash, p.url.read, p.url.host, p.outermost} {
 			n = n<<1 | flag(b)
 		}
 		return n

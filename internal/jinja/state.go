@@ -8,15 +8,15 @@ import (
 )
 
 // maxAlternatives is how many places a State holds.
-const maxAlternatives = 8
+const maxAlternatives = 16
 
 // State is where in the HTML one may stand: the set of the places that the
 // ways here lead to. States are compared with ==. The zero State is in text
 // at the beginning of an HTML file.
 //
-// When there are more than eight places, those that differ only in what was
-// read of a value or of a script become one; if that is not enough, the
-// harmless ones are left out.
+// When there are more than 16 places, those that differ only in what was
+// read of a value, of a script or of a name become one; if that is not
+// enough, the most harmless ones are left out.
 type State struct {
 	places [maxAlternatives]unique.Handle[point] // sorted; the rest is zero
 }
@@ -38,7 +38,7 @@ func (s State) points() []point {
 // newState makes the one State that holds the points.
 func newState(ps []point) State {
 	ps = sortPoints(ps)
-	for _, merge := range []func(point) point{point.withoutRead, point.withoutCode} {
+	for _, merge := range []func(point) point{point.withoutRead, point.withoutCode, point.withoutNames} {
 		if len(ps) > maxAlternatives {
 			ps = mergePoints(ps, merge)
 		}
@@ -78,18 +78,40 @@ func (p point) withoutCode() point {
 	return p
 }
 
-// mergePoints makes one of those that are the same after f. A value keeps
-// what all of them begin with.
+// withoutNames returns the point without the names of tags and attributes
+// that mean nothing.
+func (p point) withoutNames() point {
+	p = p.withoutCode()
+	if p.inTag() {
+		if rawElements[p.tag] == KindText && p.tag != "svg" && p.tag != "math" && p.tag != "meta" {
+			p.tag = ""
+		}
+		if attrKind(p.attr) == KindAttr && p.attr != "type" {
+			p.attr = ""
+		}
+	}
+	return p
+}
+
+// inTag reports whether a tag is read.
+func (p point) inTag() bool { return p.mode >= inTagName && p.mode <= inSelfClosing }
+
+// mergePoints makes one of those that are the same after f. What f took away
+// of a value or of a name is kept as far as it is the same in all of them.
 func mergePoints(ps []point, f func(point) point) []point {
 	merged := map[point]point{}
 	for _, p := range ps {
 		k := f(p)
 		m := k
+		old, found := merged[k]
+		if !found {
+			old = p
+		}
 		if p.mode == inValue {
-			m.value = p.value
-			if old, ok := merged[k]; ok {
-				m.value = commonPrefix(old.value, p.value)
-			}
+			m.value = commonPrefix(old.value, p.value)
+		}
+		if p.inTag() {
+			m.tag, m.attr = commonName(old.tag, p.tag), commonName(old.attr, p.attr)
 		}
 		merged[k] = m
 	}
@@ -98,6 +120,14 @@ func mergePoints(ps []point, f func(point) point) []point {
 		out = append(out, p)
 	}
 	return sortPoints(out)
+}
+
+// commonName returns what both names are: where they differ there is a "*".
+func commonName(a, b string) string {
+	if a == b {
+		return a
+	}
+	return strings.TrimRight(commonPrefix(a, b), starMark) + starMark
 }
 
 func commonPrefix(a, b string) string {
@@ -110,7 +140,7 @@ func commonPrefix(a, b string) string {
 
 // widen makes places that differ only by what was read one, so that a loop
 // comes to an end.
-func (s State) widen() State { return newState(mergePoints(s.points(), point.withoutCode)) }
+func (s State) widen() State { return newState(mergePoints(s.points(), point.withoutNames)) }
 
 // Text returns the state behind a text.
 func (s State) Text(text string) State {
