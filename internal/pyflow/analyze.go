@@ -422,7 +422,7 @@ func (it *interp) runUnit(u *unit) {
 				name = u.fn.fullName()
 			}
 			it.gaveUp = append(it.gaveUp, GaveUp{At: Span{File: u.file, Start: u.pos, End: u.pos}, Name: name, Reason: fmt.Sprintf("internal error: %v", r)})
-			it.active, it.depth = map[*function]int{}, 0
+			it.active, it.depth, it.nested = map[*function]int{}, 0, 0
 		}
 	}()
 	it.baseGen = 0

@@ -81,6 +81,9 @@ func FuzzAnalyze(f *testing.F) {
 
 // hostile are programs made to be hard on an interpreter.
 var hostile = []string{
+	"class Tree:\n    def __iter__(self): return Tree()\nfor x in Tree(): pass\n",
+	"class T:\n    def __iter__(self): return iter(T())\n    def keys(self): return T().keys()\n    def items(self): return T().items()\n    def __getitem__(self, k): return T()[k]\n    def __str__(self): return str(T())\n    def __len__(self): return len(T())\n    def __enter__(self): return T().__enter__()\n    def __contains__(self, x): return x in T()\n    def __call__(self): return T()()\n    def __eq__(self, o): return T() == o\nt = T()\nprint(list(t), dict(t), t.keys(), t.items(), {**t}, [*t], t[1], str(t), f'{t}', len(t), 1 in t, t(), t == 1)\nwith t as y: pass\na, b = t\nfor k, v in t.items(): pass\n",
+	"class D:\n    def __get__(self, o, t): return o.d\nclass C:\n    d = D()\nC().d\n",
 	"def f(n):\n    return f(n + 1) + f(n + 2)\nf(0)\n",
 	"x = ''\nwhile True:\n    x += 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'\n",
 	"x = 'a' * 10**9\ny = x * 10**9\n",

@@ -21,6 +21,11 @@ func (it *interp) evalAttribute(st *state, id pysyntax.ID, callee bool) *value {
 
 // attr is getattr(v, name).
 func (it *interp) attr(st *state, v *value, name string, callee bool, at Span) *value {
+	if it.nested > maxNested {
+		return opaque(shallowLabels(v))
+	}
+	it.nested++
+	defer func() { it.nested-- }()
 	switch v.kind {
 	case vUnion:
 		var out *value
@@ -635,6 +640,11 @@ func (c *class) factPath(it *interp, name string) string {
 // iterate returns the values that iterating over v gives: all of them if
 // exact, else any of them any number of times.
 func (it *interp) iterate(st *state, v *value) (items []*value, exact bool) {
+	if it.nested > maxNested {
+		return []*value{opaque(shallowLabels(v))}, false // __iter__ that gives a new iterable each time
+	}
+	it.nested++
+	defer func() { it.nested-- }()
 	switch v.kind {
 	case vTuple:
 		if v.str == "" {

@@ -325,6 +325,11 @@ func (it *interp) formatted(st *state, v *value, conversion byte, spec *value) *
 
 // str is str(v).
 func (it *interp) str(st *state, v *value) *value {
+	if it.nested > maxNested {
+		return run(AnyChars, shallowLabels(v))
+	}
+	it.nested++
+	defer func() { it.nested-- }()
 	switch v.kind {
 	case vText:
 		if v.safe || v.isBytes {

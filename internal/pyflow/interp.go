@@ -105,6 +105,7 @@ type interp struct {
 	decorating int         // set while a decorator runs
 	decoCall   pysyntax.ID // the call that makes the decorator
 	depth      int
+	nested     int // calls of iterate, attr, call and str that are running
 	steps      int
 	limit      int
 	entry      *Entry

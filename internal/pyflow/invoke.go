@@ -17,6 +17,10 @@ const (
 	maxContexts  = 12
 	maxMemo      = 64 // calls of one function that are remembered
 	maxRecursion = 2
+	// maxNested bounds protocols that call one another without a function of
+	// the project between them: __iter__ that gives a new iterable, a property
+	// of a property.
+	maxNested = 400
 )
 
 func (it *interp) evalCall(st *state, id pysyntax.ID) *value {
@@ -114,6 +118,11 @@ func (it *interp) call(st *state, fn *value, c *call) *value {
 	if st.dead || it.out() {
 		return unknown
 	}
+	if it.nested > maxNested {
+		return opaque(addLabels(shallowLabels(fn), guessed(c.labels(it, st), it.tag("guess"))))
+	}
+	it.nested++
+	defer func() { it.nested-- }()
 	switch fn.kind {
 	case vFunc:
 		return it.callFunction(st, fn.fn, nil, c)
