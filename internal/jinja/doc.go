@@ -40,6 +40,10 @@
 // template therefore carries a State along; [Contexts] does it for the nodes
 // of one template.
 //
+// The tokenizer is that of the HTML standard with what a tree builder tells it
+// in SVG and MathML; which HTML elements are open is not followed, so an end
+// tag that closes an element around an unclosed <svg> does not end the SVG.
+//
 // An output is taken as a run of letters: it does not close the string, the
 // tag or the attribute it stands in. What it could do is what the context
 // tells.

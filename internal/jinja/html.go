@@ -480,12 +480,15 @@ func (p *point) top() string {
 	return s[strings.LastIndexByte(s, '/')+1:]
 }
 
-// namespace returns the innermost of svg and math.
+// namespace returns svg or math: the outermost element since there was HTML.
+// A <math> in SVG is one of SVG's.
 func (p *point) namespace() string {
-	if strings.LastIndex("/"+p.stack, "/svg/") > strings.LastIndex("/"+p.stack, "/math/") {
-		return "svg"
+	s := p.stack
+	if i := strings.LastIndex(s, htmlMark); i >= 0 {
+		_, s, _ = strings.Cut(s[i:], "/")
 	}
-	return "math"
+	name, _, _ := strings.Cut(s, "/")
+	return name
 }
 
 func (p *point) push(name string) {
@@ -500,8 +503,8 @@ func (p *point) pop() { p.stack = strings.TrimSuffix(p.stack, p.top()+"/") }
 func (p *point) endElement(name string) {
 	stack := "/" + p.stack
 	switch {
-	case !p.foreign():
-		// In what is HTML again only its own end tag ends it.
+	case !p.foreign() && !p.outermost:
+		// In HTML's elements in what is HTML again only its own end tag ends it.
 		if p.stack != "" && p.top() == htmlMark+name {
 			p.pop()
 		}
@@ -510,7 +513,8 @@ func (p *point) endElement(name string) {
 			p.pop()
 		}
 		p.pop()
-	case !p.xml && (name == "p" || name == "br"):
+		p.outermost = false
+	case p.foreign() && !p.xml && (name == "p" || name == "br"):
 		p.leaveForeign()
 	}
 	p.restart()
