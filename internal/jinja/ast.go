@@ -57,7 +57,7 @@ type Expr interface {
 type Text struct {
 	Span
 	Value string
-	Raw   bool // inside {% raw %}
+	Raw   bool // inside {% raw %}, whose tags the span includes
 }
 
 // Comment is {# … #}.

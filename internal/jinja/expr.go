@@ -139,16 +139,9 @@ func (p *parser) enter() {
 
 func (p *parser) leave() { p.nesting-- }
 
-// tupleEnd reports whether a tuple ends before the current token.
-func (p *parser) tupleEnd(word string) bool {
-	t := p.cur()
-	return t.kind == tokEnd || t.op(")") || word != "" && t.word(word)
-}
-
 // tuple reads one expression or several with commas. Where cond is not set,
-// the expressions have no if, as in the head of a for. The tuple ends before
-// word also.
-func (p *parser) tuple(cond bool, word string, one func(cond bool) Expr) Expr {
+// the expressions have no if, as in the head of a for.
+func (p *parser) tuple(cond bool, one func(cond bool) Expr) Expr {
 	start := p.cur().Start
 	var items []Expr
 	isTuple := false
@@ -156,7 +149,7 @@ func (p *parser) tuple(cond bool, word string, one func(cond bool) Expr) Expr {
 		if len(items) > 0 {
 			p.expectOp(",")
 		}
-		if p.tupleEnd(word) {
+		if t := p.cur(); t.kind == tokEnd || t.op(")") {
 			break
 		}
 		items = append(items, one(cond))
@@ -175,7 +168,7 @@ func (p *parser) tuple(cond bool, word string, one func(cond bool) Expr) Expr {
 }
 
 // expressions is a tuple as it stands in {{ }}.
-func (p *parser) expressions() Expr { return p.tuple(true, "", p.expression) }
+func (p *parser) expressions() Expr { return p.tuple(true, p.expression) }
 
 func (p *parser) expression(cond bool) Expr {
 	p.enter()
@@ -360,7 +353,7 @@ func (p *parser) primary(namespace bool) Expr {
 			if p.acceptOp(")") {
 				return &Tuple{p.base(t.Start), nil}
 			}
-			e := p.tuple(true, "", p.expression)
+			e := p.tuple(true, p.expression)
 			p.expectOp(")")
 			return e
 		case "[":
@@ -374,9 +367,12 @@ func (p *parser) primary(namespace bool) Expr {
 	return nil
 }
 
+// newlines are all the same to Jinja.
+var newlines = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
 // stringValue decodes a string.
 func (p *parser) stringValue(t token) string {
-	value, bad := unescape(t.text)
+	value, bad := unescape(newlines.Replace(t.text))
 	if bad >= 0 {
 		p.errorf(t.Span, "the string has an escape that is cut off")
 	}
@@ -606,9 +602,9 @@ func (p *parser) test(x Expr) Expr {
 	return t
 }
 
-// target reads what is assigned to, up to word.
-func (p *parser) target(word string, namespace bool) Expr {
-	e := p.tuple(false, word, func(bool) Expr { return p.primary(namespace) })
+// target reads what is assigned to.
+func (p *parser) target(namespace bool) Expr {
+	e := p.tuple(false, func(bool) Expr { return p.primary(namespace) })
 	p.checkTarget(e, namespace)
 	return e
 }
@@ -657,9 +653,21 @@ func (p *parser) salvage(from int) []Expr {
 		var e Expr
 		if p.try(func() { e = p.unary(true) }) == nil {
 			parts = append(parts, e)
-		} else {
-			p.i = at + 1
+			continue
 		}
+		p.i = at
+		if t.kind != tokName {
+			p.i++
+			continue
+		}
+		// Then the name at least.
+		e = p.primary(false)
+		for p.cur().op(".") && p.look().kind == tokName && e.height() < maxNesting {
+			p.i++
+			name := p.next().text
+			e = &Attr{p.base(t.Start, e), e, name}
+		}
+		parts = append(parts, e)
 	}
 	for p.cur().kind != tokEnd {
 		p.i++

@@ -26,6 +26,7 @@ func Contexts(nodes []Node, start State) *Flow {
 		calls:   map[*Macro]State{},
 	}
 	Walk(nodes, func(n Node) bool {
+		f.visits += maxVisits
 		if m, ok := n.(*Macro); ok {
 			f.macros[m.Name] = m
 			f.order = append(f.order, m)
@@ -81,9 +82,15 @@ type header struct {
 	changes int
 }
 
+// A loop is run again while its header changes, from the fourth time on
+// widened, and at most giveUpAt times; all together run at most maxVisits
+// nodes for each that there is. Only what hundreds of loops in each other do
+// to the tags around them comes there: what further rounds would lead to is
+// left out.
 const (
 	widenAfter = 3
 	giveUpAt   = 40
+	maxVisits  = 16
 )
 
 type flow struct {
@@ -94,6 +101,7 @@ type flow struct {
 	order   []*Macro
 	calls   map[*Macro]State
 	extends bool
+	visits  int // that are left
 }
 
 func (f *flow) run(nodes []Node, s at) at {
@@ -106,6 +114,7 @@ func (f *flow) run(nodes []Node, s at) at {
 		} else {
 			f.before[n] = s.state
 		}
+		f.visits--
 		s = f.node(n, s)
 	}
 	return s
@@ -182,7 +191,7 @@ func (f *flow) loop(n *For, s at) at {
 				grown.state = grown.state.widen()
 			}
 		}
-		changed := grown != h.at && h.changes < giveUpAt
+		changed := grown != h.at && h.changes < giveUpAt && f.visits > 0
 		first := !end.ok
 		if !changed && !first {
 			break

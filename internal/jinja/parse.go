@@ -28,10 +28,14 @@ type parser struct {
 	t       *Template
 	i       int // index of the current token
 	nesting int // of expressions
+	limit   int // where the text ends: before a line break at the end
 
 	frames []*frame       // open blocks; the first is the template
 	open   map[string]int // how many of them have a name
 	ends   map[string]int // where the last {% endNAME %} of a name is
+	// No comment, no {% raw %} is closed any more: what was not found once is
+	// not looked for again and again.
+	noComment, noRaw bool
 }
 
 // frame is a block whose end was not read yet.
@@ -61,17 +65,17 @@ func (p *parser) errorf(at Span, format string, args ...any) {
 func (p *parser) parse() {
 	src := p.src
 	// Jinja drops one line break at the end.
-	limit := len(src)
+	p.limit = len(src)
 	if strings.HasSuffix(src, "\n") {
-		limit--
+		p.limit--
 	}
-	if strings.HasSuffix(src[:limit], "\r") {
-		limit--
+	if strings.HasSuffix(src[:p.limit], "\r") {
+		p.limit--
 	}
 	pos := 0
 	for pos < len(src) {
 		o := nextOpening(src, pos)
-		p.text(pos, min(o.at, max(limit, pos)), o.trim)
+		p.text(pos, min(o.at, max(p.limit, pos)), o.trim)
 		switch o.kind {
 		case 0:
 			pos = len(src)
@@ -111,7 +115,18 @@ func (p *parser) literal(o opening) int {
 }
 
 func (p *parser) comment(o opening) int {
-	j := strings.Index(p.src[o.next:], "#}")
+	j := -1
+	if !p.noComment {
+		j = strings.Index(p.src[o.next:], "#}")
+	}
+	if j < 0 {
+		p.noComment = true
+	}
+	if j < 0 && o.next >= p.limit {
+		// Jinja does not mind when there is nothing in it.
+		p.add(&Comment{Span: Span{o.at, len(p.src)}})
+		return len(p.src)
+	}
 	if j < 0 {
 		p.errorf(Span{o.at, o.next}, "the comment is never closed")
 		return p.literal(o)
@@ -142,7 +157,7 @@ func (p *parser) raw(o opening) (end int, ok bool) {
 	default:
 		return 0, false
 	}
-	for from := i; ; {
+	for from := i; !p.noRaw; {
 		j := strings.Index(src[from:], "{%")
 		if j < 0 {
 			break
@@ -168,13 +183,17 @@ func (p *parser) raw(o opening) (end int, ok bool) {
 		if trim {
 			value = trimRightSpace(value)
 		}
-		if i < j {
-			p.add(&Text{Span{i, j}, value, true})
-		}
+		p.add(&Text{Span{o.at, k + n}, value, true})
 		if src[k] == '-' {
 			return skipSpace(src, k+n), true
 		}
 		return k + n, true
+	}
+	p.noRaw = true
+	if i >= p.limit {
+		// Jinja does not mind when there is nothing in it.
+		p.add(&Text{Span{o.at, len(src)}, "", true})
+		return len(src), true
 	}
 	p.errorf(Span{o.at, i}, "{%% raw %%} is never closed")
 	return p.literal(o), true
@@ -284,11 +303,10 @@ func (p *parser) end(name string, at Span) bool {
 			p.errorf(f.head, "{%% %s %%} is not closed before the {%% %s %%} of what is around it", f.name, name)
 		}
 	})
+	block, _ := p.frames[k].node.(*Block)
 	p.closeTo(k, at.End, func(*frame) {})
-	if of == "block" {
-		if b := p.cur(); b.kind == tokName {
-			p.i++
-		}
+	if block != nil {
+		p.acceptWord(block.Name)
 	}
 	if t := p.cur(); t.kind != tokEnd && blocks[of] && p.bad == "" {
 		p.errorf(t.Span, "expected the end of the tag, got %s", t.describe())
@@ -357,7 +375,7 @@ func (p *parser) middle(name string, at Span) bool {
 	case *If:
 		if name == "elif" {
 			b := Branch{Span: at}
-			p.fill(at, func() { b.Test = p.tuple(false, "", p.expression) }, &b.Test)
+			p.fillBlock(at, func() { b.Test = p.tuple(false, p.expression) }, &b.Test)
 			n.Branches = append(n.Branches, b)
 			f.body = &n.Branches[len(n.Branches)-1].Body
 			return true
@@ -376,6 +394,9 @@ func (p *parser) middle(name string, at Span) bool {
 		} else if len(n.Vars) == 0 && !slices.ContainsFunc(n.Body, func(n Node) bool { _, ok := n.(*Output); return ok }) {
 			p.errorf(at, "{%% pluralize %%} without a variable")
 		}
+	}
+	if name == "else" {
+		p.acceptOp(":")
 	}
 	if t := p.cur(); f.node != nil && t.kind != tokEnd && p.bad == "" {
 		p.errorf(t.Span, "expected the end of the tag, got %s", t.describe())
@@ -416,6 +437,12 @@ func (p *parser) fill(at Span, read func(), targets ...*Expr) {
 	}
 }
 
+// fillBlock is fill for a tag that has an end tag. As in Python, a colon may
+// stand at the end.
+func (p *parser) fillBlock(at Span, read func(), targets ...*Expr) {
+	p.fill(at, func() { read(); p.acceptOp(":") }, targets...)
+}
+
 // statement reads a tag that is no end tag and divides nothing.
 func (p *parser) statement(name string, at Span) {
 	if p.top().name == "trans" {
@@ -425,14 +452,14 @@ func (p *parser) statement(name string, at Span) {
 	case "if":
 		n := &If{Span: at, Branches: []Branch{{Span: at}}}
 		b := &n.Branches[0]
-		p.fill(at, func() { b.Test = p.tuple(false, "", p.expression) }, &b.Test)
+		p.fillBlock(at, func() { b.Test = p.tuple(false, p.expression) }, &b.Test)
 		p.push(name, n, at, &b.Body)
 	case "for":
 		n := &For{Span: at}
-		p.fill(at, func() {
-			n.Target = p.target("in", false)
+		p.fillBlock(at, func() {
+			n.Target = p.target(false)
 			p.expectWord("in")
-			n.Iter = p.tuple(false, "recursive", p.expression)
+			n.Iter = p.tuple(false, p.expression)
 			if p.acceptWord("if") {
 				n.Filter = p.expression(true)
 			}
@@ -441,7 +468,7 @@ func (p *parser) statement(name string, at Span) {
 		p.push(name, n, at, &n.Body)
 	case "block":
 		n := &Block{Span: at}
-		p.fill(at, func() {
+		p.fillBlock(at, func() {
 			n.Name = p.expectName().text
 			n.Scoped = p.acceptWord("scoped")
 			n.Required = p.acceptWord("required")
@@ -477,14 +504,14 @@ func (p *parser) statement(name string, at Span) {
 		p.add(n)
 	case "macro":
 		n := &Macro{Span: at}
-		p.fill(at, func() {
+		p.fillBlock(at, func() {
 			n.Name = p.nameTarget()
 			p.params(&n.Params)
 		})
 		p.push(name, n, at, &n.Body)
 	case "call":
 		n := &CallBlock{Span: at}
-		p.fill(at, func() {
+		p.fillBlock(at, func() {
 			if p.cur().op("(") {
 				p.params(&n.Params)
 			}
@@ -498,18 +525,18 @@ func (p *parser) statement(name string, at Span) {
 		p.push(name, n, at, &n.Body)
 	case "filter":
 		n := &FilterBlock{Span: at}
-		p.fill(at, func() { n.X = p.filters() }, &n.X)
+		p.fillBlock(at, func() { n.X = p.filters() }, &n.X)
 		p.push(name, n, at, &n.Body)
 	case "set":
 		p.set(at)
 	case "with":
 		n := &With{Span: at}
-		p.fill(at, func() {
+		p.fillBlock(at, func() {
 			for p.cur().kind != tokEnd {
 				if len(n.Targets) > 0 {
 					p.expectOp(",")
 				}
-				target := p.target("", false)
+				target := p.target(false)
 				p.expectOp("=")
 				value := p.expression(true)
 				n.Targets = append(n.Targets, target)
@@ -519,7 +546,7 @@ func (p *parser) statement(name string, at Span) {
 		p.push(name, n, at, &n.Body)
 	case "autoescape":
 		n := &Autoescape{Span: at}
-		p.fill(at, func() { n.X = p.expression(true) }, &n.X)
+		p.fillBlock(at, func() { n.X = p.expression(true) }, &n.X)
 		p.push(name, n, at, &n.Body)
 	case "trans":
 		n := &Trans{Span: at}
@@ -630,15 +657,17 @@ func (p *parser) set(at Span) {
 	block := false
 	from := p.i
 	gaveUp := p.try(func() {
-		target = p.target("", true)
+		target = p.target(true)
 		switch {
 		case p.acceptOp("="):
 			x = p.expressions()
 		case p.acceptOp("|"):
 			block = true
 			filter = p.filters()
+			p.acceptOp(":")
 		default:
 			block = true
+			p.acceptOp(":")
 		}
 		p.expectEnd()
 	})
@@ -700,22 +729,29 @@ func (p *parser) trans(n *Trans) {
 	}
 }
 
-// print adds an output for every argument.
+// print adds an output for every argument. Together they span the tag.
 func (p *parser) print(at Span) {
-	from := p.i
+	from, start := p.i, at.Start
+	var last *Output
 	gaveUp := p.try(func() {
-		for first := true; p.cur().kind != tokEnd; first = false {
-			if !first {
+		for p.cur().kind != tokEnd {
+			if last != nil {
 				p.expectOp(",")
 			}
 			x := p.expression(true)
-			p.add(&Output{x.At(), x})
-			from = p.i
+			last = &Output{Span{start, x.At().End}, x}
+			p.add(last)
+			from, start = p.i, x.At().End
 		}
 	})
 	if gaveUp != nil {
 		p.gaveUp(gaveUp)
-		p.add(&Output{at, p.badExpr(from, at)})
+		rest := Span{start, at.End}
+		last = &Output{rest, p.badExpr(from, rest)}
+		p.add(last)
+	}
+	if last != nil {
+		last.End = at.End
 	}
 }
 
