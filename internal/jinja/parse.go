@@ -750,9 +750,11 @@ func (p *parser) print(at Span) {
 		last = &Output{rest, p.badExpr(from, rest)}
 		p.add(last)
 	}
-	if last != nil {
-		last.End = at.End
+	if last == nil {
+		p.add(&Text{Span: at}) // nothing comes out
+		return
 	}
+	last.End = at.End
 }
 
 // unknown reads a tag of an extension: what parses as expressions, with or
