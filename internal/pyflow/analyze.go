@@ -224,7 +224,7 @@ func newInterp(p *program) *interp {
 	return &interp{
 		p: p, derived: map[derivation]*sym{}, sources: map[sourceKey]*source{}, srcSyms: map[sourceKey]*sym{},
 		called: map[funcKey]bool{}, modules: map[string]*module{}, limit: p.cfg.Steps,
-		memo: map[*function][]*memoEntry{}, contexts: map[*function]int{}, active: map[*function]int{},
+		memo: map[memoKey][]*memoEntry{}, remembers: map[*function]int{}, canons: map[funcKey]*function{}, contexts: map[*function]int{}, active: map[*function]int{},
 		hits: map[string]*Hit{}, perPlace: map[hitPlace]int{}, views: map[funcKey]string{},
 		converters: map[string]*value{}, libFields: map[string]*value{}, fieldSyms: map[*sym]Field{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
 	}
@@ -236,6 +236,7 @@ func (it *interp) shard() *interp {
 	n.derived, n.sources, n.srcSyms = maps.Clone(it.derived), maps.Clone(it.sources), maps.Clone(it.srcSyms)
 	n.modules, n.views, n.converters = maps.Clone(it.modules), maps.Clone(it.views), it.converters
 	n.nextObj, n.baseTop = it.nextObj, it.nextObj
+	n.readAt = make([]uint32, n.baseTop+1)
 	n.libFields = maps.Clone(it.libFields)
 	return n
 }
@@ -357,6 +358,7 @@ func (a *analysis) run(units []*unit) {
 
 // release drops what only running needs.
 func (it *interp) release() {
+	it.readAt, it.wrote, it.read, it.canons, it.remembers = nil, nil, nil, nil, nil
 	it.memo, it.derived, it.sources, it.srcSyms, it.modules, it.made = nil, nil, nil, nil, nil, nil
 	it.selves, it.contexts, it.active, it.regOrder, it.views = nil, nil, nil, nil, nil
 }
@@ -425,8 +427,9 @@ func (it *interp) runUnit(u *unit) {
 			it.active, it.depth, it.nested = map[*function]int{}, 0, 0
 		}
 	}()
-	it.baseGen = 0
+	it.fieldGen = 0
 	clear(it.baseWritten)
+	it.unit++
 	st := &state{heap: it.p.base, shared: true}
 	if u.reg != nil {
 		it.runEntry(st, u.reg, 0)
@@ -442,7 +445,7 @@ const maxNesting = 4
 
 // begin prepares the interpreter for a run from outside.
 func (it *interp) begin() {
-	it.steps, it.effects, it.mark = 0, 0, 0
+	it.steps, it.mark, it.wrote, it.read = 0, 0, it.wrote[:0], it.read[:0]
 	it.fr, it.depth, it.raised, it.decorating = nil, 0, nil, 0
 	it.notes = &noteSet{}
 	it.rule = ""

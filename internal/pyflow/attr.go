@@ -492,6 +492,7 @@ func (it *interp) subscript(st *state, c, k *value, at Span) *value {
 			s := it.derive("item", arg, symOf(c))
 			f := Field{Kind: "json", Name: k.str, At: at}
 			it.field(f)
+			s.input = true
 			it.fieldSyms[s] = f
 			return &value{kind: vUnknown, labels: []label{{src: src}}, clean: c.clean, sym: s}
 		}

@@ -184,12 +184,46 @@ func (t *objTable) each(yield func(objID, *object) bool) {
 // get returns an object. Most that is asked for is in the base heap and was
 // not written to.
 func (it *interp) get(st *state, id objID) *object {
-	if id <= it.baseTop && !it.baseWritten[id] {
+	if id > it.baseTop {
+		return st.heap.get(id)
+	}
+	o := it.baseObject(st.heap, id)
+	it.noteRead(id)
+	return o
+}
+
+func (it *interp) baseObject(h *heap, id objID) *object {
+	if !it.baseWritten[id] {
 		if flat := it.p.base.flat; int(id) < len(flat) {
 			return flat[id]
 		}
 	}
-	return st.heap.get(id)
+	return h.get(id)
+}
+
+// noteRead lists an object of the base heap that the running call depends on.
+func (it *interp) noteRead(id objID) {
+	if int(id) < len(it.readAt) && it.readAt[id] != it.round {
+		it.readAt[id] = it.round
+		it.read = append(it.read, id)
+	}
+}
+
+// noteWrite lists an object that is older than the running call.
+func (it *interp) noteWrite(id objID) {
+	if id >= it.mark {
+		return
+	}
+	if id <= it.baseTop {
+		it.noteRead(id)
+		if it.baseWritten == nil {
+			it.baseWritten = map[objID]bool{}
+		}
+		it.baseWritten[id] = true
+	}
+	if n := len(it.wrote); n == 0 || it.wrote[n-1] != id {
+		it.wrote = append(it.wrote, id)
+	}
 }
 
 func (h *heap) get(id objID) *object {
@@ -263,27 +297,17 @@ func (h *heap) compress() {
 
 // write returns the object for changing it.
 func (it *interp) write(st *state, id objID) *object {
-	if id < it.mark {
-		it.effects++
-		if id <= it.baseTop {
-			it.gens++
-			it.baseGen = it.gens
-			if it.baseWritten == nil {
-				it.baseWritten = map[objID]bool{}
-			}
-			it.baseWritten[id] = true
-		}
-	}
 	st.own()
 	o := st.heap.objs.get(id)
-	if o != nil && o.owner == st.heap {
-		return o
-	}
 	if o == nil {
 		o = it.get(st, id)
 	}
 	if o == nil {
 		o = &object{kind: oInstance}
+	}
+	it.noteWrite(id)
+	if o.owner == st.heap {
+		return o
 	}
 	o = o.clone(st.heap)
 	st.heap.objs.set(id, o)

@@ -72,6 +72,7 @@ type function struct {
 	returns  pysyntax.ID
 	manager  bool // decorated with contextmanager
 	nested   bool
+	fresh    bool // nested, and not made while the modules were loaded
 }
 
 func (fn *function) span() Span {
@@ -88,14 +89,16 @@ func (fn *function) fullName() string { return fn.mod.name + "." + fn.qual }
 // interp runs code. It belongs to one goroutine.
 type interp struct {
 	p           *program
-	mark        objID // objects below it are older than the running call
-	effects     int   // writes to such objects
-	reads       int   // reads of such objects that are not in the base heap
+	mark        objID    // objects below it are older than the running call
+	wrote       []objID  // such objects that were written to
+	read        []objID  // objects of the base heap that were read
+	readAt      []uint32 // by object of the base heap: the round in which it was listed
+	round       uint32
 	nextObj     objID
 	baseTop     objID          // objects up to it are in the base heap
-	baseGen     int            // writes to objects of the base heap
+	fieldGen    int            // counts the writes to fields of global objects of libraries in this run
 	baseWritten map[objID]bool // objects of the base heap that were written to in this run
-	gens        int
+	fieldGens   int
 	derived     map[derivation]*sym
 	sources     map[sourceKey]*source
 	srcSyms     map[sourceKey]*sym
@@ -116,9 +119,14 @@ type interp struct {
 	loading    bool
 	raised     []label
 
-	memo     map[*function][]*memoEntry
-	contexts map[*function]int
-	active   map[*function]int
+	memo      map[memoKey][]*memoEntry
+	remembers map[*function]int     // the number of calls that are remembered
+	canons    map[funcKey]*function // for a nested function, the one under which its calls are remembered
+	unit      int                   // counts the runs from outside
+	degraded  bool                  // something was not followed for want of steps
+	ruleRead  bool                  // what was found depends on rule
+	contexts  map[*function]int
+	active    map[*function]int
 
 	hits       map[string]*Hit
 	perPlace   map[hitPlace]int
@@ -956,9 +964,6 @@ func (it *interp) name(st *state, name string) *value {
 }
 
 func (it *interp) cell(st *state, id objID) *value {
-	if id > it.baseTop && id < it.mark {
-		it.reads++
-	}
 	o := it.get(st, id)
 	if o == nil || len(o.elems) == 0 {
 		return nil

@@ -15,7 +15,7 @@ const (
 	softView     = 40 // of a view's, which registers nothing
 	maxDepth     = 32
 	maxContexts  = 12
-	maxMemo      = 64 // calls of one function that are remembered
+	maxMemo      = 256 // calls of one function that are remembered
 	maxRecursion = 2
 	// maxNested bounds protocols that call one another without a function of
 	// the project between them: __iter__ that gives a new iterable, a property
@@ -224,28 +224,206 @@ func (it *interp) callbacks(st *state, c *call) {
 	}
 }
 
-// memoEntry is a remembered call.
+// memoEntry is a remembered call: what it was given, what it read, and what
+// it left behind. Objects are told by their content, so that it serves for
+// other objects that hold the same.
 type memoEntry struct {
-	key     uint64
-	gen     int
-	rule    string
-	mark    objID
-	at      Span // of the call, for models: their hits are put there
-	args    []*value
-	dead    bool
-	v       *value
-	known   []*knowledge // learned, oldest first
-	objects []*object
-	ids     []objID
-	raised  []label
-	notes   *noteSet
-	yes, no []*knowledge
+	gen      int
+	unit     int // the only run from outside for which it is good; 0 for all
+	rule     string
+	ruleRead bool
+	mark     objID
+	at       Span // of the call, for models: their hits are put there
+	args     []*value
+	given    []objID // objects that the arguments hold, in their order
+	reads    []baseRead
+	dead     bool
+	v        *value
+	known    []*knowledge // learned, oldest first
+	changed  []*object    // as the call left them: objects it was given or that are in the base heap
+	changes  []objID
+	objects  []*object // that it made and that can be reached
+	ids      []objID
+	raised   []label
+	notes    *noteSet
+	yes, no  []*knowledge
+	before   *knowledge // what was known when it began
+	// fixed says that what it left behind speaks of unknowns that came from
+	// those it was given: it holds for these only.
+	fixed bool
+}
+
+type memoKey struct {
+	fn   *function
+	args uint64
+}
+
+// baseRead is an object of the base heap as a call has found it.
+type baseRead struct {
+	id objID
+	o  *object
+}
+
+const (
+	maxReads   = 400
+	maxChanges = 24
+	maxMade    = 300
+)
+
+// distinctReads lists each read since first once.
+func (it *interp) distinctReads(first int) []objID {
+	it.round++
+	n := first
+	for _, id := range it.read[first:] {
+		if it.readAt[id] != it.round {
+			it.readAt[id] = it.round
+			it.read[n] = id
+			n++
+		}
+	}
+	return it.read[:n]
+}
+
+// remembered finds a call with the same arguments in the same circumstances,
+// and what its unknowns are called now.
+func (it *interp) remembered(st *state, fn *function, key uint64, at Span, args []*value) (*memoEntry, *matcher) {
+next:
+	for _, m := range it.memo[memoKey{fn, key}] {
+		if m.gen != it.fieldGen || m.ruleRead && m.rule != it.rule || m.at != at || m.unit != 0 && m.unit != it.unit || len(m.args) != len(args) {
+			continue
+		}
+		x := &matcher{m: m, known: st.known}
+		for i, v := range m.args {
+			if !x.value(v, args[i]) {
+				continue next
+			}
+		}
+		for _, r := range m.reads {
+			if o := it.baseObject(st.heap, r.id); o != r.o && (o == nil || r.o == nil || !x.object(r.o, o)) {
+				continue next
+			}
+		}
+		return m, x
+	}
+	return nil, nil
+}
+
+// matcher compares what a call is given with what a remembered one was given.
+// An unknown of which nothing is known may have another symbol, if the same
+// one everywhere and if what the call left behind can be told of another.
+type matcher struct {
+	m        *memoEntry
+	known    *knowledge
+	from, to []*sym
+}
+
+func (x *matcher) sym(a, b *sym) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	for i := range x.from {
+		if x.from[i] == a || x.to[i] == b {
+			return x.from[i] == a && x.to[i] == b
+		}
+	}
+	if a != b {
+		if x.m.fixed || !a.plain() || !b.plain() {
+			return false
+		}
+		if _, ok := x.m.before.of(a); ok {
+			return false
+		}
+		if _, ok := x.known.of(b); ok {
+			return false
+		}
+	}
+	x.from, x.to = append(x.from, a), append(x.to, b)
+	return true
+}
+
+func (x *matcher) value(a, b *value) bool {
+	if a == b && (a == nil || a.sym == nil && a.text == nil && a.elems == nil && a.recv == nil) {
+		return true
+	}
+	if a == nil || b == nil || a.kind != b.kind || a.str != b.str || a.num != b.num || a.isInt != b.isInt || a.isBytes != b.isBytes || a.safe != b.safe ||
+		a.obj != b.obj || a.reg != b.reg || a.fn != b.fn || a.cls != b.cls || a.mod != b.mod || a.pat != b.pat || a.clean != b.clean ||
+		len(a.elems) != len(b.elems) || len(a.text) != len(b.text) || (a.text == nil) != (b.text == nil) || !sameLabels(a.labels, b.labels) ||
+		!x.sym(a.sym, b.sym) {
+		return false
+	}
+	for i := range a.text {
+		p, q := &a.text[i], &b.text[i]
+		if p.lit != q.lit || p.chars != q.chars || p.notFirst != q.notFirst || p.clean != q.clean || !sameLabels(p.labels, q.labels) ||
+			!slices.Equal(p.not, q.not) || !x.sym(p.sym, q.sym) {
+			return false
+		}
+	}
+	for i := range a.elems {
+		if !x.value(a.elems[i], b.elems[i]) {
+			return false
+		}
+	}
+	return x.value(a.recv, b.recv)
+}
+
+func (x *matcher) object(a, b *object) bool {
+	if a.kind != b.kind || a.cls != b.cls || len(a.elems) != len(b.elems) || len(a.keys) != len(b.keys) || a.summary != b.summary || !sameLabels(a.restKeys, b.restKeys) {
+		return false
+	}
+	for i := range a.elems {
+		if !x.value(a.elems[i], b.elems[i]) {
+			return false
+		}
+	}
+	for i, k := range a.keys {
+		if k != b.keys[i] || !x.value(a.m[k], b.m[k]) {
+			return false
+		}
+	}
+	return x.value(a.rest, b.rest) && x.value(a.factory, b.factory)
+}
+
+// renames reports whether a symbol goes by another name.
+func (x *matcher) renames() bool { return !slices.Equal(x.from, x.to) }
+
+// remember completes m with what the call has read and left behind; false if
+// it cannot be used again. start is the heap in which it began, which nobody
+// writes to any more.
+func (it *interp) remember(st *state, m *memoEntry, written, read []objID, start *heap) bool {
+	if len(read) > maxReads {
+		return false
+	}
+	if !m.dead { // what a call did that never returns is lost with it
+		for _, id := range written {
+			if id > it.baseTop && !slices.Contains(m.given, id) || len(m.changes) >= maxChanges {
+				return false
+			}
+			o := it.baseObject(st.heap, id)
+			if o == nil || o.cls != nil && o.cls.ns >= m.mark {
+				return false
+			}
+			m.changes, m.changed = append(m.changes, id), append(m.changed, o)
+		}
+		for _, o := range m.changed {
+			if !it.collectObject(st, o, m, 1) {
+				return false
+			}
+		}
+		if !it.collect(st, m.v, m, 0) {
+			return false
+		}
+	}
+	for _, id := range read {
+		m.reads = append(m.reads, baseRead{id, it.baseObject(start, id)})
+	}
+	return true
 }
 
 // callFunction runs a function of the project.
 func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *value {
 	if it.steps > it.soft() && it.depth > 1 && !it.loading && len(c.labels(it, st)) == 0 && len(labelsOrNil(it, st, self)) == 0 {
 		// Late in a long run only what comes from outside is followed further.
+		it.degraded = true
 		return unknown
 	}
 	it.called[funcKey{fn.file, fn.id}] = true
@@ -278,32 +456,29 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 			vars[i] = v
 		}
 	}
-	memoize := !it.loading && !it.freeIsNew(fn)
+	memoize, byContent, flat, of := !it.loading, false, vars, fn
+	var fl flattener
+	if memoize && (fn.fresh || slices.ContainsFunc(vars, func(v *value) bool { return v != nil && it.reachesNew(v, 0) })) {
+		// What objects and closures hold counts, as long as it is little.
+		fl = flattener{it: it, st: st}
+		if fn.fresh {
+			of = it.canon(fn)
+			memoize = fl.function(fn, 0)
+		}
+		memoize = memoize && fl.all(vars)
+		flat, byContent = fl.out, true
+	}
 	var site Span
 	if fn.file.model {
 		site = it.at(c)
 	}
-	flat, byContent := vars, false
-	if memoize {
-		for _, v := range vars {
-			if v != nil && it.reachesNew(v, 0) {
-				// What objects hold counts, as long as it is little.
-				fl := flattener{it: it, st: st}
-				memoize = fl.all(vars)
-				flat, byContent = fl.out, true
-				break
-			}
-		}
-	}
 	var key uint64
 	if memoize {
 		key = it.hashArgs(flat)
-		for _, m := range it.memo[fn] {
-			if m.key == key && m.gen == it.baseGen && m.rule == it.rule && m.at == site && sameArgs(m.args, flat) {
-				return it.replay(st, m, fn, c)
-			}
+		if m, x := it.remembered(st, of, key, site, flat); m != nil {
+			return it.replay(st, m, x, fn, c, fl.seen)
 		}
-		if it.contexts[fn] >= maxContexts && !byContent {
+		if it.contexts[of] >= maxContexts && !byContent {
 			// Widen: only where the arguments come from still counts.
 			for i, v := range vars {
 				if v != nil && !v.isConst() && v.kind != vFunc && v.kind != vClass {
@@ -317,52 +492,61 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 			}
 			flat = vars
 			key = it.hashArgs(vars)
-			for _, m := range it.memo[fn] {
-				if m.key == key && m.gen == it.baseGen && m.rule == it.rule && m.at == site && sameArgs(m.args, vars) {
-					return it.replay(st, m, fn, c)
-				}
+			if m, x := it.remembered(st, of, key, site, flat); m != nil {
+				return it.replay(st, m, x, fn, c, nil)
 			}
-			if it.contexts[fn] >= 2*maxContexts {
+			if it.contexts[of] >= 2*maxContexts {
 				return opaque(guessed(c.labels(it, st), it.tag("guess")))
 			}
 		}
 		if !byContent {
-			it.contexts[fn]++
+			it.contexts[of]++
 		}
 	}
 
-	oldMark, oldEffects, oldNotes := it.mark, it.effects, it.notes
-	oldRaised := it.raised
-	it.mark, it.effects, it.notes = it.nextObj+1, 0, &noteSet{}
-	it.raised = nil
+	oldMark, oldNotes, oldRaised, oldDegraded, oldRuleRead := it.mark, it.notes, it.raised, it.degraded, it.ruleRead
+	mark := it.nextObj + 1
+	it.mark, it.notes, it.raised, it.degraded, it.ruleRead = mark, &noteSet{}, nil, false, false
+	firstWrite, firstRead, start := len(it.wrote), len(it.read), st.heap
+	it.round++
 	before := st.known
 	savedArgs := slices.Clone(flat)
-	mark := it.mark
 
 	it.callAt = c.at
 	v, rets := it.run(st, fn, vars)
 
-	effects, notes, raised := it.effects, it.notes, it.raised
+	notes, raised := it.notes, it.raised
 	it.mark, it.notes = oldMark, oldNotes
-	it.effects = oldEffects + effects
 	it.raised = addLabels(oldRaised, raised)
 	if oldNotes != nil {
 		oldNotes.add(notes)
 	}
-	if memoize && effects == 0 && !it.out() && len(it.memo[fn]) < maxMemo {
-		m := &memoEntry{key: key, gen: it.baseGen, rule: it.rule, at: site, args: savedArgs, dead: st.dead, v: v, raised: raised, notes: notes}
-		if !st.dead {
-			m.known = newKnowledge(st.known, before)
-			m.mark = mark
-			if !it.collect(st, v, m, 0) {
-				m = nil
-			}
+	it.read = it.distinctReads(firstRead)
+	written := it.wrote[firstWrite:]
+	slices.Sort(written)
+	written = slices.Compact(written)
+	if memoize && !it.out() && it.remembers[of] < maxMemo {
+		m := &memoEntry{gen: it.fieldGen, rule: it.rule, ruleRead: it.ruleRead, at: site, args: savedArgs, given: fl.seen, before: before, mark: mark, dead: st.dead, v: v, raised: raised, notes: notes}
+		if it.degraded {
+			m.unit = it.unit
 		}
-		if m != nil {
-			if rets[0] != nil && rets[1] != nil && rets[2] == nil {
-				m.no, m.yes = newKnowledge(rets[0].st.known, before), newKnowledge(rets[1].st.known, before)
+		if it.remember(st, m, written, it.read[firstRead:], start) {
+			if !st.dead {
+				m.known = newKnowledge(st.known, before)
+				if rets[0] != nil && rets[1] != nil && rets[2] == nil {
+					m.no, m.yes = newKnowledge(rets[0].st.known, before), newKnowledge(rets[1].st.known, before)
+				}
 			}
-			it.memo[fn] = append(it.memo[fn], m)
+			m.fixed = m.derives()
+			it.remembers[of]++
+			it.memo[memoKey{of, key}] = append(it.memo[memoKey{of, key}], m)
+		}
+	}
+	it.degraded, it.ruleRead = it.degraded || oldDegraded, it.ruleRead || oldRuleRead
+	it.wrote = it.wrote[:firstWrite]
+	for _, id := range written {
+		if id < oldMark {
+			it.wrote = append(it.wrote, id)
 		}
 	}
 	if st.dead {
@@ -468,38 +652,53 @@ func (st *state) replayKnowledge(list []*knowledge) {
 	}
 }
 
-// replay uses a remembered call again.
-func (it *interp) replay(st *state, m *memoEntry, fn *function, c *call) *value {
+// replay uses a remembered call again. given are the objects that its
+// arguments hold now.
+func (it *interp) replay(st *state, m *memoEntry, x *matcher, fn *function, c *call, given []objID) *value {
 	it.notes.add(m.notes)
 	it.raised = addLabels(it.raised, m.raised)
+	for _, r := range m.reads {
+		it.noteRead(r.id)
+	}
+	it.ruleRead = it.ruleRead || m.ruleRead
+	it.degraded = it.degraded || m.unit != 0
 	if m.dead {
 		it.throw(st)
 		return unknown
 	}
-	st.replayKnowledge(m.known)
-	v := m.v
-	if len(m.ids) > 0 {
-		ren := make(map[objID]objID, len(m.ids))
+	v, known, yes, no := m.v, m.known, m.yes, m.no
+	ren := renamer{}
+	if x.renames() {
+		ren.from, ren.to = x.from, x.to
+		known, yes, no = ren.knowledge(known), ren.knowledge(yes), ren.knowledge(no)
+	}
+	st.replayKnowledge(known)
+	if len(m.ids) > 0 || len(m.changes) > 0 || len(m.given) > 0 || ren.from != nil {
+		ren.ids = make(map[objID]objID, len(m.ids)+len(given))
+		for i, id := range m.given {
+			ren.ids[id] = given[i]
+		}
 		for _, id := range m.ids {
 			it.nextObj++
-			ren[id] = it.nextObj
+			ren.ids[id] = it.nextObj
 		}
-		st.own()
+		if len(m.ids) > 0 || len(m.changes) > 0 {
+			st.own()
+		}
 		for i, id := range m.ids {
-			o := m.objects[i].clone(st.heap)
-			for k, e := range o.elems {
-				o.elems[k] = renamed(e, ren)
-			}
-			for k, e := range o.m {
-				o.m[k] = renamed(e, ren)
-			}
-			o.rest = renamed(o.rest, ren)
-			st.heap.objs.set(ren[id], o)
+			st.heap.objs.set(ren.ids[id], ren.object(m.objects[i], st.heap))
 		}
-		v = renamed(v, ren)
+		for i, id := range m.changes {
+			if id > it.baseTop {
+				id = ren.ids[id]
+			}
+			it.noteWrite(id)
+			st.heap.objs.set(id, ren.object(m.changed[i], st.heap))
+		}
+		v = ren.value(v)
 	}
-	if len(m.yes) > 0 || len(m.no) > 0 {
-		v = outcome(v, m.yes, m.no)
+	if len(yes) > 0 || len(no) > 0 {
+		v = outcome(v, yes, no)
 	}
 	if hasLabels(v) && c.at.File != "" {
 		v = withStep(v, c.at, "returned by "+fn.name+"()")
@@ -507,37 +706,182 @@ func (it *interp) replay(st *state, m *memoEntry, fn *function, c *call) *value 
 	return v
 }
 
-// renamed replaces the objects that v speaks of.
-func renamed(v *value, ren map[objID]objID) *value {
+// renamer replaces objects and symbols by others.
+type renamer struct {
+	ids      map[objID]objID
+	fns      map[*function]*function
+	from, to []*sym
+}
+
+func (r *renamer) sym(s *sym) *sym {
+	if s != nil {
+		if i := slices.Index(r.from, s); i >= 0 {
+			return r.to[i]
+		}
+	}
+	return s
+}
+
+func (r *renamer) knowledge(list []*knowledge) []*knowledge {
+	var out []*knowledge
+	for _, k := range list {
+		c := *k
+		c.sym = r.sym(k.sym)
+		c.fact.eq = r.value(k.fact.eq)
+		out = append(out, &c)
+	}
+	return out
+}
+
+func (r *renamer) object(o *object, owner *heap) *object {
+	o = o.clone(owner)
+	for k, e := range o.elems {
+		o.elems[k] = r.value(e)
+	}
+	for k, e := range o.m {
+		o.m[k] = r.value(e)
+	}
+	o.rest = r.value(o.rest)
+	o.factory = r.value(o.factory)
+	return o
+}
+
+// value returns v, speaking of the other objects and symbols.
+func (r *renamer) value(v *value) *value {
 	if v == nil {
 		return nil
 	}
-	switch {
-	case v.kind == vObj:
-		if id, ok := ren[v.obj]; ok {
-			c := *v
-			c.obj = id
-			return &c
+	c := *v
+	changed := false
+	switch v.kind {
+	case vObj:
+		if id, ok := r.ids[v.obj]; ok && id != v.obj {
+			c.obj, changed = id, true
 		}
-	case len(v.elems) > 0 || v.recv != nil:
-		c := *v
-		c.elems = slices.Clone(v.elems)
-		for i, e := range c.elems {
-			c.elems[i] = renamed(e, ren)
+	case vFunc:
+		if fn := r.function(v.fn); fn != v.fn {
+			c.fn, changed = fn, true
 		}
-		c.recv = renamed(v.recv, ren)
-		return &c
 	}
-	return v
+	if r.from != nil {
+		if s := r.sym(v.sym); s != v.sym {
+			c.sym, changed = s, true
+		}
+		cloned := false
+		for i := range v.text {
+			if s := r.sym(v.text[i].sym); s != v.text[i].sym {
+				if !cloned {
+					c.text, cloned, changed = slices.Clone(v.text), true, true
+				}
+				c.text[i].sym = s
+			}
+		}
+	}
+	cloned := false
+	for i, e := range v.elems {
+		if x := r.value(e); x != e {
+			if !cloned {
+				c.elems, cloned, changed = slices.Clone(v.elems), true, true
+			}
+			c.elems[i] = x
+		}
+	}
+	if v.recv != nil {
+		if x := r.value(v.recv); x != v.recv {
+			c.recv, changed = x, true
+		}
+	}
+	if !changed {
+		return v
+	}
+	return &c
+}
+
+// derives reports whether what a call left behind speaks of symbols that were
+// derived from others: from those it was given, perhaps.
+func (m *memoEntry) derives() bool {
+	for _, list := range [3][]*knowledge{m.known, m.yes, m.no} {
+		for _, k := range list {
+			if !k.sym.plain() || derived(k.fact.eq) {
+				return true
+			}
+		}
+	}
+	for _, o := range m.objects {
+		if o.derived() {
+			return true
+		}
+	}
+	for _, o := range m.changed {
+		if o.derived() {
+			return true
+		}
+	}
+	return derived(m.v)
+}
+
+func (o *object) derived() bool {
+	for _, e := range o.elems {
+		if derived(e) {
+			return true
+		}
+	}
+	for _, k := range o.keys {
+		if derived(o.m[k]) {
+			return true
+		}
+	}
+	return derived(o.rest) || derived(o.factory)
+}
+
+func derived(v *value) bool {
+	if v == nil {
+		return false
+	}
+	if v.sym != nil && !v.sym.plain() {
+		return true
+	}
+	for i := range v.text {
+		if s := v.text[i].sym; s != nil && !s.plain() {
+			return true
+		}
+	}
+	return slices.ContainsFunc(v.elems, derived) || derived(v.recv)
+}
+
+// function returns a closure over the other variables.
+func (r *renamer) function(fn *function) *function {
+	if !fn.fresh || !slices.ContainsFunc(fn.free, func(id objID) bool { to, ok := r.ids[id]; return ok && to != id }) {
+		return fn
+	}
+	if c, ok := r.fns[fn]; ok {
+		return c
+	}
+	c := *fn
+	if r.fns == nil {
+		r.fns = map[*function]*function{}
+	}
+	r.fns[fn] = &c
+	c.free = slices.Clone(fn.free)
+	for i, id := range c.free {
+		if to, ok := r.ids[id]; ok {
+			c.free[i] = to
+		}
+	}
+	c.defaults = slices.Clone(fn.defaults)
+	for i, d := range c.defaults {
+		c.defaults[i] = r.value(d)
+	}
+	return &c
 }
 
 // collect gathers the objects that a result reaches; false if they are too
-// many or were there before.
+// many, or were there before without being given to the call.
 func (it *interp) collect(st *state, v *value, m *memoEntry, depth int) bool {
 	if v == nil {
 		return true
 	}
-	if depth > 8 || len(m.ids) > 64 {
+	if depth > 24 || len(m.ids) > maxMade {
 		return false
 	}
 	for _, e := range v.elems {
@@ -550,37 +894,62 @@ func (it *interp) collect(st *state, v *value, m *memoEntry, depth int) bool {
 	}
 	switch v.kind {
 	case vFunc:
-		return !it.freeIsNew(v.fn)
+		if !it.freeIsNew(v.fn) {
+			return true
+		}
+		if v.fn.owner != nil && v.fn.owner.ns > it.baseTop {
+			return false
+		}
+		for _, id := range v.fn.free {
+			if !it.collectID(st, id, m, depth) {
+				return false
+			}
+		}
+		for _, d := range v.fn.defaults {
+			if !it.collect(st, d, m, depth+1) {
+				return false
+			}
+		}
+	case vBound:
+		return v.fn == nil || !it.freeIsNew(v.fn)
 	case vClass:
 		return v.cls.ns <= it.baseTop
 	case vDeco:
 		return false
 	case vObj:
-		if v.obj <= it.baseTop || slices.Contains(m.ids, v.obj) {
-			return true
-		}
-		if v.obj < m.mark {
-			return false // it was given
-		}
-		o := it.get(st, v.obj)
-		if o == nil {
-			return false
-		}
-		m.ids = append(m.ids, v.obj)
-		m.objects = append(m.objects, o)
-		for _, e := range o.elems {
-			if !it.collect(st, e, m, depth+1) {
-				return false
-			}
-		}
-		for _, k := range o.keys {
-			if !it.collect(st, o.m[k], m, depth+1) {
-				return false
-			}
-		}
-		return it.collect(st, o.rest, m, depth+1)
+		return it.collectID(st, v.obj, m, depth)
 	}
 	return true
+}
+
+func (it *interp) collectID(st *state, id objID, m *memoEntry, depth int) bool {
+	if id <= it.baseTop || slices.Contains(m.ids, id) || slices.Contains(m.given, id) {
+		return true
+	}
+	if id < m.mark {
+		return false // it was there before
+	}
+	o := st.heap.get(id)
+	if o == nil || o.cls != nil && o.cls.ns > it.baseTop {
+		return false
+	}
+	m.ids = append(m.ids, id)
+	m.objects = append(m.objects, o)
+	return it.collectObject(st, o, m, depth)
+}
+
+func (it *interp) collectObject(st *state, o *object, m *memoEntry, depth int) bool {
+	for _, e := range o.elems {
+		if !it.collect(st, e, m, depth+1) {
+			return false
+		}
+	}
+	for _, k := range o.keys {
+		if !it.collect(st, o.m[k], m, depth+1) {
+			return false
+		}
+	}
+	return it.collect(st, o.rest, m, depth+1) && it.collect(st, o.factory, m, depth+1)
 }
 
 // flattener writes values down with what the objects in them hold, so that
@@ -592,7 +961,7 @@ type flattener struct {
 	seen []objID
 }
 
-const maxFlat = 120
+const maxFlat = 300
 
 func (f *flattener) all(vars []*value) bool {
 	for _, v := range vars {
@@ -604,7 +973,7 @@ func (f *flattener) all(vars []*value) bool {
 }
 
 func (f *flattener) add(v *value, depth int) bool {
-	if len(f.out) >= maxFlat || depth > 5 {
+	if len(f.out) >= maxFlat || depth > 6 {
 		return false
 	}
 	if v == nil || !f.it.reachesNew(v, 0) {
@@ -613,29 +982,13 @@ func (f *flattener) add(v *value, depth int) bool {
 	}
 	switch v.kind {
 	case vObj:
-		if i := slices.Index(f.seen, v.obj); i >= 0 {
-			f.out = append(f.out, &value{kind: vTuple, str: "seen", num: float64(i)})
-			return true
-		}
-		o := f.it.get(f.st, v.obj)
-		if o == nil || o.cls != nil && o.cls.ns > f.it.baseTop || o.factory != nil || len(o.restKeys) > 0 || o.summary {
+		return f.object(v, depth)
+	case vFunc:
+		return f.function(v.fn, depth)
+	case vUnion, vTuple, vInst, vBound:
+		if v.fn != nil && v.fn.fresh {
 			return false
 		}
-		f.seen = append(f.seen, v.obj)
-		f.out = append(f.out, &value{kind: vTuple, str: "object", num: float64(o.kind)*1000 + float64(len(o.elems)), isInt: o.rest != nil, cls: o.cls, labels: v.labels, sym: v.sym})
-		for _, e := range o.elems {
-			if !f.add(e, depth+1) {
-				return false
-			}
-		}
-		for _, k := range o.keys {
-			f.out = append(f.out, &value{kind: vText, str: k})
-			if !f.add(o.m[k], depth+1) {
-				return false
-			}
-		}
-		return o.rest == nil || f.add(o.rest, depth+1)
-	case vUnion, vTuple, vInst, vBound:
 		c := *v
 		c.elems, c.recv = nil, nil
 		c.num = c.num*100 + float64(len(v.elems))
@@ -648,6 +1001,66 @@ func (f *flattener) add(v *value, depth int) bool {
 		return v.recv == nil || f.add(v.recv, depth+1)
 	}
 	return false
+}
+
+func (f *flattener) object(v *value, depth int) bool {
+	if i := slices.Index(f.seen, v.obj); i >= 0 {
+		f.out = append(f.out, &value{kind: vTuple, str: "seen", num: float64(i)})
+		return true
+	}
+	o := f.it.get(f.st, v.obj)
+	if o == nil || o.cls != nil && o.cls.ns > f.it.baseTop {
+		return false
+	}
+	f.seen = append(f.seen, v.obj)
+	f.out = append(f.out, &value{kind: vTuple, str: "object", num: float64(o.kind)*1000 + float64(len(o.elems)), isInt: o.rest != nil, isBytes: o.factory != nil, safe: o.summary, cls: o.cls, labels: v.labels, sym: v.sym})
+	if len(o.restKeys) > 0 {
+		f.out = append(f.out, &value{kind: vTuple, str: "keys", labels: o.restKeys})
+	}
+	if o.factory != nil && !f.add(o.factory, depth+1) {
+		return false
+	}
+	for _, e := range o.elems {
+		if !f.add(e, depth+1) {
+			return false
+		}
+	}
+	for _, k := range o.keys {
+		f.out = append(f.out, &value{kind: vText, str: k})
+		if !f.add(o.m[k], depth+1) {
+			return false
+		}
+	}
+	return o.rest == nil || f.add(o.rest, depth+1)
+}
+
+// function writes down a function that was made in this run.
+func (f *flattener) function(fn *function, depth int) bool {
+	if depth > 6 || len(f.out) >= maxFlat || fn.owner != nil && fn.owner.ns > f.it.baseTop {
+		return false
+	}
+	f.out = append(f.out, &value{kind: vTuple, str: "def " + fn.file.path, num: float64(fn.id), cls: fn.owner})
+	for _, id := range fn.free {
+		if !f.add(&value{kind: vObj, obj: id}, depth+1) {
+			return false
+		}
+	}
+	for _, d := range fn.defaults {
+		if !f.add(d, depth+1) {
+			return false
+		}
+	}
+	return true
+}
+
+// canon returns the function under which calls of a nested one are
+// remembered, which is made anew each time that the code around it runs.
+func (it *interp) canon(fn *function) *function {
+	k := funcKey{fn.file, fn.id}
+	if it.canons[k] == nil {
+		it.canons[k] = fn
+	}
+	return it.canons[k]
 }
 
 // soft is the number of steps after which only what comes from outside is
@@ -677,11 +1090,15 @@ func (it *interp) reachesNew(v *value, depth int) bool {
 	case vObj:
 		return v.obj > it.baseTop
 	case vFunc:
-		return it.freeIsNew(v.fn)
+		return v.fn.fresh
 	case vClass:
 		return v.cls.ns > it.baseTop
 	case vDeco:
 		return true
+	case vBound:
+		if v.fn != nil && v.fn.fresh {
+			return true
+		}
 	}
 	if depth > 6 {
 		return true
@@ -717,29 +1134,19 @@ func hashValue(h *maphash.Hash, v *value, depth int) {
 	maphash.WriteComparable(h, v.num)
 	for i := range v.text {
 		h.WriteString(v.text[i].lit)
-		maphash.WriteComparable(h, v.text[i].sym)
+		h.WriteByte(0)
 	}
 	if v.kind == vObj {
 		maphash.WriteComparable(h, v.obj)
 	}
-	maphash.WriteComparable(h, v.sym)
+	for _, l := range v.labels {
+		maphash.WriteComparable(h, l.src)
+	}
 	if depth < 3 {
 		for _, e := range v.elems {
 			hashValue(h, e, depth+1)
 		}
 	}
-}
-
-func sameArgs(a, b []*value) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !identical(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 // identical is as same, and the labels and symbols are the same too.
@@ -1003,6 +1410,7 @@ func (it *interp) newFunction(st *state, id pysyntax.ID, name string) *function 
 	f := fr.f
 	fn := &function{file: fr.file, id: id, sc: fr.file.scopes[id], mod: fr.mod, name: name, params: fr.file.params[id]}
 	fn.nested = fr.fn != nil
+	fn.fresh = fn.nested && !it.loading
 	fn.qual = name
 	if fr.qual != "" {
 		fn.qual = fr.qual + "." + name

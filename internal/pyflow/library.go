@@ -472,7 +472,7 @@ func (it *interp) symFor(path, what string) *sym {
 	if s := it.srcSyms[k]; s != nil {
 		return s
 	}
-	s := &sym{}
+	s := &sym{input: true}
 	it.srcSyms[k] = s
 	return s
 }
@@ -488,6 +488,7 @@ func noteOf(f Fact) string {
 
 // sourceValue is what reading an attribute that is a source gives.
 func (it *interp) sourceValue(st *state, path string, f Fact, recv *value, at Span) *value {
+	it.ruleRead = it.ruleRead || path == "flask.request.path"
 	if path == "flask.request.path" && it.rule != "" {
 		// The rule has no variable part, so the path is the rule, behind what
 		// the app or blueprint is mounted at.
@@ -765,11 +766,13 @@ func (it *interp) setLibField(path string, v *value) {
 		v = opaque(shallowLabels(v))
 	}
 	if old := it.libFields[path]; old != nil {
-		v = join(old, v)
+		if v = join(old, v); identical(old, v) {
+			return
+		}
 	}
 	it.libFields[path] = v
-	it.gens++
-	it.baseGen = it.gens
+	it.fieldGens++
+	it.fieldGen = it.fieldGens
 }
 
 // knownAttr is an attribute of an instance that package code understands:

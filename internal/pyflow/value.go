@@ -90,6 +90,12 @@ type sym struct {
 	whole *value // that it stands for in another form, such as base64
 	// yes and no tell what follows from its being true or false.
 	yes, no func(it *interp, st *state)
+	input   bool // stands for a certain part of the input
+}
+
+// plain reports whether nothing is known of s but that it is unknown.
+func (s *sym) plain() bool {
+	return len(s.bases) == 0 && s.op == "" && s.arg == "" && s.whole == nil && s.yes == nil && s.no == nil && !s.input
 }
 
 // label is one source that a value may come from.
