@@ -245,7 +245,7 @@ func (it *interp) shard() *interp {
 func (it *interp) loadAll(files []*fileInfo) *state {
 	it.loading = true
 	st := &state{}
-	st.own()
+	it.own(st)
 	for _, name := range sortedKeys(it.p.models) {
 		it.load(st, it.p.models[name])
 	}
@@ -259,11 +259,11 @@ func (it *interp) loadAll(files []*fileInfo) *state {
 	}
 	it.loading = false
 	st.heap.flatten()
-	st.heap.flat = make([]*object, it.nextObj+1)
+	st.heap.flat = append([]*object{nil}, it.arena...)
 	for id, o := range st.heap.objs.each {
 		st.heap.flat[id] = o
 	}
-	st.heap.objs = objTable{}
+	st.heap.objs, it.arena = objTable{}, nil
 	st.shared = true
 	it.baseTop = it.nextObj
 	return st
@@ -358,7 +358,7 @@ func (a *analysis) run(units []*unit) {
 
 // release drops what only running needs.
 func (it *interp) release() {
-	it.readAt, it.wrote, it.read, it.canons, it.remembers = nil, nil, nil, nil, nil
+	it.readAt, it.wrote, it.read, it.canons, it.remembers, it.arena = nil, nil, nil, nil, nil, nil
 	it.memo, it.derived, it.sources, it.srcSyms, it.modules, it.made = nil, nil, nil, nil, nil, nil
 	it.selves, it.contexts, it.active, it.regOrder, it.views = nil, nil, nil, nil, nil
 }

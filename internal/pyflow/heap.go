@@ -35,11 +35,13 @@ type object struct {
 	// summary is set on an object that stands for several, made by one
 	// expression in a loop: writing adds instead of replacing.
 	summary bool
+	// dirty is set on what was allocated when a heap node has a newer version.
+	dirty bool
 }
 
 func (o *object) clone(owner *heap) *object {
 	c := *o
-	c.owner = owner
+	c.owner, c.dirty = owner, false
 	c.elems = slices.Clone(o.elems)
 	c.keys = slices.Clone(o.keys)
 	c.m = maps.Clone(o.m)
@@ -110,10 +112,14 @@ func (o *object) all() *value {
 	return out
 }
 
-// heap is a node of a tree of heaps: what is not in it is in its parent.
+// heap is a node of a tree of heaps. It holds the objects that were changed
+// since the node was made: what is not in it is in its parent, and what was
+// never changed after it was shared is where it was allocated, see
+// [interp.allocated].
 type heap struct {
 	parent *heap
 	depth  int
+	top    objID // the last object that was there when the node was made
 	objs   objTable
 	flat   []*object // instead of objs, by id: the base heap
 }
@@ -181,24 +187,51 @@ func (t *objTable) each(yield func(objID, *object) bool) {
 	}
 }
 
-// get returns an object. Most that is asked for is in the base heap and was
-// not written to.
+// get returns an object.
 func (it *interp) get(st *state, id objID) *object {
-	if id > it.baseTop {
-		return st.heap.get(id)
+	if id <= it.baseTop {
+		it.noteRead(id)
 	}
-	o := it.baseObject(st.heap, id)
-	it.noteRead(id)
+	return it.lookup(st.heap, id)
+}
+
+// lookup returns an object as a heap has it. Most objects were never written
+// to after the state in which they were made was shared.
+func (it *interp) lookup(h *heap, id objID) *object {
+	if id <= it.baseTop {
+		if it.baseWritten[id] {
+			if o := above(h, nil, id); o != nil {
+				return o
+			}
+		}
+		return it.p.base.flat[id]
+	}
+	o := it.allocated(id)
+	if o != nil && o.dirty {
+		if v := above(h, nil, id); v != nil {
+			return v
+		}
+	}
 	return o
 }
 
-func (it *interp) baseObject(h *heap, id objID) *object {
-	if !it.baseWritten[id] {
-		if flat := it.p.base.flat; int(id) < len(flat) {
-			return flat[id]
+// allocated returns an object as it was when the state that made it was
+// shared first; nil if it is gone.
+func (it *interp) allocated(id objID) *object {
+	if i := int(id - it.baseTop - 1); i < len(it.arena) {
+		return it.arena[i]
+	}
+	return nil
+}
+
+// put makes o the version of an object that a node has.
+func (it *interp) put(h *heap, id objID, o *object) {
+	if id > it.baseTop {
+		if first := it.allocated(id); first != nil {
+			first.dirty = true
 		}
 	}
-	return h.get(id)
+	h.objs.set(id, o)
 }
 
 // noteRead lists an object of the base heap that the running call depends on.
@@ -226,21 +259,6 @@ func (it *interp) noteWrite(id objID) {
 	}
 }
 
-func (h *heap) get(id objID) *object {
-	for ; h != nil; h = h.parent {
-		if h.flat != nil {
-			if int(id) < len(h.flat) {
-				return h.flat[id]
-			}
-			return nil
-		}
-		if o := h.objs.get(id); o != nil {
-			return o
-		}
-	}
-	return nil
-}
-
 // state is a point of the execution: the variables of the running function,
 // the heap, and what is known about unknown values.
 type state struct {
@@ -260,7 +278,7 @@ func (st *state) fork() *state {
 }
 
 // own makes the top node of the heap one that only this state writes to.
-func (st *state) own() {
+func (it *interp) own(st *state) {
 	if !st.shared && st.heap != nil {
 		return
 	}
@@ -268,7 +286,7 @@ func (st *state) own() {
 	if st.heap != nil {
 		depth = st.heap.depth + 1
 	}
-	st.heap = &heap{parent: st.heap, depth: depth}
+	st.heap = &heap{parent: st.heap, depth: depth, top: it.nextObj}
 	st.shared = false
 	if depth > 24 && depth%12 == 0 {
 		st.heap.compress()
@@ -286,6 +304,7 @@ func (h *heap) compress() {
 				h.objs.set(id, o)
 			}
 		}
+		h.top = min(h.top, n.top)
 		n = n.parent
 	}
 	h.parent = n
@@ -297,31 +316,34 @@ func (h *heap) compress() {
 
 // write returns the object for changing it.
 func (it *interp) write(st *state, id objID) *object {
-	st.own()
+	it.own(st)
+	it.noteWrite(id)
 	o := st.heap.objs.get(id)
 	if o == nil {
-		o = it.get(st, id)
+		if id > it.baseTop {
+			if first := it.allocated(id); first != nil && first.owner == st.heap {
+				return first
+			}
+		}
+		if o = it.get(st, id); o == nil {
+			o = &object{kind: oInstance}
+		}
 	}
-	if o == nil {
-		o = &object{kind: oInstance}
-	}
-	it.noteWrite(id)
 	if o.owner == st.heap {
 		return o
 	}
 	o = o.clone(st.heap)
-	st.heap.objs.set(id, o)
+	it.put(st.heap, id, o)
 	return o
 }
 
 // alloc puts a new object on the heap.
 func (it *interp) alloc(st *state, o *object) objID {
-	st.own()
+	it.own(st)
+	o.owner, o.dirty = st.heap, false
 	it.nextObj++
-	id := it.nextObj
-	o.owner = st.heap
-	st.heap.objs.set(id, o)
-	return id
+	it.arena = append(it.arena, o)
+	return it.nextObj
 }
 
 // merge makes st the join of st and other. Either may be dead or nil.
@@ -348,8 +370,9 @@ func (it *interp) merge(st, other *state) {
 		}
 	}
 	st.known = it.commonKnowledge(st.known, other.known)
-	st.heap = it.mergeHeap(st.heap, other.heap)
-	st.shared = true
+	h := it.mergeHeap(st.heap, other.heap)
+	st.shared = h == st.heap || h == other.heap
+	st.heap = h
 	other.shared = true
 }
 
@@ -357,12 +380,15 @@ func (it *interp) mergeHeap(a, b *heap) *heap {
 	if a == b {
 		return a
 	}
-	// The nearest common node: depths fall strictly towards the root.
-	x, y := a, b
+	// The nearest common node: depths fall strictly towards the root. Objects
+	// up to top were there when the ways parted.
+	x, y, top := a, b, it.nextObj
 	for x != y {
 		if y == nil || x != nil && x.depth >= y.depth {
+			top = min(top, x.top)
 			x = x.parent
 		} else {
+			top = min(top, y.top)
 			y = y.parent
 		}
 	}
@@ -370,7 +396,7 @@ func (it *interp) mergeHeap(a, b *heap) *heap {
 	if a == base {
 		a, b = b, a
 	}
-	if b == base && !touches(a, base) {
+	if b == base && !touches(a, base, top) {
 		return a // only new objects: who does not know them does not mind
 	}
 	if size(a, base) < size(b, base) {
@@ -378,15 +404,15 @@ func (it *interp) mergeHeap(a, b *heap) *heap {
 	}
 	// What is new in a stays where it is; the join holds what is in b, and
 	// what a has changed.
-	out := &heap{parent: a, depth: a.depth + 1}
+	out := &heap{parent: a, depth: a.depth + 1, top: it.nextObj}
 	for n := a; n != base; n = n.parent {
 		for id, o := range n.objs.each {
-			p := base.get(id)
 			if n != a && above(a, n, id) != nil {
 				continue // a newer version was seen
 			}
-			if q := above(b, base, id); q != nil {
-				p = q
+			p := above(b, base, id)
+			if p == nil && id <= top {
+				p = it.lookup(base, id)
 			}
 			if p != nil && p != o {
 				out.objs.set(id, joinObjects(o, p, out))
@@ -398,8 +424,15 @@ func (it *interp) mergeHeap(a, b *heap) *heap {
 			if n != b && above(b, n, id) != nil || above(a, base, id) != nil {
 				continue
 			}
-			out.objs.set(id, joinObjects(base.get(id), p, out))
+			var o *object
+			if id <= top {
+				o = it.lookup(base, id)
+			}
+			out.objs.set(id, joinObjects(o, p, out))
 		}
+	}
+	if out.objs.len() == 0 {
+		return a
 	}
 	if out.depth > 24 && out.depth%12 == 0 {
 		out.compress()
@@ -427,11 +460,11 @@ func size(h, end *heap) int {
 	return n
 }
 
-// touches reports whether an object of base has another version in h.
-func touches(h, base *heap) bool {
+// touches reports whether an object up to top has another version in h.
+func touches(h, base *heap, top objID) bool {
 	for ; h != base && h != nil; h = h.parent {
 		for id := range h.objs.each {
-			if base.get(id) != nil {
+			if id <= top {
 				return true
 			}
 		}

@@ -96,6 +96,7 @@ type interp struct {
 	round       uint32
 	nextObj     objID
 	baseTop     objID          // objects up to it are in the base heap
+	arena       []*object      // the others, by the order in which they were allocated
 	fieldGen    int            // counts the writes to fields of global objects of libraries in this run
 	baseWritten map[objID]bool // objects of the base heap that were written to in this run
 	fieldGens   int
@@ -534,7 +535,7 @@ func (it *interp) execFor(st *state, id pysyntax.ID) {
 			rounds = 2
 		}
 		for round := range rounds {
-			body := st.fork()
+			body, top := st.fork(), it.nextObj
 			it.assign(body, l.Target, elem)
 			lp := it.loopBody(body, l.Body)
 			done = it.joinState2(done, lp.brk)
@@ -548,7 +549,7 @@ func (it *interp) execFor(st *state, id pysyntax.ID) {
 			if first {
 				learned, first = body.known, false
 			}
-			if !it.mergeChanged(st, body, round > 0) {
+			if !it.mergeChanged(st, body, top, round > 0) {
 				break
 			}
 		}
@@ -637,18 +638,18 @@ func joinAll(list []*value) *value {
 }
 
 // mergeChanged merges other into st and reports whether st is different now.
-// With widen, texts that grow become a known beginning and a run.
-func (it *interp) mergeChanged(st, other *state, widen bool) bool {
+// Objects above top are new in other. With widen, texts that grow become a
+// known beginning and a run.
+func (it *interp) mergeChanged(st, other *state, top objID, widen bool) bool {
 	vars, h := slices.Clone(st.vars), st.heap
 	it.merge(st, other)
 	changed := false
 	if st.heap != h {
 		for id, o := range st.heap.objs.each {
-			old := h.get(id)
-			if old == nil {
+			if id > top {
 				continue // new in the round
 			}
-			if !sameObject(old, o) {
+			if !sameObject(it.lookup(h, id), o) {
 				changed = true
 				break
 			}
@@ -656,13 +657,13 @@ func (it *interp) mergeChanged(st, other *state, widen bool) bool {
 		if widen && changed {
 			var ids []objID
 			for id, o := range st.heap.objs.each {
-				if old := h.get(id); old != nil && old != o {
+				if id <= top && it.lookup(h, id) != o {
 					ids = append(ids, id)
 				}
 			}
 			slices.Sort(ids)
 			for _, id := range ids {
-				old, o := h.get(id), st.heap.get(id)
+				old, o := it.lookup(h, id), it.lookup(st.heap, id)
 				for _, k := range o.keys {
 					if a, b := old.m[k], o.m[k]; a != nil && a != b && grows(b) {
 						o = it.write(st, id)
@@ -760,12 +761,13 @@ func (it *interp) execWhile(st *state, id pysyntax.ID) {
 		}
 		it.fr.loose = true
 		exit = it.joinState2(exit, no)
+		top := it.nextObj
 		lp := it.loopBody(yes, body)
 		done = it.joinState2(done, lp.brk)
 		if yes.dead {
 			break
 		}
-		if unrolled++; unrolled > loopRounds+1 || !it.mergeChanged(st, yes, unrolled > 1) {
+		if unrolled++; unrolled > loopRounds+1 || !it.mergeChanged(st, yes, top, unrolled > 1) {
 			_, no = it.cond(st, test)
 			exit = it.joinState2(exit, no)
 			break

@@ -299,7 +299,7 @@ next:
 			}
 		}
 		for _, r := range m.reads {
-			if o := it.baseObject(st.heap, r.id); o != r.o && (o == nil || r.o == nil || !x.object(r.o, o)) {
+			if o := it.lookup(st.heap, r.id); o != r.o && (o == nil || r.o == nil || !x.object(r.o, o)) {
 				continue next
 			}
 		}
@@ -398,7 +398,7 @@ func (it *interp) remember(st *state, m *memoEntry, written, read []objID, start
 			if id > it.baseTop && !slices.Contains(m.given, id) || len(m.changes) >= maxChanges {
 				return false
 			}
-			o := it.baseObject(st.heap, id)
+			o := it.lookup(st.heap, id)
 			if o == nil || o.cls != nil && o.cls.ns >= m.mark {
 				return false
 			}
@@ -414,7 +414,7 @@ func (it *interp) remember(st *state, m *memoEntry, written, read []objID, start
 		}
 	}
 	for _, id := range read {
-		m.reads = append(m.reads, baseRead{id, it.baseObject(start, id)})
+		m.reads = append(m.reads, baseRead{id, it.lookup(start, id)})
 	}
 	return true
 }
@@ -678,22 +678,22 @@ func (it *interp) replay(st *state, m *memoEntry, x *matcher, fn *function, c *c
 		for i, id := range m.given {
 			ren.ids[id] = given[i]
 		}
-		for _, id := range m.ids {
-			it.nextObj++
-			ren.ids[id] = it.nextObj
-		}
 		if len(m.ids) > 0 || len(m.changes) > 0 {
-			st.own()
+			it.own(st)
 		}
-		for i, id := range m.ids {
-			st.heap.objs.set(ren.ids[id], ren.object(m.objects[i], st.heap))
+		first := len(it.arena)
+		for _, id := range m.ids {
+			ren.ids[id] = it.alloc(st, &object{})
+		}
+		for i := range m.ids {
+			it.arena[first+i] = ren.object(m.objects[i], st.heap)
 		}
 		for i, id := range m.changes {
 			if id > it.baseTop {
 				id = ren.ids[id]
 			}
 			it.noteWrite(id)
-			st.heap.objs.set(id, ren.object(m.changed[i], st.heap))
+			it.put(st.heap, id, ren.object(m.changed[i], st.heap))
 		}
 		v = ren.value(v)
 	}
@@ -929,7 +929,7 @@ func (it *interp) collectID(st *state, id objID, m *memoEntry, depth int) bool {
 	if id < m.mark {
 		return false // it was there before
 	}
-	o := st.heap.get(id)
+	o := it.lookup(st.heap, id)
 	if o == nil || o.cls != nil && o.cls.ns > it.baseTop {
 		return false
 	}
