@@ -67,6 +67,7 @@ func (p *Project) Flow(ctx context.Context) *pyflow.Result {
 			}
 		}
 		p.flow = pyflow.Analyze(ctx, cfg)
+		p.flowDone.Store(true)
 	})
 	return p.flow
 }

@@ -19,6 +19,7 @@ type Pass struct {
 	Flask *flask.Model
 
 	ctx      context.Context
+	looking  chan struct{} // holds one token for each rule that is at work
 	findings []Finding
 	outcome  evidence.Outcome
 	reason   string
@@ -31,7 +32,14 @@ func (p *Pass) Context() context.Context { return p.ctx }
 
 // Flow returns what happened when the project's Python ran abstractly; see
 // [Project.Flow].
-func (p *Pass) Flow() *pyflow.Result { return p.Project.Flow(p.ctx) }
+func (p *Pass) Flow() *pyflow.Result {
+	if p.looking != nil && !p.Project.flowDone.Load() {
+		// While this one waits, another rule may look.
+		<-p.looking
+		defer func() { p.looking <- struct{}{} }()
+	}
+	return p.Project.Flow(p.ctx)
+}
 
 // Report records a finding. Rule is filled in; an empty Message becomes the
 // rule's title.

@@ -95,6 +95,7 @@ type Project struct {
 	took    time.Duration
 
 	flowOnce sync.Once
+	flowDone atomic.Bool
 	flow     *pyflow.Result
 }
 

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/dewar-security/dewar/internal/evidence"
@@ -88,20 +87,16 @@ func Run(ctx context.Context, p *Project, rules []*Rule, opt Options) *Result {
 		res.Stats.Lines += f.LineCount()
 	}
 	passes := make([]*Pass, len(rules))
-	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(opt.parallel(), max(1, len(rules))) {
+	looking := make(chan struct{}, max(1, opt.parallel()))
+	for i, rule := range rules {
+		looking <- struct{}{}
 		wg.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(rules) {
-					return
-				}
-				passes[i] = &Pass{Rule: rules[i], Project: p, Flask: p.Flask, ctx: ctx}
-				began := time.Now()
-				passes[i].run()
-				res.Outcomes[i] = RuleOutcome{Rule: rules[i], Duration: time.Since(began)}
-			}
+			defer func() { <-looking }()
+			passes[i] = &Pass{Rule: rule, Project: p, Flask: p.Flask, ctx: ctx, looking: looking}
+			began := time.Now()
+			passes[i].run()
+			res.Outcomes[i] = RuleOutcome{Rule: rule, Duration: time.Since(began)}
 		})
 	}
 	wg.Wait()

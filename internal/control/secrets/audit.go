@@ -268,7 +268,11 @@ type credential struct {
 var credentials = []credential{
 	{"an AWS access key", "AKIA", regexp.MustCompile(`\b(?:AKIA)([A-Z2-7]{16})\b`), 3},
 	{"an AWS temporary access key", "ASIA", regexp.MustCompile(`\b(?:ASIA)([A-Z2-7]{16})\b`), 3},
-	{"a GitHub token", "gh", regexp.MustCompile(`\bgh[pousr]_([A-Za-z0-9]{36,251})\b`), 3.5},
+	{"a GitHub token", "ghp_", regexp.MustCompile(`\bghp_([A-Za-z0-9]{36,251})\b`), 3.5},
+	{"a GitHub token", "gho_", regexp.MustCompile(`\bgho_([A-Za-z0-9]{36,251})\b`), 3.5},
+	{"a GitHub token", "ghu_", regexp.MustCompile(`\bghu_([A-Za-z0-9]{36,251})\b`), 3.5},
+	{"a GitHub token", "ghs_", regexp.MustCompile(`\bghs_([A-Za-z0-9]{36,251})\b`), 3.5},
+	{"a GitHub token", "ghr_", regexp.MustCompile(`\bghr_([A-Za-z0-9]{36,251})\b`), 3.5},
 	{"a GitHub token", "github_pat_", regexp.MustCompile(`\bgithub_pat_([A-Za-z0-9_]{82})\b`), 3.5},
 	{"a GitLab token", "glpat-", regexp.MustCompile(`\bglpat-([A-Za-z0-9_-]{20,})\b`), 3.2},
 	{"a Slack token", "xox", regexp.MustCompile(`\bxox[abprs]-([A-Za-z0-9-]{20,})\b`), 3},
@@ -288,15 +292,46 @@ type found struct {
 	start, end int
 }
 
-// findCredentials returns the credentials in a text, in order. The literal
-// prefix is looked for first: most files hold none, and cost one scan each.
+const (
+	// credentialBefore and credentialAfter are how far from its literal part a
+	// credential is looked for, in bytes: regular expressions over whole
+	// files, minified scripts among them, would cost more than all else.
+	credentialBefore = 64
+	credentialAfter  = 4096
+	maxCredentials   = 100 // of one kind in one file
+)
+
+// matches returns where the credential stands, as
+// [regexp.Regexp.FindAllSubmatchIndex] does.
+func (c *credential) matches(data []byte) [][]int {
+	var out [][]int
+	prefix := []byte(c.prefix)
+	for from, end := 0, 0; len(out) < maxCredentials; {
+		i := bytes.Index(data[from:], prefix)
+		if i < 0 {
+			break
+		}
+		i += from
+		start := max(end, i-credentialBefore)
+		m := c.re.FindSubmatchIndex(data[start:min(len(data), i+credentialAfter)])
+		from = i + len(prefix)
+		if m == nil || start+m[0] > i || start+m[1] < from {
+			continue // of another place, which has its turn
+		}
+		for k := range m {
+			m[k] += start
+		}
+		out = append(out, m)
+		from, end = max(from, m[1]), m[1]
+	}
+	return out
+}
+
+// findCredentials returns the credentials in a text, in order.
 func findCredentials(data []byte) []found {
 	var out []found
 	for _, c := range credentials {
-		if !bytes.Contains(data, []byte(c.prefix)) {
-			continue
-		}
-		for _, m := range c.re.FindAllSubmatchIndex(data, 100) {
+		for _, m := range c.matches(data) {
 			variable := string(data[m[2]:m[3]])
 			if entropy(variable) < c.bits*float64(len(variable)) || strings.HasSuffix(variable, "EXAMPLE") || placeholderKey(variable) {
 				continue
