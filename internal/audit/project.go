@@ -49,6 +49,9 @@ type Options struct {
 	// Parallel bounds the files read and the rules run at once; 0 means one
 	// for each CPU.
 	Parallel int
+	// Flow says that [Project.Flow] will be asked for: it begins as soon as
+	// the files are read, beside all else.
+	Flow bool
 	// Overlay holds contents, by path relative to the root, that count instead
 	// of what is on disk: documents an editor has not saved. A file that is
 	// only here is read as if it were there, unless the settings exclude it.
@@ -183,6 +186,10 @@ func Load(ctx context.Context, root string, opt Options) (*Project, error) {
 	}
 	p.sort()
 	p.trackedBy(opt.Tracked)
+	p.index()
+	if opt.Flow {
+		go p.Flow(ctx)
+	}
 	p.understand()
 	p.took = time.Since(start)
 	return p, ctx.Err()
@@ -191,7 +198,6 @@ func Load(ctx context.Context, root string, opt Options) (*Project, error) {
 // understand fills in what follows from the files: everything that [Load] and
 // [Project.With] share.
 func (p *Project) understand() {
-	p.index()
 	var sources []flask.Source
 	for _, f := range p.Files {
 		if f.Python != nil || f.Kind == Env {
@@ -247,6 +253,7 @@ func (p *Project) With(contents map[string][]byte) *Project {
 		n.Files = append(n.Files, f)
 	}
 	n.sort()
+	n.index()
 	n.understand()
 	n.took = time.Since(start)
 	return n

@@ -178,6 +178,7 @@ func readProject(ctx context.Context, dir string, cfg *catalog.Config) (*reading
 	if err != nil {
 		return nil, err
 	}
+	r.options.Flow = true
 	r.project, err = audit.Load(ctx, dir, r.options)
 	return r, err
 }
@@ -186,7 +187,7 @@ func readProject(ctx context.Context, dir string, cfg *catalog.Config) (*reading
 // them would go to the garbage collector. The limit is soft and keeps a large
 // project below what a small CI machine has.
 func spendMemory() {
-	debug.SetGCPercent(300)
+	debug.SetGCPercent(1000)
 	debug.SetMemoryLimit(1100 << 20)
 }
 

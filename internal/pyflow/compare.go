@@ -412,9 +412,9 @@ func (it *interp) oneOf(st *state, a *value, elems []*value, exact bool) *value 
 				if exact && e.kind != vUnion {
 					return vTrue
 				}
-				possible = addAlt(possible, x)
+				possible, _ = addAlt(possible, x, true)
 			case -1:
-				possible = addAlt(possible, x)
+				possible, _ = addAlt(possible, x, true)
 			}
 		}
 	}

@@ -694,10 +694,10 @@ func (it *interp) split(st *state, id pysyntax.ID, v *value, decide func(*state,
 		r := decide(st, a)
 		t := it.truth(st, r)
 		if t != 0 {
-			ys = addAlt(ys, a)
+			ys, _ = addAlt(ys, a, true)
 		}
 		if t != 1 {
-			ns = addAlt(ns, a)
+			ns, _ = addAlt(ns, a, true)
 		}
 		if t < 0 {
 			tested++

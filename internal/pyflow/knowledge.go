@@ -217,7 +217,7 @@ func (it *interp) refined(st *state, v *value) *value {
 						continue
 					}
 					for _, a := range n.alts() {
-						elems = addAlt(elems, a)
+						elems, _ = addAlt(elems, a, true)
 					}
 				} else {
 					elems = append(elems, n)

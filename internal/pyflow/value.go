@@ -280,33 +280,62 @@ func join(a, b *value) *value {
 			return e
 		}
 	}
-	var list []*value
-	for _, v := range [2]*value{a, b} {
-		for _, x := range v.alts() {
-			list = addAlt(list, x)
+	// What a holds is distinct already; mostly b has nothing new.
+	var one [1]*value
+	list, own := a.elems, false
+	if a.kind != vUnion {
+		one[0] = a
+		list = one[:]
+	}
+	if b.kind != vUnion {
+		list, own = addAlt(list, b, own)
+	} else {
+		for _, x := range b.elems {
+			list, own = addAlt(list, x, own)
 		}
+	}
+	if !own && a.sym == nil {
+		return a
+	}
+	if !own {
+		list = slices.Clone(list)
 	}
 	return union(list)
 }
 
-func addAlt(list []*value, x *value) []*value {
+// addAlt returns list with x in it. It changes list itself only when own says
+// that nobody else holds it, which is so of what it returns if own comes back.
+func addAlt(list []*value, x *value, own bool) ([]*value, bool) {
+	at, v := len(list), x
 	for i, y := range list {
 		if same(x, y) {
-			if m := mergeLabels(y, x); m != y {
-				list = slices.Clone(list)
-				list[i] = m
+			m := mergeLabels(y, x)
+			if m == y {
+				return list, own
 			}
-			return list
+			at, v = i, m
+			break
 		}
 	}
-	for i, y := range list {
-		if e := either(y, x); e != nil {
-			list = slices.Clone(list)
-			list[i] = e
-			return list
+	if at == len(list) {
+		for i, y := range list {
+			if e := either(y, x); e != nil {
+				if e == y {
+					return list, own
+				}
+				at, v = i, e
+				break
+			}
 		}
 	}
-	return append(list[:len(list):len(list)], x)
+	if !own {
+		list = append(make([]*value, 0, len(list)+4), list...)
+	}
+	if at == len(list) {
+		return append(list, v), true
+	}
+	list[at] = v
+	return list, true
 }
 
 // either is one value for two texts from outside of which only their
