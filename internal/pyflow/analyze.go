@@ -226,7 +226,7 @@ func newInterp(p *program) *interp {
 		called: map[funcKey]bool{}, modules: map[string]*module{}, limit: p.cfg.Steps,
 		memo: map[memoKey][]*memoEntry{}, remembers: map[*function]int{}, canons: map[funcKey]*function{}, contexts: map[*function]int{}, active: map[*function]int{},
 		hits: map[string]*Hit{}, perPlace: map[hitPlace]int{}, views: map[funcKey]string{},
-		converters: map[string]*value{}, libFields: map[string]*value{}, fieldSyms: map[*sym]Field{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
+		converters: map[string]*value{}, flat: []*object{nil}, libFields: map[string]*value{}, fieldSyms: map[*sym]Field{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
 	}
 }
 
@@ -236,7 +236,7 @@ func (it *interp) shard() *interp {
 	n.derived, n.sources, n.srcSyms = maps.Clone(it.derived), maps.Clone(it.sources), maps.Clone(it.srcSyms)
 	n.modules, n.views, n.converters = maps.Clone(it.modules), maps.Clone(it.views), it.converters
 	n.nextObj, n.baseTop = it.nextObj, it.nextObj
-	n.readAt = make([]uint32, n.baseTop+1)
+	n.flat, n.readAt = it.flat, make([]uint32, n.baseTop+1)
 	n.libFields = maps.Clone(it.libFields)
 	return n
 }
@@ -258,15 +258,13 @@ func (it *interp) loadAll(files []*fileInfo) *state {
 		}
 	}
 	it.loading = false
+	it.promote()
 	st.heap.flatten()
-	st.heap.flat = append([]*object{nil}, it.arena...)
 	for id, o := range st.heap.objs.each {
-		st.heap.flat[id] = o
+		it.flat[id] = o
 	}
-	st.heap.objs, it.arena = objTable{}, nil
-	st.shared = true
-	it.baseTop = it.nextObj
-	return st
+	it.arena, it.memo, it.baseWritten = nil, nil, nil
+	return &state{heap: &heap{}, shared: true}
 }
 
 // flatten makes h a heap without parents.

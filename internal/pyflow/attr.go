@@ -399,14 +399,17 @@ func (it *interp) assignItem(st *state, c, k, v *value, id, cid pysyntax.ID) {
 			it.setFacts(st, a.str, a, k, v, it.span(id))
 		case vBound:
 			if a.str == "converters" && v.kind == vClass && k.isConstText() && it.loading {
+				it.outside++
 				it.converters[k.str] = v
 			}
 			if k.isConstText() && it.loading && callable(v) {
 				switch a.str {
 				case "filters":
 					it.filters[k.str] = v
+					it.outside++
 				case "globals":
 					it.globals[k.str] = v
+					it.outside++
 				}
 			}
 			if p := it.pathOf(st, a); p != "" {

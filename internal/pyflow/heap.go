@@ -121,7 +121,6 @@ type heap struct {
 	depth  int
 	top    objID // the last object that was there when the node was made
 	objs   objTable
-	flat   []*object // instead of objs, by id: the base heap
 }
 
 // objTable holds the objects of one node: most have few, for which a list is
@@ -204,7 +203,7 @@ func (it *interp) lookup(h *heap, id objID) *object {
 				return o
 			}
 		}
-		return it.p.base.flat[id]
+		return it.flat[id]
 	}
 	o := it.allocated(id)
 	if o != nil && o.dirty {
@@ -213,6 +212,27 @@ func (it *interp) lookup(h *heap, id objID) *object {
 		}
 	}
 	return o
+}
+
+// promote makes the objects that there are now part of the base heap: from
+// here on calls are remembered that read them.
+func (it *interp) promote() {
+	for i, o := range it.arena {
+		if o.dirty {
+			it.markWritten(it.baseTop + objID(i) + 1)
+		}
+	}
+	it.flat = append(it.flat, it.arena...)
+	it.arena = it.arena[:0]
+	it.baseTop = it.nextObj
+	it.readAt = append(it.readAt, make([]uint32, int(it.baseTop)+1-len(it.readAt))...)
+}
+
+func (it *interp) markWritten(id objID) {
+	if it.baseWritten == nil {
+		it.baseWritten = map[objID]bool{}
+	}
+	it.baseWritten[id] = true
 }
 
 // allocated returns an object as it was when the state that made it was
@@ -244,15 +264,12 @@ func (it *interp) noteRead(id objID) {
 
 // noteWrite lists an object that is older than the running call.
 func (it *interp) noteWrite(id objID) {
+	if id <= it.baseTop {
+		it.markWritten(id)
+		it.noteRead(id)
+	}
 	if id >= it.mark {
 		return
-	}
-	if id <= it.baseTop {
-		it.noteRead(id)
-		if it.baseWritten == nil {
-			it.baseWritten = map[objID]bool{}
-		}
-		it.baseWritten[id] = true
 	}
 	if n := len(it.wrote); n == 0 || it.wrote[n-1] != id {
 		it.wrote = append(it.wrote, id)

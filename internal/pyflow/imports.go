@@ -138,6 +138,7 @@ func (it *interp) folder(st *state, root, name string) *module {
 
 func (it *interp) setModule(key string, m *module) {
 	it.modules[key] = m
+	it.outside++
 }
 
 // load runs a module the first time it is wanted.
@@ -152,6 +153,7 @@ func (it *interp) load(st *state, fi *fileInfo) *module {
 	m := &module{name: fi.name, file: fi, root: fi.root}
 	m.ns = it.alloc(st, &object{kind: oNamespace})
 	it.modules[key] = m
+	it.outside++
 	if it.depth > 200 {
 		return m
 	}
@@ -169,6 +171,7 @@ func (it *interp) load(st *state, fi *fileInfo) *module {
 	it.total += it.steps
 	it.fr, it.depth, it.steps, it.decorating = fr, depth, steps, views
 	st.heap, st.shared = in.heap, true
+	it.promote()
 	return m
 }
 
@@ -340,6 +343,7 @@ func (it *interp) libNamed(st *state, path string) *value {
 // importStar is "from m import *".
 func (it *interp) importStar(st *state, m *value, full string) {
 	if m == nil {
+		it.outside++
 		it.fr.mod.stars = append(it.fr.mod.stars, full)
 		return
 	}

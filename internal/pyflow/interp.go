@@ -72,7 +72,7 @@ type function struct {
 	returns  pysyntax.ID
 	manager  bool // decorated with contextmanager
 	nested   bool
-	fresh    bool // nested, and not made while the modules were loaded
+	born     objID // the next object when it was made
 }
 
 func (fn *function) span() Span {
@@ -97,6 +97,7 @@ type interp struct {
 	nextObj     objID
 	baseTop     objID          // objects up to it are in the base heap
 	arena       []*object      // the others, by the order in which they were allocated
+	flat        []*object      // the objects of the base heap, by id
 	fieldGen    int            // counts the writes to fields of global objects of libraries in this run
 	baseWritten map[objID]bool // objects of the base heap that were written to in this run
 	fieldGens   int
@@ -126,6 +127,8 @@ type interp struct {
 	unit      int                   // counts the runs from outside
 	degraded  bool                  // something was not followed for want of steps
 	ruleRead  bool                  // what was found depends on rule
+	unstable  bool                  // something was read that may change without notice: a module that is being loaded
+	outside   int                   // counts what calls do that is not on the heap: registrations, imports
 	contexts  map[*function]int
 	active    map[*function]int
 
@@ -974,6 +977,7 @@ func (it *interp) cell(st *state, id objID) *value {
 }
 
 func (it *interp) global(st *state, m *module, name string) *value {
+	it.unstable = it.unstable || m.ns > it.baseTop
 	if o := it.get(st, m.ns); o != nil {
 		if v, _ := bound(o.get(name)); v != nil {
 			return v

@@ -456,12 +456,12 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 			vars[i] = v
 		}
 	}
-	memoize, byContent, flat, of := !it.loading, false, vars, fn
+	memoize, byContent, flat, of := fn.mod.ns <= it.baseTop, false, vars, fn
 	var fl flattener
-	if memoize && (fn.fresh || slices.ContainsFunc(vars, func(v *value) bool { return v != nil && it.reachesNew(v, 0) })) {
+	if memoize && (it.fresh(fn) || slices.ContainsFunc(vars, func(v *value) bool { return v != nil && it.reachesNew(v, 0) })) {
 		// What objects and closures hold counts, as long as it is little.
 		fl = flattener{it: it, st: st}
-		if fn.fresh {
+		if it.fresh(fn) {
 			of = it.canon(fn)
 			memoize = fl.function(fn, 0)
 		}
@@ -478,7 +478,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		if m, x := it.remembered(st, of, key, site, flat); m != nil {
 			return it.replay(st, m, x, fn, c, fl.seen)
 		}
-		if it.contexts[of] >= maxContexts && !byContent {
+		if it.contexts[of] >= maxContexts && !byContent && !it.loading {
 			// Widen: only where the arguments come from still counts.
 			for i, v := range vars {
 				if v != nil && !v.isConst() && v.kind != vFunc && v.kind != vClass {
@@ -504,10 +504,10 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		}
 	}
 
-	oldMark, oldNotes, oldRaised, oldDegraded, oldRuleRead := it.mark, it.notes, it.raised, it.degraded, it.ruleRead
+	oldMark, oldNotes, oldRaised, oldDegraded, oldRuleRead, oldUnstable := it.mark, it.notes, it.raised, it.degraded, it.ruleRead, it.unstable
 	mark := it.nextObj + 1
-	it.mark, it.notes, it.raised, it.degraded, it.ruleRead = mark, &noteSet{}, nil, false, false
-	firstWrite, firstRead, start := len(it.wrote), len(it.read), st.heap
+	it.mark, it.notes, it.raised, it.degraded, it.ruleRead, it.unstable = mark, &noteSet{}, nil, false, false, false
+	firstWrite, firstRead, start, outside := len(it.wrote), len(it.read), st.heap, it.outside
 	it.round++
 	before := st.known
 	savedArgs := slices.Clone(flat)
@@ -525,7 +525,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	written := it.wrote[firstWrite:]
 	slices.Sort(written)
 	written = slices.Compact(written)
-	if memoize && !it.out() && it.remembers[of] < maxMemo {
+	if memoize && !it.unstable && it.outside == outside && !it.out() && it.remembers[of] < maxMemo {
 		m := &memoEntry{gen: it.fieldGen, rule: it.rule, ruleRead: it.ruleRead, at: site, args: savedArgs, given: fl.seen, before: before, mark: mark, dead: st.dead, v: v, raised: raised, notes: notes}
 		if it.degraded {
 			m.unit = it.unit
@@ -542,7 +542,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 			it.memo[memoKey{of, key}] = append(it.memo[memoKey{of, key}], m)
 		}
 	}
-	it.degraded, it.ruleRead = it.degraded || oldDegraded, it.ruleRead || oldRuleRead
+	it.degraded, it.ruleRead, it.unstable = it.degraded || oldDegraded, it.ruleRead || oldRuleRead, it.unstable || oldUnstable
 	it.wrote = it.wrote[:firstWrite]
 	for _, id := range written {
 		if id < oldMark {
@@ -689,8 +689,8 @@ func (it *interp) replay(st *state, m *memoEntry, x *matcher, fn *function, c *c
 			it.arena[first+i] = ren.object(m.objects[i], st.heap)
 		}
 		for i, id := range m.changes {
-			if id > it.baseTop {
-				id = ren.ids[id]
+			if to, ok := ren.ids[id]; ok {
+				id = to
 			}
 			it.noteWrite(id)
 			it.put(st.heap, id, ren.object(m.changed[i], st.heap))
@@ -851,7 +851,7 @@ func derived(v *value) bool {
 
 // function returns a closure over the other variables.
 func (r *renamer) function(fn *function) *function {
-	if !fn.fresh || !slices.ContainsFunc(fn.free, func(id objID) bool { to, ok := r.ids[id]; return ok && to != id }) {
+	if !slices.ContainsFunc(fn.free, func(id objID) bool { to, ok := r.ids[id]; return ok && to != id }) {
 		return fn
 	}
 	if c, ok := r.fns[fn]; ok {
@@ -986,7 +986,7 @@ func (f *flattener) add(v *value, depth int) bool {
 	case vFunc:
 		return f.function(v.fn, depth)
 	case vUnion, vTuple, vInst, vBound:
-		if v.fn != nil && v.fn.fresh {
+		if v.fn != nil && f.it.fresh(v.fn) {
 			return false
 		}
 		c := *v
@@ -1083,6 +1083,10 @@ func (it *interp) freeIsNew(fn *function) bool {
 	return false
 }
 
+// fresh reports whether a function was made by code that is not in the base
+// heap, and may be made again.
+func (it *interp) fresh(fn *function) bool { return fn.nested && fn.born > it.baseTop }
+
 // reachesNew reports whether v leads to objects that are not in the base
 // heap, so that what a call does depends on more than its arguments.
 func (it *interp) reachesNew(v *value, depth int) bool {
@@ -1090,13 +1094,13 @@ func (it *interp) reachesNew(v *value, depth int) bool {
 	case vObj:
 		return v.obj > it.baseTop
 	case vFunc:
-		return v.fn.fresh
+		return it.fresh(v.fn)
 	case vClass:
 		return v.cls.ns > it.baseTop
 	case vDeco:
 		return true
 	case vBound:
-		if v.fn != nil && v.fn.fresh {
+		if v.fn != nil && it.fresh(v.fn) {
 			return true
 		}
 	}
@@ -1410,7 +1414,7 @@ func (it *interp) newFunction(st *state, id pysyntax.ID, name string) *function 
 	f := fr.f
 	fn := &function{file: fr.file, id: id, sc: fr.file.scopes[id], mod: fr.mod, name: name, params: fr.file.params[id]}
 	fn.nested = fr.fn != nil
-	fn.fresh = fn.nested && !it.loading
+	fn.born = it.nextObj + 1
 	fn.qual = name
 	if fr.qual != "" {
 		fn.qual = fr.qual + "." + name

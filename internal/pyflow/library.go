@@ -923,6 +923,7 @@ func (it *interp) register(st *state, r *registration) {
 		it.views[funcKey{fn.file, fn.id}] = r.kind
 	}
 	it.regOrder = append(it.regOrder, r)
+	it.outside++
 }
 
 // functionsIn returns the functions of the project in v.
