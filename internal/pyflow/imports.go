@@ -179,8 +179,18 @@ func (it *interp) load(st *state, fi *fileInfo) *module {
 // rest, for what looks like sys.exit() may be a mistake of ours.
 func (it *interp) runTop(st *state, body []pysyntax.ID) {
 	for _, id := range body {
-		before := *st
+		before, limit := *st, it.limit
+		if it.isMain(id) {
+			it.limit = min(limit, it.steps+mainSteps)
+		}
 		it.exec(st, id)
+		if it.limit != limit {
+			if it.out() {
+				it.gaveUp = append(it.gaveUp, GaveUp{At: it.span(id), Name: it.fr.mod.name, Reason: "what the script does when it is run takes too many steps"})
+				it.steps, st.dead = it.limit, true
+			}
+			it.limit = limit
+		}
 		if st.dead {
 			if it.out() {
 				return
@@ -190,6 +200,22 @@ func (it *interp) runTop(st *state, body []pysyntax.ID) {
 			st.heap, st.shared = h, true
 		}
 	}
+}
+
+// mainSteps bounds what a module does only when it is run as a script.
+const mainSteps = 25_000
+
+// isMain reports whether a statement is "if __name__ == "__main__":".
+func (it *interp) isMain(id pysyntax.ID) bool {
+	f := it.fr.f
+	if it.loading && f.Kind(id) == pysyntax.If {
+		test, _, _ := f.If(id)
+		if f.Kind(test) == pysyntax.Compare {
+			src := string(f.Text(test))
+			return strings.HasPrefix(src, "__name__") && strings.Contains(src, "__main__")
+		}
+	}
+	return false
 }
 
 func (it *interp) execImport(st *state, id pysyntax.ID) {

@@ -504,7 +504,13 @@ func (it *interp) loopBody(st *state, body []pysyntax.ID) *loop {
 	return l
 }
 
-const loopRounds = 3
+const (
+	loopRounds = 3
+	// maxUnrolled is the number of steps after which a loop whose condition is
+	// known is not followed round by round any more: one that never ends, most
+	// likely.
+	maxUnrolled = 4000
+)
 
 func (it *interp) execFor(st *state, id pysyntax.ID) {
 	l := it.fr.f.For(id)
@@ -740,7 +746,7 @@ func (it *interp) execWhile(st *state, id pysyntax.ID) {
 	test, body, orelse := it.fr.f.While(id)
 	var done, exit *state
 	loose := it.fr.loose
-	unrolled := 0
+	unrolled, begun := 0, it.steps
 	for !st.dead && !it.out() {
 		yes, no := it.cond(st, test)
 		if yes.dead || no.dead {
@@ -749,7 +755,7 @@ func (it *interp) execWhile(st *state, id pysyntax.ID) {
 				exit = it.joinState2(exit, no)
 				break
 			}
-			if unrolled++; unrolled > 64 {
+			if unrolled++; unrolled > 64 || unrolled > 3 && it.steps-begun > maxUnrolled {
 				exit = it.joinState2(exit, yes)
 				break
 			}
