@@ -51,6 +51,7 @@ type analyzer struct {
 	// What is left of the steps allowed to one question, so that a hostile
 	// file costs no more than a long one.
 	callFuel, testFuel int
+	modules            map[moduleKey]*unit // what dotted names mean, once asked for
 }
 
 // Analyze builds the model of a project. It never fails: what it does not
@@ -60,7 +61,7 @@ func Analyze(files []Source) *Model {
 		m: &Model{Apps: []*App{}, Routes: []*Route{}}, byFile: map[string]*unit{}, firstNames: map[string]bool{}, libs: map[string]*obj{},
 		objs: map[objKey]*obj{}, made: map[madeKey]*obj{}, appsOf: map[*scope][]*obj{}, classOf: map[*App]*scope{},
 		appAttrs: map[string][]binding{}, configs: map[*scope]*configClass{}, exempt: map[*scope]bool{}, exemptBP: map[*blueprint]bool{},
-		gates: map[*scope]bool{}, lines: map[*scope]lineage{}, given: map[*scope][]Value{}, byQual: map[string]*scope{},
+		modules: map[moduleKey]*unit{}, gates: map[*scope]bool{}, lines: map[*scope]lineage{}, given: map[*scope][]Value{}, byQual: map[string]*scope{},
 	}
 	a.m.an = a
 	files = slices.Clone(files)
@@ -685,16 +686,15 @@ func (a *analyzer) scopeAt(file string, id node) *scope {
 		return nil
 	}
 	n := u.tree.at(id)
-	best := u.root
-	for _, s := range u.scopes {
-		if s.start > n.Start {
-			break
-		}
-		if s.end >= n.End && s.id != id && inBody(s, n.Start) {
-			best = s
+	// Scopes are in the order in which they begin: the innermost around n is
+	// the last that begins before it, or one around that.
+	i, _ := slices.BinarySearchFunc(u.scopes, n.Start+1, func(s *scope, at uint32) int { return cmp.Compare(s.start, at) })
+	for s := u.scopes[max(i-1, 0)]; s != nil; s = s.parent {
+		if s == u.root || s.end >= n.End && s.id != id && inBody(s, n.Start) {
+			return s
 		}
 	}
-	return best
+	return u.root
 }
 
 // inBody reports whether an offset is in a definition's body and not in its

@@ -398,6 +398,21 @@ func (r *reader) define(s *scope, id node) {
 
 // findModule returns the module that a dotted name means in u.
 func (a *analyzer) findModule(u *unit, dotted string, level int) *unit {
+	key := moduleKey{u.dir, u.top, dotted, level}
+	m, ok := a.modules[key]
+	if !ok {
+		m = a.lookForModule(u, dotted, level)
+		a.modules[key] = m
+	}
+	return m
+}
+
+type moduleKey struct {
+	dir, top, dotted string
+	level            int
+}
+
+func (a *analyzer) lookForModule(u *unit, dotted string, level int) *unit {
 	rel := strings.ReplaceAll(dotted, ".", "/")
 	if level > 0 {
 		dir := u.dir

@@ -226,17 +226,18 @@ func newInterp(p *program) *interp {
 		called: map[funcKey]bool{}, modules: map[string]*module{}, limit: p.cfg.Steps,
 		memo: map[memoKey][]*memoEntry{}, remembers: map[*function]int{}, canons: map[funcKey]*function{}, contexts: map[*function]int{}, active: map[*function]int{},
 		hits: map[string]*Hit{}, perPlace: map[hitPlace]int{}, views: map[funcKey]string{},
-		converters: map[string]*value{}, flat: []*object{nil}, libFields: map[string]*value{}, fieldSyms: map[*sym]Field{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
+		converters: map[string]*value{}, flat: []*object{nil}, readRound: &readRound{}, libFields: map[string]*value{}, fieldSyms: map[*sym]Field{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
 	}
 }
 
 // shard returns an interpreter that goes on from the loaded program.
-func (it *interp) shard() *interp {
+// Its worker lends it reads.
+func (it *interp) shard(reads *readRound) *interp {
 	n := newInterp(it.p)
 	n.derived, n.sources, n.srcSyms = maps.Clone(it.derived), maps.Clone(it.sources), maps.Clone(it.srcSyms)
 	n.modules, n.views, n.converters = maps.Clone(it.modules), maps.Clone(it.views), it.converters
 	n.nextObj, n.baseTop = it.nextObj, it.nextObj
-	n.flat, n.readAt = it.flat, make([]uint32, n.baseTop+1)
+	n.flat, n.readRound = it.flat, reads
 	n.libFields = maps.Clone(it.libFields)
 	return n
 }
@@ -333,8 +334,9 @@ func (a *analysis) run(units []*unit) {
 	var wg sync.WaitGroup
 	for range min(a.p.cfg.Workers, n) {
 		wg.Go(func() {
+			reads := &readRound{readAt: make([]uint32, a.base.baseTop+1)}
 			for i := range next {
-				it := a.base.shard()
+				it := a.base.shard(reads)
 				its[i] = it
 				for _, u := range units[i*len(units)/n : (i+1)*len(units)/n] {
 					it.runUnit(u)
@@ -356,7 +358,7 @@ func (a *analysis) run(units []*unit) {
 
 // release drops what only running needs.
 func (it *interp) release() {
-	it.readAt, it.wrote, it.read, it.canons, it.remembers, it.arena = nil, nil, nil, nil, nil, nil
+	it.readRound, it.wrote, it.read, it.canons, it.remembers, it.arena = nil, nil, nil, nil, nil, nil
 	it.memo, it.derived, it.sources, it.srcSyms, it.modules, it.made = nil, nil, nil, nil, nil, nil
 	it.selves, it.contexts, it.active, it.regOrder, it.views = nil, nil, nil, nil, nil
 }

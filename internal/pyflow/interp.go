@@ -88,12 +88,11 @@ func (fn *function) fullName() string { return fn.mod.name + "." + fn.qual }
 
 // interp runs code. It belongs to one goroutine.
 type interp struct {
-	p           *program
-	mark        objID    // objects below it are older than the running call
-	wrote       []objID  // such objects that were written to
-	read        []objID  // objects of the base heap that were read
-	readAt      []uint32 // by object of the base heap: the round in which it was listed
-	round       uint32
+	p     *program
+	mark  objID   // objects below it are older than the running call
+	wrote []objID // such objects that were written to
+	read  []objID // objects of the base heap that were read
+	*readRound
 	nextObj     objID
 	baseTop     objID          // objects up to it are in the base heap
 	arena       []*object      // the others, by the order in which they were allocated
@@ -148,6 +147,12 @@ type interp struct {
 	total      int
 	funcs      int
 	regOrder   []*registration
+}
+
+// readRound tells cheaply whether an object of the base heap is listed already.
+type readRound struct {
+	readAt []uint32 // by object: the round in which it was listed
+	round  uint32
 }
 
 type funcKey struct {
