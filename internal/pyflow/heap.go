@@ -161,7 +161,7 @@ func (t *objTable) set(id objID, o *object) {
 			t.list = append(t.list, objEntry{id, o})
 			return
 		}
-		t.m = make(map[objID]*object, 4*smallTable)
+		t.m = make(map[objID]*object, 2*smallTable)
 		for _, e := range t.list {
 			t.m[e.id] = e.o
 		}

@@ -127,6 +127,7 @@ type interp struct {
 	degraded  bool                  // something was not followed for want of steps
 	ruleRead  bool                  // what was found depends on rule
 	unstable  bool                  // something was read that may change without notice: a module that is being loaded
+	heads     []value               // for the flattener
 	outside   int                   // counts what calls do that is not on the heap: registrations, imports
 	contexts  map[*function]int
 	active    map[*function]int

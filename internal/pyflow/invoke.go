@@ -460,7 +460,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	var fl flattener
 	if memoize && (it.fresh(fn) || slices.ContainsFunc(vars, func(v *value) bool { return v != nil && it.reachesNew(v, 0) })) {
 		// What objects and closures hold counts, as long as it is little.
-		fl = flattener{it: it, st: st}
+		fl, it.heads = flattener{it: it, st: st}, it.heads[:0]
 		if it.fresh(fn) {
 			of = it.canon(fn)
 			memoize = fl.function(fn, 0)
@@ -510,7 +510,12 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	firstWrite, firstRead, start, outside := len(it.wrote), len(it.read), st.heap, it.outside
 	it.round++
 	before := st.known
-	savedArgs := slices.Clone(flat)
+	var savedArgs []*value
+	if memoize && byContent {
+		savedArgs = fl.keep()
+	} else if memoize {
+		savedArgs = slices.Clone(flat)
+	}
 
 	it.callAt = c.at
 	v, rets := it.run(st, fn, vars)
@@ -751,27 +756,33 @@ func (r *renamer) value(v *value) *value {
 	if v == nil {
 		return nil
 	}
-	c := *v
-	changed := false
+	var c *value // a copy, as soon as something is different
+	change := func() *value {
+		if c == nil {
+			x := *v
+			c = &x
+		}
+		return c
+	}
 	switch v.kind {
 	case vObj:
 		if id, ok := r.ids[v.obj]; ok && id != v.obj {
-			c.obj, changed = id, true
+			change().obj = id
 		}
 	case vFunc:
 		if fn := r.function(v.fn); fn != v.fn {
-			c.fn, changed = fn, true
+			change().fn = fn
 		}
 	}
 	if r.from != nil {
 		if s := r.sym(v.sym); s != v.sym {
-			c.sym, changed = s, true
+			change().sym = s
 		}
 		cloned := false
 		for i := range v.text {
 			if s := r.sym(v.text[i].sym); s != v.text[i].sym {
 				if !cloned {
-					c.text, cloned, changed = slices.Clone(v.text), true, true
+					change().text, cloned = slices.Clone(v.text), true
 				}
 				c.text[i].sym = s
 			}
@@ -781,20 +792,20 @@ func (r *renamer) value(v *value) *value {
 	for i, e := range v.elems {
 		if x := r.value(e); x != e {
 			if !cloned {
-				c.elems, cloned, changed = slices.Clone(v.elems), true, true
+				change().elems, cloned = slices.Clone(v.elems), true
 			}
 			c.elems[i] = x
 		}
 	}
 	if v.recv != nil {
 		if x := r.value(v.recv); x != v.recv {
-			c.recv, changed = x, true
+			change().recv = x
 		}
 	}
-	if !changed {
+	if c == nil {
 		return v
 	}
-	return &c
+	return c
 }
 
 // derives reports whether what a call left behind speaks of symbols that were
@@ -959,6 +970,28 @@ type flattener struct {
 	st   *state
 	out  []*value
 	seen []objID
+	at   []int // the places in out of what it has made itself
+}
+
+// head writes down something that is no value of the program. It lies where
+// the next flattener puts its own: see keep.
+func (f *flattener) head(v value) {
+	if len(f.it.heads) == cap(f.it.heads) {
+		f.it.heads = make([]value, 0, max(64, 2*cap(f.it.heads)))
+	}
+	f.it.heads = append(f.it.heads, v)
+	f.at = append(f.at, len(f.out))
+	f.out = append(f.out, &f.it.heads[len(f.it.heads)-1])
+}
+
+// keep returns what was written down, for good.
+func (f *flattener) keep() []*value {
+	out, heads := slices.Clone(f.out), make([]value, len(f.at))
+	for i, k := range f.at {
+		heads[i] = *out[k]
+		out[k] = &heads[i]
+	}
+	return out
 }
 
 const maxFlat = 300
@@ -992,7 +1025,7 @@ func (f *flattener) add(v *value, depth int) bool {
 		c := *v
 		c.elems, c.recv = nil, nil
 		c.num = c.num*100 + float64(len(v.elems))
-		f.out = append(f.out, &c)
+		f.head(c)
 		for _, e := range v.elems {
 			if !f.add(e, depth+1) {
 				return false
@@ -1005,7 +1038,7 @@ func (f *flattener) add(v *value, depth int) bool {
 
 func (f *flattener) object(v *value, depth int) bool {
 	if i := slices.Index(f.seen, v.obj); i >= 0 {
-		f.out = append(f.out, &value{kind: vTuple, str: "seen", num: float64(i)})
+		f.head(value{kind: vTuple, str: "seen", num: float64(i)})
 		return true
 	}
 	o := f.it.get(f.st, v.obj)
@@ -1013,9 +1046,9 @@ func (f *flattener) object(v *value, depth int) bool {
 		return false
 	}
 	f.seen = append(f.seen, v.obj)
-	f.out = append(f.out, &value{kind: vTuple, str: "object", num: float64(o.kind)*1000 + float64(len(o.elems)), isInt: o.rest != nil, isBytes: o.factory != nil, safe: o.summary, cls: o.cls, labels: v.labels, sym: v.sym})
+	f.head(value{kind: vTuple, str: "object", num: float64(o.kind)*1000 + float64(len(o.elems)), isInt: o.rest != nil, isBytes: o.factory != nil, safe: o.summary, cls: o.cls, labels: v.labels, sym: v.sym})
 	if len(o.restKeys) > 0 {
-		f.out = append(f.out, &value{kind: vTuple, str: "keys", labels: o.restKeys})
+		f.head(value{kind: vTuple, str: "keys", labels: o.restKeys})
 	}
 	if o.factory != nil && !f.add(o.factory, depth+1) {
 		return false
@@ -1026,7 +1059,7 @@ func (f *flattener) object(v *value, depth int) bool {
 		}
 	}
 	for _, k := range o.keys {
-		f.out = append(f.out, &value{kind: vText, str: k})
+		f.head(value{kind: vText, str: k})
 		if !f.add(o.m[k], depth+1) {
 			return false
 		}
@@ -1039,7 +1072,7 @@ func (f *flattener) function(fn *function, depth int) bool {
 	if depth > 6 || len(f.out) >= maxFlat || fn.owner != nil && fn.owner.ns > f.it.baseTop {
 		return false
 	}
-	f.out = append(f.out, &value{kind: vTuple, str: "def " + fn.file.path, num: float64(fn.id), cls: fn.owner})
+	f.head(value{kind: vTuple, str: "def " + fn.file.path, num: float64(fn.id), cls: fn.owner})
 	for _, id := range fn.free {
 		if !f.add(&value{kind: vObj, obj: id}, depth+1) {
 			return false
