@@ -101,6 +101,11 @@ func TestSuppression(t *testing.T) {
 		{"nosec", "-- a.py --\neval(x)  # nosec\n", []string{"a.py:1 nosec: # nosec"}},
 		{"nosec of this weakness", "-- a.py --\neval(x)  # nosec B307\n", []string{"a.py:1 nosec: # nosec"}},
 		{"nosec of another weakness", "-- a.py --\neval(x)  # nosec B105, B501\n", []string{"a.py:1"}},
+		{"noqa of this weakness", "-- a.py --\neval(x)  # noqa: E501, S307\n", []string{"a.py:1 nosec: # noqa: E501, S307"}},
+		{"noqa of another weakness", "-- a.py --\neval(x)  # noqa: S105\n", []string{"a.py:1"}},
+		{"noqa of style", "-- a.py --\neval(x)  # noqa: E501\n", []string{"a.py:1"}},
+		{"noqa of all", "-- a.py --\neval(x)  # noqa\n", []string{"a.py:1"}},
+		{"noqa in a string", "-- a.py --\neval('# noqa: S307')\n", []string{"a.py:1"}},
 		{"nosec in a string", "-- a.py --\neval('# nosec')\n", []string{"a.py:1"}},
 		{"nosec and a reason", "-- a.py --\neval(x)  # nosec # dewar: ignore[DW-TEST-001] both\n", []string{"a.py:1 dewar: both"}},
 	}

@@ -209,7 +209,7 @@ func (r *Result) suppress(p *Project, rules []*Rule, all []Finding, opt *Options
 		switch f.Suppressed.Kind {
 		case KindNosec:
 			r.Stats.Nosec++
-			f.Suppressed.Reason = "# nosec"
+			f.Suppressed.Reason = cmp.Or(f.Suppressed.Reason, "# nosec")
 		case KindBaseline:
 			r.Stats.Baseline++
 		}

@@ -19,7 +19,10 @@ import (
 // It stands on one of the finding's lines, or alone on the lines above. There
 // is no form that silences every rule: a misspelt id must not do so.
 
-// suppression is one such comment, or one "# nosec".
+// suppression is one such comment, or one of bandit's "# nosec", or one of
+// ruff's and flake8-bandit's "# noqa: S324": these two say that somebody looked
+// at the line. A "# noqa" counts only with the ids of bandit's tests (S324 is
+// B324) and for our rules of the same weakness; a bare one is about style.
 type suppression struct {
 	span   Span
 	ids    []string
@@ -44,6 +47,7 @@ var comments = map[Kind][]string{
 var (
 	suppressRE = regexp.MustCompile(`dewar:[ \t]*ignore\b(?:\[([^\]]*)\])?[ \t]*(.*)`)
 	untilRE    = regexp.MustCompile(`^until[ \t]+([0-9A-Za-z-]+)[ \t]*:?[ \t]*(.*)$`)
+	noqaRE     = regexp.MustCompile(`#[ \t]*noqa:[ \t]*([A-Z]+[0-9]+(?:[ \t]*,?[ \t]*[A-Z]+[0-9]+)*)`)
 	nosecRE    = regexp.MustCompile(`#[ \t]*nosec\b:?[ \t]*((?:B[0-9]{3}[ \t,]*)*)`)
 	ruleIDRE   = regexp.MustCompile(`^[A-Z][A-Z0-9]*(-[A-Z0-9]+)+$`)
 )
@@ -56,7 +60,7 @@ func suppressions(f *File) []*suppression {
 	}
 	data := string(f.Data)
 	python := f.Python != nil
-	if !strings.Contains(data, "dewar:") && !(python && strings.Contains(data, "nosec")) {
+	if !strings.Contains(data, "dewar:") && !(python && (strings.Contains(data, "nosec") || strings.Contains(data, "noqa:"))) {
 		return nil
 	}
 	var found []*suppression
@@ -68,6 +72,16 @@ func suppressions(f *File) []*suppression {
 					span: f.SpanAt(f.lines[n-1]+m[0], f.lines[n-1]+m[1]), nosec: true, first: n, last: n,
 					tests: strings.FieldsFunc(line[m[2]:m[3]], func(r rune) bool { return r == ' ' || r == '\t' || r == ',' }),
 				})
+			}
+		}
+		if python && strings.Contains(line, "noqa:") {
+			if m := noqaRE.FindStringSubmatchIndex(line); m != nil && !f.inString(f.lines[n-1]+m[0]) {
+				if tests := banditTests(line[m[2]:m[3]]); len(tests) > 0 {
+					found = append(found, &suppression{
+						span: f.SpanAt(f.lines[n-1]+m[0], f.lines[n-1]+m[1]), nosec: true, first: n, last: n,
+						tests: tests, reason: line[m[0]:m[1]],
+					})
+				}
 			}
 		}
 		m := suppressRE.FindStringSubmatchIndex(line)
@@ -173,6 +187,17 @@ var banditCWE = map[string][]int{
 	"B501": {295}, "B502": {327}, "B503": {327}, "B504": {327}, "B505": {326}, "B506": {20, 502}, "B507": {295}, "B508": {319},
 	"B601": {78}, "B602": {78}, "B603": {78}, "B604": {78}, "B605": {78}, "B606": {78}, "B607": {78}, "B608": {89},
 	"B610": {89}, "B611": {89}, "B701": {79, 94, 116, 1336}, "B702": {79, 80, 116}, "B703": {79, 80},
+}
+
+// banditTests returns the tests of bandit that a list of noqa's codes names.
+func banditTests(codes string) []string {
+	var out []string
+	for _, c := range strings.FieldsFunc(codes, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' }) {
+		if len(c) == 4 && c[0] == 'S' && banditCWE["B"+c[1:]] != nil {
+			out = append(out, "B"+c[1:])
+		}
+	}
+	return out
 }
 
 // silences reports whether s, which covers f, is about f's rule.

@@ -248,7 +248,13 @@ func (it *interp) truth(st *state, v *value) int {
 		if v.str == "re.Match" {
 			return 1
 		}
-	case vFunc, vClass, vModule, vBound:
+	case vFunc, vClass, vModule:
+		return 1
+	case vBound:
+		// An attribute of something unknown may be a method or a setting.
+		if v.fn == nil && (v.recv == nil || v.recv.kind == vUnknown || v.recv.kind == vInst || v.recv.kind == vLib || v.recv.kind == vBound) {
+			return -1
+		}
 		return 1
 	case vLib:
 		return -1

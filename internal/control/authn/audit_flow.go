@@ -730,12 +730,29 @@ func assertedRights(p *audit.Pass) {
 			})
 			// A type checker's hint: assert current_user is not None,
 			// assert isinstance(x, User).
-			if what == "" || narrows(py, test) {
+			if what == "" || narrows(py, test) || setOf(py, test, what) {
 				continue
 			}
 			p.Report(audit.Finding{Span: f.NodeSpan(id), Message: fmt.Sprintf("whether %s holds is asserted, and asserts can be left out", what)})
 		}
 	}
+}
+
+// setOf reports whether a name that may be an answer is a set here, of words
+// that a program allows: options in allowed, allowed.issubset(options).
+func setOf(py *pysyntax.File, test pysyntax.ID, name string) bool {
+	if strings.Contains(name, ".") {
+		return false
+	}
+	if _, rest := py.Compare(test); len(rest) == 1 && (rest[0].Op == pysyntax.CmpIn || rest[0].Op == pysyntax.CmpNotIn) {
+		return py.Name(rest[0].Right) == name
+	}
+	fn, _, _ := py.Call(test)
+	if fn == 0 || py.Kind(fn) != pysyntax.Attribute {
+		return false
+	}
+	of, method := py.Attribute(fn)
+	return py.Name(of) == name && slices.Contains([]string{"issubset", "issuperset", "isdisjoint"}, method)
 }
 
 func narrows(py *pysyntax.File, test pysyntax.ID) bool {

@@ -1,11 +1,13 @@
 package egress
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/pyflow"
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 var rules = []*audit.Rule{
@@ -76,7 +78,11 @@ def rates():
 					continue
 				}
 				seen[span] = true
-				p.Report(audit.Finding{Span: span, Message: why, Label: "any certificate will do"})
+				f := audit.Finding{Span: span, Message: why, Label: "any certificate will do"}
+				if h.At.File == at.File && chosen(p, h, at) {
+					f.Confidence = audit.Possible
+				}
+				p.Report(f)
 			}
 		},
 	},
@@ -86,6 +92,42 @@ def rates():
 func off(v pyflow.Value) bool {
 	return v.Known && (v.Kind == pyflow.Bool && !v.Bool || v.Kind == pyflow.Number && v.Number == 0) ||
 		strings.HasSuffix(v.Type, ".CERT_NONE") || constant(v, "CERT_NONE", "NONE")
+}
+
+// chosenRE finds the names of what decides about the check of certificates.
+var chosenRE = regexp.MustCompile(`(?i)verif|insecure|ssl|tls|cert|debug|trust`)
+
+// chosen reports whether the check is off only in some installations: the
+// value is a setting's, or its negation, or the call stands below a condition
+// on one. What the sources say of a setting need not be what it is.
+func chosen(p *audit.Pass, h *pyflow.Hit, at pyflow.Span) bool {
+	f := p.Project.File(h.At.File)
+	if f == nil || f.Python == nil {
+		return false
+	}
+	py := f.Python
+	if _, call := p.HitCall(h); call != 0 {
+		_, _, keywords := py.Call(call)
+		for _, k := range keywords {
+			if n := py.Node(k); n.Start > at.Start || at.End > n.End {
+				continue
+			}
+			switch _, v := py.KeywordArg(k); py.Kind(v) {
+			case pysyntax.UnaryOp, pysyntax.Subscript, pysyntax.Call, pysyntax.BoolOp, pysyntax.IfExp:
+				return true
+			}
+		}
+	}
+	for _, id := range f.Around(h.At.Start, h.At.End) {
+		if py.Kind(id) != pysyntax.If {
+			continue
+		}
+		test, _, _ := py.If(id)
+		if n := py.Node(test); n.End <= h.At.Start && chosenRE.Match(py.Text(test)) {
+			return true
+		}
+	}
+	return false
 }
 
 func constant(v pyflow.Value, texts ...string) bool {

@@ -72,22 +72,74 @@ def login():
     return {}
 `,
 		Check: func(p *audit.Pass) {
-			p.Follow(p.Hits("sink", "log"), func(h *pyflow.Hit) []audit.Danger {
-				for i, v := range append(slices.Clone(h.Args), keywordValues(h)...) {
-					if v.Kind == pyflow.Number || v.Kind == pyflow.Bool {
-						continue
-					}
-					named := accountName.MatchString(source(p, h, i))
-					for _, l := range audit.LiveIn(v, audit.Known(audit.FromOutside)) {
-						if secret(l) && (l.Kind != "header" || asSent(v) && !named) {
-							return []audit.Danger{{Label: l, Message: "%s is written to the log", Caret: "logged here"}}
+			logged := p.Hits("sink", "log")
+			p.Follow(append(slices.Clone(logged), p.Hits("sink", "output")...), func(h *pyflow.Hit) []audit.Danger {
+				if slices.Contains(logged, h) {
+					for i, v := range append(slices.Clone(h.Args), keywordValues(h)...) {
+						if v.Kind == pyflow.Number || v.Kind == pyflow.Bool {
+							continue
+						}
+						named := accountName.MatchString(source(p, h, i))
+						for _, l := range audit.LiveIn(v, audit.Known(audit.FromOutside)) {
+							if secret(l) && (l.Kind != "header" || asSent(v) && !named) {
+								return []audit.Danger{{Label: l, Message: leak, Caret: "logged here"}}
+							}
 						}
 					}
 				}
-				return nil
+				return readableSecrets(h)
 			})
 		},
 	},
+}
+
+// leak is what DW-MONITORING-002 says.
+const leak = "%s is written to the log"
+
+// readableSecrets finds the secrets by the words of their fields' names: what
+// clients sent and what was stored for them, in what is logged and printed.
+func readableSecrets(h *pyflow.Hit) []audit.Danger {
+	var out []audit.Danger
+	for _, v := range h.Focus {
+		for _, l := range readable(v, 0) {
+			name := audit.QuotedName(l)
+			if !audit.FromOutside(l) && !audit.FromStore(l) || !audit.PasswordName(name) && !audit.SecretName(name) {
+				continue
+			}
+			if !slices.Contains([]string{"csrf_token", "nonce", "captcha"}, name) {
+				out = append(out, audit.Danger{Label: l, Message: leak, Caret: "logged here"})
+			}
+		}
+	}
+	return out
+}
+
+// readable returns the labels of what can be read in a value: not of numbers
+// and truths about a text, such as its length.
+func readable(v pyflow.Value, depth int) []pyflow.Label {
+	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool || v.Kind == pyflow.Object || depth > 8 {
+		return nil
+	}
+	var out []pyflow.Label
+	for _, l := range v.Labels {
+		// What some call made of a text is rarely the text: the user that a
+		// token belongs to.
+		if v.Kind != pyflow.Unknown || l.Kind == "json" {
+			out = append(out, l)
+		}
+	}
+	for _, piece := range v.Pieces {
+		if !audit.Only(piece, audit.Digits) {
+			out = append(out, piece.Labels...)
+		}
+	}
+	for _, x := range slices.Concat(v.Items, v.Alternatives) {
+		out = append(out, readable(x, depth+1)...)
+	}
+	if v.Rest != nil {
+		out = append(out, readable(*v.Rest, depth+1)...)
+	}
+	return out
 }
 
 // asSent reports whether a value may be what was sent as it came: a part of

@@ -75,16 +75,6 @@ var flowRules = []*audit.Rule{
 		Check: literalComparison,
 	},
 	{
-		ID: "DW-SECRETS-016", Control: "secrets",
-		Title:    "A secret that a visitor sent is written to the log",
-		Why:      "Logs are copied to more places and read by more people than the database, and kept for longer: a password in them is a password lost.",
-		Fix:      "Log who and what, not the secret: leave the field out, or log only that it was there.",
-		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{532}, OWASP: []string{"A09:2025"}, ASVS: []string{"16.2.5"},
-		Bad:   "import logging\nfrom flask import Flask, request\napp = Flask(__name__)\n\n@app.post(\"/login\")\ndef login():\n    logging.info(\"login with %s\", request.form[\"password\"])\n    return \"\"\n",
-		Good:  "import logging\nfrom flask import Flask, request\napp = Flask(__name__)\n\n@app.post(\"/login\")\ndef login():\n    logging.info(\"login of %s\", request.form[\"name\"])\n    return \"\"\n",
-		Check: loggedSecrets,
-	},
-	{
 		ID: "DW-SECRETS-017", Control: "secrets",
 		Title:    "A key is too short",
 		Why:      "RSA and DSA keys of 1024 bits are within reach of a well-funded attacker, shorter ones of anybody.",
@@ -547,52 +537,4 @@ func comparedName(py *pysyntax.File, id pysyntax.ID) string {
 		}
 	}
 	return ""
-}
-
-// ---- logs ----
-
-func loggedSecrets(p *audit.Pass) {
-	p.Follow(p.Hits("sink", "log", "output"), func(h *pyflow.Hit) []audit.Danger {
-		var out []audit.Danger
-		for _, v := range h.Focus {
-			for _, l := range readable(v, 0) {
-				name := audit.QuotedName(l)
-				if !audit.FromOutside(l) && !audit.FromStore(l) || !audit.PasswordName(name) && !audit.SecretName(name) {
-					continue
-				}
-				if !slices.Contains([]string{"csrf_token", "nonce", "captcha"}, name) {
-					out = append(out, audit.Danger{Label: l, Message: "%s is written to the log", Caret: "the log is written here"})
-				}
-			}
-		}
-		return out
-	})
-}
-
-// readable returns the labels of what can be read in a value: not of numbers
-// and truths about a text, such as its length.
-func readable(v pyflow.Value, depth int) []pyflow.Label {
-	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool || v.Kind == pyflow.Object || depth > 8 {
-		return nil
-	}
-	var out []pyflow.Label
-	for _, l := range v.Labels {
-		// What some call made of a text is rarely the text: the user that a
-		// token belongs to.
-		if v.Kind != pyflow.Unknown || l.Kind == "json" {
-			out = append(out, l)
-		}
-	}
-	for _, piece := range v.Pieces {
-		if !audit.Only(piece, audit.Digits) {
-			out = append(out, piece.Labels...)
-		}
-	}
-	for _, x := range slices.Concat(v.Items, v.Alternatives) {
-		out = append(out, readable(x, depth+1)...)
-	}
-	if v.Rest != nil {
-		out = append(out, readable(*v.Rest, depth+1)...)
-	}
-	return out
 }
