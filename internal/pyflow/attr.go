@@ -575,7 +575,7 @@ func (it *interp) callBound(st *state, fn *value, c *call) *value {
 		}
 	}
 	it.callbacks(st, c)
-	return opaque(addLabels(it.labelsOf(st, recv), guessed(c.labels(it, st), it.tag("guess"))))
+	return opaque(addLabels(it.labelsOf(st, recv), c.guesses(it, st)))
 }
 
 func mapValues(list []*value, f func(*value) *value) []*value {

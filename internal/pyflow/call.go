@@ -58,6 +58,30 @@ func (c *call) labels(it *interp, st *state) []label {
 	return out
 }
 
+// guesses returns the labels of the arguments for the result of a call of
+// which nothing is known. Digits do no harm in most places, and whatever the
+// call makes of them is not the attacker's choice.
+func (c *call) guesses(it *interp, st *state) []label {
+	before := it.guessing
+	it.guessing = true
+	out := guessed(c.labels(it, st), it.tag("guess"))
+	it.guessing = before
+	return out
+}
+
+// ofDigits returns the kinds of sinks for which a text of the characters is
+// harmless wherever it stands: none unless there are digits only.
+func (it *interp) ofDigits(chars Chars) tags {
+	if chars.And(digits) != chars {
+		return 0
+	}
+	t := it.tag("redirect") | it.tag("sql") | it.tag("html") | it.tag("template") | it.tag("response") | it.tag("log") | it.tag("header") | it.tag("cookie-value") | it.tag("email-header")
+	if !chars.Has('.') {
+		t |= it.pathTags()
+	}
+	return t
+}
+
 // native is a function of Python or of its library that is run in Go. self is
 // the receiver of a method, nil otherwise. Neither self nor the arguments are
 // refined any further, and each may be a union: [over] and [over2] take them

@@ -383,6 +383,11 @@ func (it *interp) merge(st, other *state) {
 			if b == nil {
 				b = unbound
 			}
+			// What was learnt about a value that lives on in one branch only
+			// would be forgotten with the branch.
+			if st.known != other.known {
+				a, b = it.refined(st, a), it.refined(other, b)
+			}
 			st.vars[i] = join(a, b)
 		}
 	}
@@ -562,9 +567,17 @@ func (it *interp) deepLabels(st *state, v *value, depth int, out []label) []labe
 	if v == nil {
 		return out
 	}
-	out = addLabels(out, cleaned(v.labels, v.clean))
+	clean := v.clean
+	if it.guessing && v.kind == vNumber {
+		clean |= it.ofDigits(digits.Without(".")) // a number's text has no ".."
+	}
+	out = addLabels(out, cleaned(v.labels, clean))
 	for i := range v.text {
-		out = addLabels(out, cleaned(v.text[i].labels, v.text[i].clean))
+		clean := v.text[i].clean
+		if it.guessing {
+			clean |= it.ofDigits(v.text[i].chars)
+		}
+		out = addLabels(out, cleaned(v.text[i].labels, clean))
 	}
 	for _, e := range v.elems {
 		out = it.deepLabels(st, e, depth, out)

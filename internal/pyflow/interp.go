@@ -93,6 +93,7 @@ type interp struct {
 	wrote []objID // such objects that were written to
 	read  []objID // objects of the base heap that were read
 	*readRound
+	guessing    bool // labels are gathered for what nothing is known of
 	nextObj     objID
 	baseTop     objID          // objects up to it are in the base heap
 	arena       []*object      // the others, by the order in which they were allocated

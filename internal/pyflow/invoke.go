@@ -119,7 +119,7 @@ func (it *interp) call(st *state, fn *value, c *call) *value {
 		return unknown
 	}
 	if it.nested > maxNested {
-		return opaque(addLabels(shallowLabels(fn), guessed(c.labels(it, st), it.tag("guess"))))
+		return opaque(addLabels(shallowLabels(fn), c.guesses(it, st)))
 	}
 	it.nested++
 	defer func() { it.nested-- }()
@@ -155,7 +155,7 @@ func (it *interp) call(st *state, fn *value, c *call) *value {
 	}
 	// Something unknown: what it is given may come back.
 	it.callbacks(st, c)
-	return opaque(addLabels(shallowLabels(fn), guessed(c.labels(it, st), it.tag("guess"))))
+	return opaque(addLabels(shallowLabels(fn), c.guesses(it, st)))
 }
 
 // callEach calls one of several.
@@ -496,7 +496,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 				return it.replay(st, m, x, fn, c, nil)
 			}
 			if it.contexts[of] >= 2*maxContexts {
-				return opaque(guessed(c.labels(it, st), it.tag("guess")))
+				return opaque(c.guesses(it, st))
 			}
 		}
 		if !byContent {

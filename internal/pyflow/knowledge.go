@@ -66,12 +66,47 @@ func (st *state) learnClean(s *sym, t tags, depth int) {
 		return
 	}
 	st.learn(s, func(r *refinement) { r.clean |= t })
+	if s.op == "either" {
+		// Whichever it is, what is in all of them was looked at.
+		for _, b := range commonWholes(s, depth) {
+			if b != s {
+				st.learn(b, func(r *refinement) { r.clean |= t })
+			}
+		}
+		return
+	}
 	if !wholeOps[s.op] {
-		return // a part, or one of several, says nothing about the whole
+		return // a part says nothing about the whole
 	}
 	for _, b := range s.bases {
 		st.learnClean(b, t, depth+1)
 	}
+}
+
+// commonWholes returns s and what it is another form of; of something that
+// is one of several, only what all of them are a form of.
+func commonWholes(s *sym, depth int) []*sym {
+	out := []*sym{s}
+	switch {
+	case s == nil || depth > 6:
+		return nil
+	case s.op == "either":
+		var all []*sym
+		for i, b := range s.bases {
+			list := commonWholes(b, depth+1)
+			if i == 0 {
+				all = list
+				continue
+			}
+			all = slices.DeleteFunc(all, func(x *sym) bool { return !slices.Contains(list, x) })
+		}
+		return append(out, all...)
+	case wholeOps[s.op]:
+		for _, b := range s.bases {
+			out = append(out, commonWholes(b, depth+1)...)
+		}
+	}
+	return out
 }
 
 // commonKnowledge returns what holds in both.

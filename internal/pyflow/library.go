@@ -415,7 +415,7 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 	}
 	// Nothing says what it gives.
 	if !passes && !wipe {
-		labels = guessed(c.labels(it, st), it.tag("guess"))
+		labels = c.guesses(it, st)
 		if recv != nil {
 			labels = addLabels(it.labelsOf(st, recv), labels)
 		}

@@ -1,0 +1,220 @@
+import os
+import pathlib
+from t import App, args, go, names, open, request, sink, source, stop, table
+
+app = App()
+ROOT = table("root")
+
+
+# What is not in a collection of the program's own is replaced.
+
+
+def known():
+    return {str(x): x for x in table("names")}
+
+
+def replaced():
+    name = source()
+    ours = known()
+    if name not in ours:
+        name = "plain" if "plain" in ours else "other"
+    sink(name)  # want ("other" | "plain" | {? ok *})
+
+
+def replaced_in_list():
+    name = source()
+    if name not in list(table("names")):
+        name = "plain"
+    open("/a/" + name + "/b")  # want ("/a/"{? ok *}"/b" | "/a/plain/b")
+
+
+def replaced_the_wrong_way():
+    name = source()
+    ours = known()
+    if name in ours:
+        name = "plain"
+    sink(name)  # want ("plain" | {?})
+
+
+def replaced_another():
+    name = args.get("name")
+    if args.get("other") not in known():
+        name = "plain"
+    sink(name)  # want ("plain" | {?})
+
+
+def members_from_outside():
+    name = source()
+    if name not in list(source()):
+        name = "plain"
+    sink(name)  # want ("plain" | {?})
+
+
+# A folder that holds: commonpath of the resolved path.
+
+
+class Store:
+    def __init__(self, folder):
+        if not os.path.isabs(folder):
+            raise ValueError(folder)
+        self.__folder = folder
+
+    def holds(self, p):
+        top = os.path.commonpath((os.path.realpath(p), self.__folder))
+        return top == self.__folder
+
+    def holds_letters(self, p):
+        top = os.path.commonprefix((os.path.realpath(p), self.__folder))
+        return top == self.__folder
+
+    def holds_unresolved(self, p):
+        return os.path.commonpath((p, self.__folder)) == self.__folder
+
+    def verify(self, p):
+        if self.holds(p):
+            if not os.path.exists(p):
+                return True
+            open(p)  # want {? ok path-read}
+            if os.path.isfile(p) and os.path.basename(p).endswith(".gpg"):
+                return True
+        raise ValueError("outside")
+
+    def path(self, folder, name=""):
+        joined = os.path.join(os.path.realpath(self.__folder), folder, name)
+        whole = os.path.realpath(joined)
+        if not self.verify(whole):
+            raise ValueError(folder)
+        return whole
+
+    def path_by_letters(self, name):
+        whole = os.path.realpath(os.path.join(self.__folder, name))
+        if not self.holds_letters(whole):
+            raise ValueError(name)
+        return whole
+
+    def path_unresolved(self, name):
+        whole = os.path.join(self.__folder, name)
+        if not self.holds_unresolved(whole):
+            raise ValueError(name)
+        return whole
+
+
+def the_store():
+    return Store(str(table("folder")))
+
+
+@app.route("/a/<folder>")
+def stored(folder):
+    open(the_store().path(folder))  # want {? ok path-read}
+
+
+@app.route("/b")
+def stored_by_letters():
+    open(the_store().path_by_letters(source()))  # want {?}
+
+
+@app.route("/c")
+def stored_unresolved():
+    open(the_store().path_unresolved(source()))  # want ("/"{? -}"/"{?} | {?})
+
+
+# relative_to raises.
+
+
+def whole_path(folder, name):
+    if folder is None:
+        return name
+    return "{0}{1}".format(folder, name)
+
+
+def only_below(folder, name):
+    p = os.path.realpath(whole_path(folder, name))
+    try:
+        pathlib.Path(p).relative_to(folder)
+    except ValueError:
+        raise PermissionError("denied")
+
+
+def only_below_unresolved(folder, name):
+    try:
+        pathlib.Path(whole_path(folder, name)).relative_to(folder)
+    except ValueError:
+        raise PermissionError("denied")
+
+
+def only_warns(folder, name):
+    p = os.path.realpath(whole_path(folder, name))
+    try:
+        pathlib.Path(p).relative_to(folder)
+    except ValueError:
+        print("denied")
+
+
+def below(folder=ROOT):
+    name = source()
+    only_below(folder, name)
+    open("{0}{1}".format(folder, name))  # want {? -}{? ok path-read}
+
+
+def below_unresolved():
+    name = source()
+    only_below_unresolved(ROOT, name)
+    open("{0}{1}".format(ROOT, name))  # want {? -}{?}
+
+
+def below_of_another():
+    name = args.get("name")
+    only_below(ROOT, args.get("other"))
+    open("{0}{1}".format(ROOT, name))  # want {? -}{?}
+
+
+def below_warned():
+    name = source()
+    only_warns(ROOT, name)
+    open("{0}{1}".format(ROOT, name))  # want {? -}{?}
+
+
+# Neither absolute nor upwards.
+
+
+def neither():
+    f = source().split(os.sep, 1)
+    if len(f) < 2 or os.path.basename(f[1]) == "":
+        return
+    f = f[1]
+    if os.path.isabs(f) or ".." in f:
+        raise ValueError("bad")
+    open(os.path.join("/up", f))  # want "/up/"{? not ".."}
+
+
+def only_isabs():
+    f = source()
+    if os.path.isabs(f):
+        raise ValueError("bad")
+    open(os.path.join("/up", f))  # want "/up/"{?}
+
+
+def isabs_the_wrong_way():
+    f = source()
+    if not os.path.isabs(f):
+        raise ValueError("bad")
+    open(os.path.join("/up", f))  # want "/"{?}
+
+
+# Digits stay digits.
+
+
+def address(path, **values):
+    url = path
+    for k, v in values.items():
+        url += "&" + k + "=" + str(v)
+    return url
+
+
+@app.route("/<int:number>/<word>")
+def numbered(number, word):
+    go(table(f"n:{number}"))  # want {? ok guess,html,redirect,response,sql,template}
+    go(table(number))  # want {? ok guess,html,path-read,redirect,response,sql,template}
+    go(table(f"n:{word}"))  # want {? ok guess}
+    go(address("/a", modal=f"n:{number}"))  # want "/a&modal=n:"{-.0-9}
+    go(address("/a", modal=f"n:{word}"))  # want "/a&modal=n:"{^/}
