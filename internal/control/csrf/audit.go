@@ -82,11 +82,16 @@ var rules = []*audit.Rule{
 		Good:        "<form method=\"post\" action=\"/buy\">{{ form.hidden_tag() }}<button>Buy</button></form>\n",
 		Check: func(p *audit.Pass) {
 			looked := false
-			macros := tokenMacros(p)
+			macros, own := tokenMacros(p), ownFields(p)
+			protected := len(own) > 0 || slices.ContainsFunc(protections(p), func(e *flask.Extension) bool { return e.Initialised })
 			for f := range p.Files(audit.Template) {
 				looked = true
-				for _, at := range formsWithoutToken(f.Data, macros) {
-					p.Report(audit.Finding{Span: f.SpanAt(at[0], at[1])})
+				for _, at := range formsWithoutToken(f.Data, macros, own) {
+					finding := audit.Finding{Span: f.SpanAt(at[0], at[1])}
+					if protected {
+						finding.Confidence = audit.Possible // refused, or a script adds the token
+					}
+					p.Report(finding)
 				}
 			}
 			if !looked {
@@ -127,6 +132,9 @@ func unprotected(p *audit.Pass) {
 		if e.Initialised {
 			return
 		}
+	}
+	if len(ownFields(p)) > 0 {
+		return
 	}
 	if p.Flask.Effective("SECRET_KEY", "production").Setting == nil && len(p.Flask.Extension("LoginManager")) == 0 {
 		p.NotApplicable("the app has no sessions, so a forged request carries no rights")
@@ -188,6 +196,116 @@ func validatesForm(p *audit.Pass, r *flask.Route) bool {
 	return found
 }
 
+// ownFields finds the app's own check: a before_request hook on the whole app
+// that compares what the session holds with what the form or a header brings,
+// and turns the request away. It returns patterns, for text in lower case, of
+// the names that the forms' token has.
+func ownFields(p *audit.Pass) []*regexp.Regexp {
+	var out []*regexp.Regexp
+	for _, h := range p.Flask.Hooks {
+		f := p.Project.File(h.Position.File)
+		if h.Blueprint != "" || h.Kind != "before_request" && h.Kind != "before_app_request" || f == nil || f.Python == nil || f.Test {
+			continue
+		}
+		py := f.Python
+		for i := range py.Nodes {
+			id := pysyntax.ID(i)
+			if k := py.Kind(id); k != pysyntax.FunctionDef && k != pysyntax.AsyncFunctionDef || !definesAt(f, id, h.Position) {
+				continue
+			}
+			for _, name := range comparedFields(p, f, id) {
+				out = append(out, regexp.MustCompile(`\b`+regexp.QuoteMeta(strings.ToLower(name))+`\b`))
+			}
+		}
+	}
+	return out
+}
+
+// comparedFields returns the names of the fields and headers that a function
+// compares with the session's; none if it turns nobody away.
+func comparedFields(p *audit.Pass, f *audit.File, fn pysyntax.ID) []string {
+	py := f.Python
+	if !turnsAwayRE.Match(py.Text(fn)) {
+		return nil
+	}
+	locals := map[string][]pysyntax.ID{}
+	pysyntax.Walk(py, fn, func(id pysyntax.ID) bool {
+		if py.Kind(id) == pysyntax.Assign {
+			targets, v := py.Assign(id)
+			for _, t := range targets {
+				locals[py.Name(t)] = append(locals[py.Name(t)], v)
+			}
+		}
+		return true
+	})
+	// side tells whether a value comes from the session, and which constants
+	// it is taken from the request by.
+	var side func(v pysyntax.ID, depth int) (session bool, names []string)
+	side = func(v pysyntax.ID, depth int) (session bool, names []string) {
+		pysyntax.Walk(py, v, func(id pysyntax.ID) bool {
+			base, key := py.Subscript(id)
+			if call, args, _ := py.Call(id); call != 0 && len(args) > 0 {
+				key = args[0]
+				base, _ = py.Attribute(call)
+			}
+			if key != 0 && base != 0 {
+				switch q := p.Flask.Name(f.Path, base); q {
+				case "flask.session":
+					session = true
+				case "flask.request.form", "flask.request.headers", "flask.request.values", "flask.request.json":
+					if s, ok := py.StringValue(key); ok && s != "" {
+						names = append(names, s)
+					}
+				}
+			}
+			if n := py.Name(id); n != "" && depth < 2 {
+				for _, x := range locals[n] {
+					s, more := side(x, depth+1)
+					session, names = session || s, append(names, more...)
+				}
+			}
+			return len(names) < 16
+		})
+		return session, names
+	}
+	var out []string
+	pysyntax.Walk(py, fn, func(id pysyntax.ID) bool {
+		var a, b pysyntax.ID
+		if left, rest := py.Compare(id); left != 0 && len(rest) == 1 && (rest[0].Op == pysyntax.CmpEq || rest[0].Op == pysyntax.CmpNe) {
+			a, b = left, rest[0].Right
+		} else if call, args, _ := py.Call(id); call != 0 && len(args) == 2 && strings.HasSuffix(string(py.Text(call)), "compare_digest") {
+			a, b = args[0], args[1]
+		}
+		if a != 0 && b != 0 {
+			ours, names := side(a, 0)
+			theirs, more := side(b, 0)
+			switch {
+			case ours && len(names) == 0:
+				out = append(out, more...)
+			case theirs && len(more) == 0:
+				out = append(out, names...)
+			}
+		}
+		return len(out) < 16
+	})
+	return out
+}
+
+// turnsAwayRE finds what refuses a request.
+var turnsAwayRE = regexp.MustCompile(`\babort\(|\braise\b|\b4[0-9]{2}\b`)
+
+// byScript reports whether a script sends the form instead of the browser: its
+// own sending is prevented in an attribute of Vue or Alpine.
+func byScript(attrs map[string]string) bool {
+	for name := range attrs {
+		event, modifiers, _ := strings.Cut(name, ".")
+		if (event == "@submit" || event == "v-on:submit" || event == "x-on:submit") && slices.Contains(strings.Split(modifiers, "."), "prevent") {
+			return true
+		}
+	}
+	return false
+}
+
 // definesAt reports whether a function or class begins at a position: the
 // definition itself, not one around it.
 func definesAt(f *audit.File, id pysyntax.ID, at flask.Position) bool {
@@ -236,7 +354,7 @@ var tokenMarks = [][]byte{
 // post to the app itself and hold no token. Jinja's own tags are text to the
 // HTML tokenizer, which is what is wanted here: what stands between the form's
 // tags is searched as it is written.
-func formsWithoutToken(src []byte, macros map[string]bool) [][2]int {
+func formsWithoutToken(src []byte, macros map[string]bool, own []*regexp.Regexp) [][2]int {
 	var out [][2]int
 	z := html.NewTokenizer(bytes.NewReader(blankJinja(src)))
 	offset := 0
@@ -247,7 +365,8 @@ func formsWithoutToken(src []byte, macros map[string]bool) [][2]int {
 		}
 		open = false
 		body := bytes.ToLower(src[from:end])
-		if !slices.ContainsFunc(tokenMarks, func(m []byte) bool { return bytes.Contains(body, m) }) && !hasInclude(body) && !callsMacro(body, macros) {
+		if !slices.ContainsFunc(tokenMarks, func(m []byte) bool { return bytes.Contains(body, m) }) &&
+			!slices.ContainsFunc(own, func(re *regexp.Regexp) bool { return re.Match(body) }) && !hasInclude(body) && !callsMacro(body, macros) {
 			out = append(out, [2]int{from, to})
 		}
 	}
@@ -275,7 +394,7 @@ func formsWithoutToken(src []byte, macros map[string]bool) [][2]int {
 			}
 			method := strings.ToLower(strings.TrimSpace(attrs["method"]))
 			action := strings.ToLower(strings.TrimSpace(attrs["action"]))
-			if method == "post" && !strings.HasPrefix(action, "http://") && !strings.HasPrefix(action, "https://") && !strings.HasPrefix(action, "//") {
+			if method == "post" && !byScript(attrs) && !strings.HasPrefix(action, "http://") && !strings.HasPrefix(action, "https://") && !strings.HasPrefix(action, "//") {
 				open, from, to = true, start, end
 			}
 		case html.EndTagToken:
