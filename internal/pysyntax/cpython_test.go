@@ -154,6 +154,9 @@ func TestCPython(t *testing.T) {
 		f := parser.Parse(path, src)
 		if why != "" {
 			refused++
+			if len(f.Errors) == 0 && !newer(f, version, why) {
+				t.Errorf("%s: no error, but CPython says %s", path, why)
+			}
 			continue
 		}
 		bare := bytes.HasPrefix(want, []byte("bare\n"))

@@ -1,5 +1,7 @@
 package pysyntax
 
+import "bytes"
+
 // starExprs parses an expression, *value or a tuple without parentheses.
 func (p *parser) starExprs() uint32 {
 	start := p.start
@@ -103,6 +105,9 @@ func (p *parser) namedExpr() uint32 {
 // expr parses an expression without :=, * or a bare tuple.
 func (p *parser) expr() uint32 {
 	if p.tok == tLambda {
+		if p.depth == p.colonDepth {
+			p.note(p.start, "a lambda in a replacement field must be in parentheses")
+		}
 		p.enter()
 		e := p.lambda()
 		p.leave()
@@ -365,6 +370,9 @@ func (p *parser) slice() uint32 {
 		if p.tok != tColon {
 			return lo
 		}
+		if p.nodes[lo].Kind == Starred {
+			p.note(start, "cannot use * in a slice")
+		}
 	}
 	p.next()
 	if p.tok != tColon && p.tok != tComma && p.tok != tRBrk {
@@ -380,19 +388,26 @@ func (p *parser) slice() uint32 {
 // list.
 func (p *parser) callArgs() uint32 {
 	m := len(p.pending)
+	var bare uint32 // a generator expression without parentheses
+	keyword, unpacked := false, false
 	for p.tok != tRPar {
 		start := p.start
 		switch p.tok {
 		case tStar:
+			if unpacked {
+				p.note(start, "* cannot follow ** in a call")
+			}
 			p.next()
 			e := p.expr()
 			id := p.node(Starred, start, e, 0, 0)
 			if p.tok == tFor || p.tok == tAsync {
 				g := p.comps()
 				id = p.node(GeneratorExp, start, id, g, 0)
+				bare = id
 			}
 			p.push(id)
 		case tPower:
+			unpacked = true
 			p.next()
 			e := p.expr()
 			p.push(p.node(Keyword, start, 0, e, 0))
@@ -403,18 +418,34 @@ func (p *parser) callArgs() uint32 {
 				if n.Kind != Name {
 					p.fail("bad keyword argument")
 				}
+				if n.Flags&FParen != 0 {
+					p.note(start, "bad keyword argument")
+				}
 				p.next()
 				v := p.expr()
 				e = p.node(Keyword, start, n.A, v, 0)
-			} else if p.tok == tFor || p.tok == tAsync {
-				g := p.comps()
-				e = p.node(GeneratorExp, start, e, g, 0)
+				keyword = true
+			} else {
+				if keyword || unpacked {
+					p.note(start, "a positional argument follows a keyword argument")
+				}
+				if p.tok == tFor || p.tok == tAsync {
+					g := p.comps()
+					e = p.node(GeneratorExp, start, e, g, 0)
+					bare = e
+				}
 			}
 			p.push(e)
 		}
 		if !p.accept(tComma) {
 			break
 		}
+		if bare != 0 {
+			p.note(p.nodes[bare].Start, "a generator expression beside other arguments must be in parentheses")
+		}
+	}
+	if bare != 0 && len(p.pending) > m+1 {
+		p.note(p.nodes[bare].Start, "a generator expression beside other arguments must be in parentheses")
 	}
 	return p.list(m)
 }
@@ -473,8 +504,7 @@ func (p *parser) atom() uint32 {
 		p.next()
 		return p.node(Name, start, s, 0, 0)
 	case tNumber:
-		p.next()
-		return p.node(Num, start, 0, 0, 0)
+		return p.number()
 	case tString, tFString:
 		return p.strings()
 	case tNone:
@@ -626,4 +656,64 @@ func (p *parser) dictRest(start uint32, m int) uint32 {
 	l := p.list(m)
 	p.expect(tRBrace, "'}'")
 	return p.node(Dict, start, l, 0, 0)
+}
+
+// number parses a number. One that Python refuses is noted and kept.
+func (p *parser) number() uint32 {
+	start, c := p.start, p.src[p.end]
+	text := p.src[start:p.end]
+	switch {
+	case class[c] == cDigit || class[c] == cIdent && !p.wordBehindNumber():
+		p.note(start, "invalid number")
+	case len(text) > 1 && (text[0] == '0' || text[len(text)-1] == '_' || text[1] == '_'):
+		if msg := badNumber(text); msg != "" {
+			p.note(start, msg)
+		}
+	}
+	p.next()
+	return p.node(Num, start, 0, 0, 0)
+}
+
+// wordBehindNumber reports whether what follows the number at once is one of
+// the keywords that may: 1if x else 2.
+func (p *parser) wordBehindNumber() bool {
+	for _, w := range [...]string{"and", "else", "for", "if", "in", "is", "or", "not"} {
+		if bytes.HasPrefix(p.src[p.end:], []byte(w)) {
+			return true
+		}
+	}
+	return false
+}
+
+// badNumber says what Python has against a number that begins with 0 or has
+// an underscore at its end, or "".
+func badNumber(text []byte) string {
+	last := text[len(text)-1]
+	if last == '_' || bytes.Contains(text, []byte("__")) {
+		return "invalid number"
+	}
+	switch text[1] | 0x20 {
+	case 'x', 'o', 'b':
+		most := map[byte]byte{'x': 'f', 'o': '7', 'b': '1'}[text[1]|0x20]
+		for _, c := range text[2:] {
+			if c != '_' && (class[c] == cDigit && c > most || class[c] != cDigit && c|0x20 > most) {
+				return "invalid digit in a number"
+			}
+		}
+		if len(text) == 2 {
+			return "a number without digits"
+		}
+		return ""
+	}
+	zeros := true
+	for _, c := range text {
+		if c != '_' && class[c] != cDigit {
+			return "" // a float may begin with 0
+		}
+		zeros = zeros && (c == '0' || c == '_')
+	}
+	if text[0] == '0' && !zeros {
+		return "leading zeros in decimal integer literals are not permitted; use an 0o prefix for octal integers"
+	}
+	return ""
 }

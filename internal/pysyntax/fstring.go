@@ -14,7 +14,8 @@ func (p *parser) strings() uint32 {
 		seen |= p.strFlags
 		if p.tok == tString {
 			plain = plain || p.strFlags&litBytes == 0
-			p.push(p.add(Node{Kind: StrPart, Start: p.start, End: p.end, Op: p.strFlags}))
+			p.push(p.add(Node{Kind: StrPart, Start: p.start, End: p.end, Op: p.strFlags &^ litEscaped}))
+			p.checkLiteral()
 			p.next()
 			continue
 		}
@@ -56,6 +57,9 @@ func (p *parser) literalParts(fl uint8, q byte, spec bool) {
 	lit := p.pos
 	flush := func(end uint32) {
 		if end > lit {
+			if fl&litRaw == 0 && bytes.IndexByte(src[lit:end], '\\') >= 0 {
+				p.checkEscapes(lit, src[lit:end], fl)
+			}
 			p.push(p.add(Node{Kind: StrPart, Start: lit, End: end, Op: fl}))
 		}
 	}
@@ -162,11 +166,17 @@ func (p *parser) field(fl uint8, q byte) {
 	}
 	end := p.start // of the expression's text
 	if p.tok == tExcl {
+		mark := p.end
 		p.next()
+		if p.start != mark {
+			p.note(mark, "the conversion must follow the ! at once")
+		}
 		if p.tok != tName || p.end-p.start != 1 {
 			p.fail("bad conversion")
 		}
-		conv = p.src[p.start]
+		if conv = p.src[p.start]; conv != 's' && conv != 'r' && conv != 'a' {
+			p.note(p.start, "invalid conversion: expected s, r or a")
+		}
 		p.next()
 	}
 	if p.tok == tColon {
@@ -186,4 +196,38 @@ func (p *parser) field(fl uint8, q byte) {
 	}
 	id := p.add(Node{Kind: k, Start: start, End: p.pos, A: e, B: spec, Op: conv, Flags: flags, C: end})
 	p.push(id)
+}
+
+// checkLiteral notes what Python has against the text of the current token, a
+// string: escapes that stand for nothing, bytes beyond ASCII.
+func (p *parser) checkLiteral() {
+	text := p.src[p.start:p.end]
+	switch {
+	case p.strFlags&litBytes != 0 && !isASCII(text):
+		p.note(p.start, "bytes can only contain ASCII literal characters")
+	case p.strFlags&(litEscaped|litRaw) == litEscaped:
+		body, flags, rest := cutLiteral(text)
+		if rest != nil {
+			p.checkEscapes(p.start, body, flags)
+		}
+	}
+}
+
+// checkEscapes notes an escape in the text of a literal that Python refuses.
+func (p *parser) checkEscapes(pos uint32, body []byte, flags uint8) {
+	for rest := body; ; {
+		i := bytes.IndexByte(rest, '\\')
+		if i < 0 || i+1 >= len(rest) {
+			return
+		}
+		switch rest[i+1] {
+		case 'x', 'u', 'U', 'N':
+			var ok bool
+			if p.scratch, ok = decodeLiteral(p.scratch[:0], body, flags); !ok {
+				p.note(pos, "an escape in this string stands for no character")
+			}
+			return
+		}
+		rest = rest[i+2:]
+	}
 }

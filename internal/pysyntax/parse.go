@@ -101,7 +101,7 @@ func (p *parser) parse(path string, src []byte) *File {
 	buf := make([]byte, len(text)+pad)
 	copy(buf, text)
 	n := uint32(len(text))
-	p.lexer = lexer{src: buf, eof: n, lineFrom: 1, colonDepth: -1, bol: true, names: p.names, indents: append(p.indents[:0], 0)}
+	p.lexer = lexer{src: buf, eof: n, lineFrom: 1, colonDepth: -1, bol: true, names: p.names, indents: append(p.indents[:0], 0), tabless: append(p.tabless[:0], 0), noted: p.noted[:0]}
 	if bytes.HasPrefix(text, []byte(bom)) {
 		p.pos = uint32(len(bom))
 	}
@@ -119,9 +119,11 @@ func (p *parser) parse(path string, src []byte) *File {
 		body = p.module()
 	}
 	if p.strange > 0 {
-		r, _ := utf8.DecodeRune(buf[p.strange:])
-		p.problems = append(p.problems, problem{p.strange, fmt.Sprintf("invalid character %q (%U)", r, r)})
+		at := p.strange - 1
+		r, _ := utf8.DecodeRune(buf[at:])
+		p.problems = append(p.problems, problem{at, fmt.Sprintf("invalid character %q (%U)", r, r)})
 	}
+	p.problems = append(p.problems, p.noted...)
 	root := p.add(Node{Kind: Module, End: n, A: body})
 
 	f := &File{Path: path, Src: buf[:n:n], Root: root, Syms: p.names.symbols(), ascii: isASCII(buf[:n])}
@@ -177,6 +179,8 @@ type parser struct {
 	problems []problem
 
 	lastSemi uint32 // end of the last semicolon that ended a line
+
+	scratch []byte // of checkEscapes
 
 	nest    int // how deep we are in brackets, blocks and operators
 	deepest int // greatest value of nest in this file

@@ -129,6 +129,9 @@ func (p *parser) asPattern() uint32 {
 		e = p.node(MatchOr, start, l, 0, 0)
 	}
 	if p.accept(tAs) {
+		if p.tok == tName && p.sym == symUnderscore {
+			p.note(p.start, "cannot use _ as a target")
+		}
 		n := p.name()
 		e = p.node(MatchAs, start, e, n, 0)
 	}
@@ -141,6 +144,7 @@ func (p *parser) closed() uint32 {
 	switch p.tok {
 	case tNumber, tMinus, tPlus:
 		v := p.bin(4) // signed and complex literals: binds + and - only above comparison
+		p.patternNumber(v)
 		return p.node(MatchValue, start, v, 0, 0)
 	case tString, tFString:
 		v := p.strings()
@@ -168,9 +172,15 @@ func (p *parser) closed() uint32 {
 		}
 		p.next()
 		m := len(p.pending)
+		keyword := false
 		for p.tok != tRPar {
 			ks := p.start
 			x := p.asPattern()
+			if p.tok == tAssign {
+				keyword = true
+			} else if keyword {
+				p.note(ks, "a positional pattern follows a keyword pattern")
+			}
 			if p.tok == tAssign {
 				n := p.nodes[x]
 				if n.Kind != MatchAs || n.A != 0 {
@@ -221,16 +231,23 @@ func (p *parser) closed() uint32 {
 		m := len(p.pending)
 		var rest uint32
 		for p.tok != tRBrace {
+			if rest != 0 {
+				p.note(p.start, "nothing can follow the rest of a mapping pattern")
+			}
 			if p.tok == tPower {
 				p.next()
+				if rest != 0 || p.tok == tName && p.sym == symUnderscore {
+					p.note(p.start, "invalid rest of a mapping pattern")
+				}
 				rest = p.name()
 			} else {
 				var k uint32
 				switch p.tok {
-				case tString:
+				case tString, tFString:
 					k = p.strings()
 				case tNumber, tMinus:
 					k = p.bin(4)
+					p.patternNumber(k)
 				case tNone, tTrue, tFalse:
 					k = p.atom()
 				default:
@@ -258,4 +275,27 @@ func (p *parser) closed() uint32 {
 	}
 	p.fail("invalid pattern")
 	return 0
+}
+
+// patternNumber notes what is no number that a pattern may have: a literal,
+// its negative, or such a one plus or minus an imaginary literal.
+func (p *parser) patternNumber(id uint32) {
+	imaginary := func(id uint32) bool { return p.src[p.nodes[id].End-1]|0x20 == 'j' }
+	signed := func(id uint32) (number uint32, ok bool) {
+		n := &p.nodes[id]
+		if n.Kind == UnaryOp && n.Op == UnaryMinus && n.Flags&FParen == 0 {
+			id, n = n.A, &p.nodes[n.A]
+		}
+		return id, n.Kind == Num && n.Flags&FParen == 0
+	}
+	if _, ok := signed(id); ok {
+		return
+	}
+	n := p.nodes[id]
+	if n.Kind == BinOp && (n.Op == OpAdd || n.Op == OpSub) {
+		if re, ok := signed(n.A); ok && !imaginary(re) && p.nodes[n.B].Kind == Num && imaginary(n.B) {
+			return
+		}
+	}
+	p.note(n.Start, "a pattern may only have numbers, negative and complex ones among them")
 }

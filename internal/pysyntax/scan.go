@@ -159,12 +159,14 @@ type lexer struct {
 	// The current token.
 	tok        tok
 	start, end uint32
-	sym        uint32 // of a name; the quote of a tFString
-	strFlags   uint8  // of a string
-	prevEnd    uint32 // end of the token before
-	strange    uint32 // first character that no identifier may have, 0 if none
+	sym        uint32    // of a name; the quote of a tFString
+	strFlags   uint8     // of a string
+	prevEnd    uint32    // end of the token before
+	strange    uint32    // behind where the first character stands that no identifier may have; 0 if none
+	noted      []problem // what the scanner has against the source; see remark
 	names      *interner
 	indents    []int32
+	tabless    []int32 // the indents as they are if a tab is one column wide
 }
 
 // Prefixes and quotes of a string literal, in lexer.strFlags and in Node.Op
@@ -175,6 +177,7 @@ const (
 	litF
 	litT
 	litTriple
+	litEscaped // there is a backslash
 )
 
 // next scans one token into l.tok.
@@ -325,7 +328,8 @@ again:
 		case '<':
 			l.pos++
 			l.op(OpLShift)
-		case '>':
+		case '>': // Python 2
+			l.remark(l.pos, "<> is written != in Python 3")
 			l.pos++
 			one(tNe)
 		default:
@@ -386,10 +390,12 @@ again:
 				p++
 			}
 			l.pos = p
+			l.continued()
 			goto again
 		}
 		if src[p] == '\n' {
 			l.pos = p + 1
+			l.continued()
 			goto again
 		}
 		one(tErr)
@@ -414,7 +420,7 @@ func (l *lexer) atEOF() {
 		return
 	}
 	if len(l.indents) > 1 {
-		l.indents = l.indents[:len(l.indents)-1]
+		l.indents, l.tabless = l.indents[:len(l.indents)-1], l.tabless[:len(l.tabless)-1]
 		l.tok = tDedent
 		return
 	}
@@ -428,7 +434,7 @@ func (l *lexer) atEOF() {
 func (l *lexer) identifier(b []byte) string {
 	for i, r := range string(b) {
 		if r >= utf8.RuneSelf && !isIdentRune(r, i == 0) && l.strange == 0 {
-			l.strange = l.start + uint32(i)
+			l.strange = l.start + uint32(i) + 1
 		}
 	}
 	return string(norm.NFKC.Bytes(b))
@@ -491,17 +497,19 @@ func (l *lexer) op(o uint8) {
 func (l *lexer) indentation() bool {
 	src := l.src
 	for {
-		col := int32(0)
+		col, tabless := int32(0), int32(0)
 		p := l.pos
 	sp:
 		for {
 			switch src[p] {
 			case ' ':
 				col++
+				tabless++
 			case '\t':
 				col = col/8*8 + 8
+				tabless++
 			case '\f':
-				col = 0
+				col, tabless = 0, 0
 			case '\\':
 				// a continued blank prefix keeps the first indent
 				if src[p+1] == '\n' || src[p+1] == '\r' {
@@ -510,6 +518,9 @@ func (l *lexer) indentation() bool {
 						q++
 					}
 					q++
+					if q >= l.eof {
+						l.remark(l.eof, "the source ends where a line is continued")
+					}
 					for class[src[q]] == cSpace {
 						q++
 					}
@@ -543,34 +554,65 @@ func (l *lexer) indentation() bool {
 		if p >= l.eof {
 			return false
 		}
-		top := l.indents[len(l.indents)-1]
+		top, tablessTop := l.indents[len(l.indents)-1], l.tabless[len(l.tabless)-1]
 		if col == top {
+			if tabless != tablessTop {
+				l.badIndent(p)
+			}
 			return false
 		}
 		l.start, l.end = p, p
 		if col > top {
 			if len(l.indents) > maxIndents {
+				l.badIndent(p)
 				return false
 			}
-			l.indents = append(l.indents, col)
+			if tabless <= tablessTop {
+				l.badIndent(p)
+			}
+			l.indents, l.tabless = append(l.indents, col), append(l.tabless, tabless)
 			l.tok = tIndent
 			return true
 		}
 		n := int32(0)
 		for len(l.indents) > 1 && l.indents[len(l.indents)-1] > col {
-			l.indents = l.indents[:len(l.indents)-1]
+			l.indents, l.tabless = l.indents[:len(l.indents)-1], l.tabless[:len(l.tabless)-1]
 			n++
 		}
-		if l.indents[len(l.indents)-1] < col { // inconsistent dedent: treat as that level
-			l.indents = append(l.indents, col)
+		switch k := len(l.indents) - 1; {
+		case l.indents[k] < col: // inconsistent dedent: treat as that level
+			l.badIndent(p)
+			l.indents, l.tabless = append(l.indents, col), append(l.tabless, tabless)
 			n--
 			if n == 0 {
 				return false
 			}
+		case l.tabless[k] != tabless:
+			l.badIndent(p)
 		}
 		l.tok = tDedent
 		l.pend = -(n - 1)
 		return true
+	}
+}
+
+// badIndent notes an indentation that fits no block around it, or would fit
+// another one if tabs were of another width.
+func (l *lexer) badIndent(pos uint32) {
+	l.remark(pos, "this indentation fits no block, or only with tabs of one width")
+}
+
+// remark records an error that costs no token.
+func (l *lexer) remark(pos uint32, msg string) {
+	if len(l.noted) < maxErrors {
+		l.noted = append(l.noted, problem{pos, msg})
+	}
+}
+
+// continued notes that the source ends behind a backslash.
+func (l *lexer) continued() {
+	if l.pos >= l.eof {
+		l.remark(l.eof, "the source ends where a line is continued")
 	}
 }
 
@@ -626,6 +668,9 @@ func stringPrefix(b []byte) (uint8, bool) {
 	for _, c := range b {
 		switch c | 32 {
 		case 'r':
+			if fl&litRaw != 0 {
+				return 0, false
+			}
 			fl |= litRaw
 		case 'b':
 			fl |= litBytes
@@ -641,7 +686,12 @@ func stringPrefix(b []byte) (uint8, bool) {
 			return 0, false
 		}
 	}
-	return fl, true
+	switch fl & (litBytes | litF | litT) {
+	case 0, litBytes, litF, litT:
+	default:
+		return 0, false
+	}
+	return fl, len(b) < 2 || fl&litRaw != 0
 }
 
 // lexString scans a string literal, or the beginning of an f-string or
@@ -671,6 +721,7 @@ func (l *lexer) lexString(fl uint8) {
 				return
 			}
 			if k := bytes.IndexByte(src[p:int(p)+i], '\\'); k >= 0 {
+				l.strFlags |= litEscaped
 				p += uint32(k) + 2
 				continue
 			}
@@ -690,6 +741,7 @@ func (l *lexer) lexString(fl uint8) {
 			l.pos, l.end = p, p
 			return
 		case '\\':
+			l.strFlags |= litEscaped
 			if src[p+1] == '\r' && src[p+2] == '\n' {
 				p++
 			}

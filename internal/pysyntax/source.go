@@ -22,7 +22,12 @@ type problem struct {
 // gives every byte a character, and noted.
 func decode(src []byte) (text []byte, problems []problem) {
 	if bytes.HasPrefix(src, []byte(bom)) {
-		return utf8Or(src, "UTF-8, which the byte order mark says it is")
+		text, problems = utf8Or(src, "UTF-8, which the byte order mark says it is")
+		name, pos := cookie(src[len(bom):])
+		if key := strings.ReplaceAll(strings.ToLower(name), "_", "-"); key != "" && key != "utf-8" && !strings.HasPrefix(key, "utf-8-") {
+			problems = append(problems, problem{pos + uint32(len(bom)), fmt.Sprintf("the byte order mark says UTF-8, the comment %q", name)})
+		}
+		return text, problems
 	}
 	name, pos := cookie(src)
 	note := func(format string, args ...any) {

@@ -252,9 +252,16 @@ func (p *parser) tryStmt() uint32 {
 	for p.tok == tExcept {
 		hs := p.start
 		p.next()
-		if p.tok == tStar {
+		star := p.tok == tStar
+		if len(p.pending) > m && star != (k == TryStar) {
+			p.note(hs, "cannot have both except and except* on the same try")
+		}
+		if star {
 			p.next()
 			k = TryStar
+		}
+		if star && p.tok == tColon {
+			p.note(p.start, "expected one or more exception types")
 		}
 		var typ, name uint32
 		if p.tok != tColon {
@@ -271,6 +278,9 @@ func (p *parser) tryStmt() uint32 {
 				}
 				l := p.list(mm)
 				typ = p.node(Tuple, ts, l, 0, 0)
+				if p.tok == tAs {
+					p.note(ts, "several exception types must be in parentheses when as follows")
+				}
 			}
 			if p.accept(tAs) {
 				name = p.name()
@@ -280,13 +290,16 @@ func (p *parser) tryStmt() uint32 {
 		p.push(p.endAt(p.node(ExceptHandler, hs, typ, name, hb), hb))
 	}
 	handlers := p.list(m)
+	if handlers == 0 && p.tok == tElse {
+		p.note(p.start, "expected except or finally")
+	}
 	els := p.elseOpt()
 	var final uint32
 	if p.tok == tFinally {
 		p.next()
 		final = p.suite()
 	}
-	if handlers == 0 && final == 0 {
+	if handlers == 0 && final == 0 && els == 0 {
 		p.note(p.start, "expected except or finally")
 	}
 	id := p.node(k, start, body, handlers, els)
@@ -332,6 +345,11 @@ func (p *parser) classDef(decs uint32) uint32 {
 	if p.tok == tLPar {
 		p.next()
 		args = p.callArgs()
+		if args != 0 {
+			if g := &p.nodes[p.lists[args+1]]; g.Kind == GeneratorExp && g.Flags&FParen == 0 {
+				p.note(g.Start, "a generator expression is no base class")
+			}
+		}
 		p.expect(tRPar, "')'")
 	}
 	body := p.suite()
@@ -383,28 +401,63 @@ func (p *parser) params(close tok, annot bool) uint32 {
 	start := p.start
 	m := len(p.pending)
 	kind := uint8(ArgNormal)
+	slash, defaults, bare := false, false, false
 	for p.tok != close {
+		at := p.start
+		if n := len(p.pending); n > m && p.nodes[p.pending[n-1]].Op == ArgKw {
+			p.note(at, "no parameter can follow **")
+		}
 		switch p.tok {
 		case tSlash:
+			switch {
+			case slash:
+				p.note(at, "/ may appear only once")
+			case kind == ArgKwOnly:
+				p.note(at, "/ must be ahead of *")
+			case len(p.pending) == m:
+				p.note(at, "at least one parameter must precede /")
+			}
 			p.next()
+			slash = true
 			for _, a := range p.pending[m:] {
-				p.nodes[a].Op = ArgPosOnly
+				if p.nodes[a].Op == ArgNormal {
+					p.nodes[a].Op = ArgPosOnly
+				}
 			}
 		case tStar:
 			p.next()
+			if kind == ArgKwOnly {
+				p.note(at, "* may appear only once")
+			}
 			kind = ArgKwOnly
-			if p.tok != tComma {
-				p.param(ArgVar, annot)
+			if bare = p.tok == tComma; !bare {
+				if p.param(ArgVar, annot) {
+					p.note(at, "* cannot have a default value")
+				}
 			}
 		case tPower:
 			p.next()
-			p.param(ArgKw, annot)
+			if bare {
+				p.note(at, "a named parameter must follow *")
+			}
+			bare = false
+			if p.param(ArgKw, annot) {
+				p.note(at, "** cannot have a default value")
+			}
 		default:
-			p.param(kind, annot)
+			bare = false
+			if p.param(kind, annot) {
+				defaults = true
+			} else if defaults && kind == ArgNormal {
+				p.note(at, "a parameter without default follows one with a default")
+			}
 		}
 		if !p.accept(tComma) {
 			break
 		}
+	}
+	if bare {
+		p.note(p.start, "a named parameter must follow *")
 	}
 	if len(p.pending) == m {
 		return 0
@@ -413,7 +466,8 @@ func (p *parser) params(close tok, annot bool) uint32 {
 	return p.node(Arguments, start, l, 0, 0)
 }
 
-func (p *parser) param(kind uint8, annot bool) {
+// param parses one parameter, pushes it and reports whether it has a default.
+func (p *parser) param(kind uint8, annot bool) bool {
 	start := p.start
 	n := p.name()
 	var ann, def uint32
@@ -432,6 +486,7 @@ func (p *parser) param(kind uint8, annot bool) {
 	p.nodes[id].Op = kind
 	p.nodes[id].End = end
 	p.push(id)
+	return def != 0
 }
 
 // simple parses one simple statement.
@@ -483,10 +538,17 @@ func (p *parser) simple() uint32 {
 		p.next()
 		m := len(p.pending)
 		for p.tok != tNewline && p.tok != tSemi && p.tok != tEOF {
-			p.push(p.bin(0))
+			e := p.bin(0)
+			if bad := p.badTarget(e, false); bad != 0 {
+				p.note(p.nodes[bad].Start, "cannot delete this expression")
+			}
+			p.push(e)
 			if !p.accept(tComma) {
 				break
 			}
+		}
+		if len(p.pending) == m {
+			p.fail(invalidSyntax)
 		}
 		l := p.list(m)
 		return p.node(Delete, start, l, 0, 0)
@@ -582,6 +644,8 @@ func (p *parser) importStmt(start uint32, flags uint16) uint32 {
 	}
 	if p.tok != tImport {
 		mod = p.dotted()
+	} else if level == 0 {
+		p.note(p.start, "expected the name of a module")
 	}
 	p.expect(tImport, "'import'")
 	if p.tok == tStar {
@@ -590,7 +654,8 @@ func (p *parser) importStmt(start uint32, flags uint16) uint32 {
 		p.push(p.node(Alias, s, p.names.intern("*"), 0, 0))
 	} else {
 		paren := p.accept(tLPar)
-		for p.tok == tName {
+		comma := false
+		for ; p.tok == tName; comma = true {
 			s := p.start
 			n := p.name()
 			var as uint32
@@ -598,12 +663,14 @@ func (p *parser) importStmt(start uint32, flags uint16) uint32 {
 				as = p.name()
 			}
 			p.push(p.node(Alias, s, n, as, 0))
-			if !p.accept(tComma) {
+			if comma = false; !p.accept(tComma) {
 				break
 			}
 		}
 		if paren {
 			p.expect(tRPar, "')'")
+		} else if comma {
+			p.note(p.start, "a comma at the end needs parentheses")
 		}
 		if len(p.pending) == m {
 			p.fail("expected names to import")
@@ -655,7 +722,13 @@ func (p *parser) exprStmt(start uint32) uint32 {
 		return p.node(AnnAssign, start, e, ann, v)
 	case p.tok >= tAugBase && p.tok < tAugBase+16:
 		op := uint8(p.tok - tAugBase)
-		p.target(e)
+		switch p.nodes[e].Kind {
+		case Name, Attribute, Subscript:
+		case Tuple, List:
+			p.note(start, "cannot assign to several targets here")
+		default:
+			p.fail("cannot assign to this expression")
+		}
 		p.next()
 		var v uint32
 		if p.tok == tYield {
@@ -672,9 +745,36 @@ func (p *parser) exprStmt(start uint32) uint32 {
 
 // target gives up if e cannot be assigned to.
 func (p *parser) target(e uint32) {
-	switch p.nodes[e].Kind {
-	case Name, Attribute, Subscript, Starred, List, Tuple:
-	default:
+	switch bad := p.badTarget(e, true); bad {
+	case 0:
+	case e:
 		p.fail("cannot assign to this expression")
+	default:
+		p.note(p.nodes[bad].Start, "cannot assign to this expression")
 	}
+}
+
+// badTarget returns what in e cannot be assigned to, or 0. Brackets bound
+// the recursion.
+func (p *parser) badTarget(e uint32, star bool) uint32 {
+	n := &p.nodes[e]
+	switch n.Kind {
+	case Name, Attribute, Subscript:
+		return 0
+	case Starred:
+		if star && p.nodes[n.A].Kind != Starred {
+			return p.badTarget(n.A, star)
+		}
+	case List, Tuple:
+		if n.A == 0 {
+			return 0
+		}
+		for _, x := range p.lists[n.A+1:][:p.lists[n.A]] {
+			if bad := p.badTarget(x, star); bad != 0 {
+				return bad
+			}
+		}
+		return 0
+	}
+	return e
 }
