@@ -37,7 +37,7 @@ var (
 	useKinds = strings.Fields(`hash cipher random cookie jwt-decode jwt-encode tls request yaml-load xml-parser subprocess tempfile
 		password-hash bind-all markup chmod debug-run upload-save cors archive-extract session-login credential`)
 	sourceKinds = strings.Fields(`query form json cookie header path file file-content body url websocket stored`)
-	entryKinds  = strings.Fields(`view hook error filter task cli message`)
+	entryKinds  = strings.Fields(`view hook error filter task cli message graphql`)
 	cleanKinds  = append([]string{"html"}, sinkKinds...)
 )
 
@@ -208,6 +208,8 @@ func TestKnowledgeAgrees(t *testing.T) {
 			if len(f.args) == 3 && f.args[1] != "map" {
 				t.Errorf("%s: %s: %q where map can stand", f.at, f.path, f.args[1])
 			}
+		case "methods":
+			kind(entryKinds)
 		case "entry":
 			kind(entryKinds)
 			for _, a := range f.args[1:] {

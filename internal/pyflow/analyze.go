@@ -81,10 +81,13 @@ func Analyze(ctx context.Context, cfg Config) *Result {
 
 	a := &analysis{p: p, base: base, called: base.called}
 	var units []*unit
-	seen := map[string]bool{}
+	seen, alike := map[string]bool{}, map[string]int{}
 	for _, r := range base.regOrder {
-		if k := r.key(); !seen[k] {
-			seen[k] = true
+		// A view that is made in a loop is another one for each rule.
+		k := r.key()
+		if full := k + "\x00" + r.rule(); !seen[full] && alike[k] < maxAlike {
+			seen[full] = true
+			alike[k]++
 			units = append(units, &unit{reg: r, file: r.at.File, pos: r.at.Start})
 		}
 	}
@@ -287,6 +290,19 @@ type unit struct {
 	fn   *function
 	file string
 	pos  uint32
+}
+
+// maxAlike bounds how many registrations of one function at one place run.
+const maxAlike = 24
+
+// rule is the first text that a function is registered with: a URL rule.
+func (r *registration) rule() string {
+	for _, a := range r.args {
+		if a.isConstText() {
+			return a.str
+		}
+	}
+	return ""
 }
 
 func (r *registration) key() string {

@@ -89,8 +89,43 @@ func (it *interp) execClass(st *state, id pysyntax.ID) {
 	it.fr = fr
 	st.dead = false
 	st.vars = vars
+	it.registerMethods(st, c)
 	v := it.decorators(st, d.Decorators, &value{kind: vClass, cls: c})
 	it.bindName(st, d.Name, v)
+}
+
+// registerMethods registers the methods that the library calls by their name:
+// resolve_user of a GraphQL type, on_message of a Socket.IO namespace.
+func (it *interp) registerMethods(st *state, c *class) {
+	for _, l := range c.libs {
+		for _, f := range it.p.facts.byPath[l] {
+			if f.Verb != "methods" {
+				continue
+			}
+			o := it.get(st, c.ns)
+			if o == nil {
+				return
+			}
+			for _, name := range o.keys {
+				m, _ := bound(o.get(name))
+				if m != nil && m.kind == vTuple && (m.str == "staticmethod" || m.str == "classmethod") {
+					m = m.elems[0]
+				}
+				if m == nil || m.kind != vFunc || !slices.ContainsFunc(f.Args[1:], func(p string) bool { return matchName(p, name) }) {
+					continue
+				}
+				it.register(st, &registration{kind: f.Args[0], path: l + "." + name, at: m.fn.span(), fn: m})
+			}
+		}
+	}
+}
+
+// matchName reports whether a name fits a pattern that may end in "*".
+func matchName(pattern, name string) bool {
+	if head, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(name, head) && len(name) > len(head)
+	}
+	return pattern == name
 }
 
 // linearize works out the order in which classes are asked: C3 where it is

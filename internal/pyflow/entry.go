@@ -57,6 +57,10 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 				c.args = append(c.args, v)
 			}
 		}
+	case "graphql":
+		if len(fns) > 0 {
+			it.graphqlArgs(c, fns[0], target)
+		}
 	case "message", "event", "socket":
 		if len(fns) > 0 {
 			ps := fns[0].params
@@ -73,6 +77,34 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 		}
 	}
 	return c
+}
+
+// graphqlArgs are what a resolver is called with: the object whose field it
+// is, what the library knows of the query, and the field's arguments.
+func (it *interp) graphqlArgs(c *call, fn *function, target *value) {
+	ps := fn.params
+	if target.kind == vBound && len(ps) > 0 {
+		ps = ps[1:]
+	}
+	for i, p := range ps {
+		v := unknown
+		switch {
+		case strings.TrimLeft(p.Name, "_") == "info":
+			v = inst("graphql.GraphQLResolveInfo", nil)
+		case p.Kind == pysyntax.ArgVar:
+			continue
+		case i == 0 && target.kind != vBound, p.Name == "root", p.Name == "parent":
+		default:
+			src := it.sourceOf("json", fn.span(), "GraphQL argument "+strconv.Quote(p.Name))
+			it.field(Field{Kind: "json", Name: p.Name, At: fn.span()})
+			v = &value{kind: vUnknown, labels: []label{{src: src}}, sym: &sym{input: true}}
+		}
+		if p.Kind == pysyntax.ArgKw {
+			c.rest = v
+			continue
+		}
+		c.kw = append(c.kw, kwarg{p.Name, v})
+	}
 }
 
 // ruleArgs adds the parameters of a URL rule, such as /user/<int:id>.
@@ -166,7 +198,7 @@ func (it *interp) response(st *state, v *value, at Span) {
 		return
 	}
 	switch it.views[funcKey{fr.fn.file, fr.fn.id}] {
-	case "", "task", "cli", "filter", "loader":
+	case "", "task", "cli", "filter", "loader", "graphql", "message":
 		return
 	}
 	v = it.refined(st, v)

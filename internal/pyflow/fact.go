@@ -30,6 +30,8 @@ import (
 //	never                       it does not return (abort, sys.exit)
 //	calls ARG [VALUE…]          it calls the argument; VALUE: an argument's index whose labels it is given
 //	entry KIND [ARG]            it registers a function called from outside (as decorator, or ARG: the function)
+//	methods KIND PATTERN…       the methods with such names (* for any text) of the project's classes that derive
+//	                            from it are called from outside
 //	wraps                       as a decorator or called with a function it gives that function back
 //	template ARG                it renders the template named by ARG with the keyword arguments
 //	template-text ARG           it renders the template whose text is ARG
@@ -60,7 +62,7 @@ var verbs = map[string][2]int{
 	"source": {1, 3}, "sink": {2, 16}, "use": {1, 1}, "read": {1, 1}, "set": {1, 1}, "returns": {1, 1}, "is": {1, 1}, "element": {1, 1},
 	"like": {1, 1}, "base": {1, 1}, "passes": {1, 16}, "clean": {0, 32}, "number": {0, 0}, "boolean": {0, 0},
 	"chars": {1, 1}, "drops": {1, 1}, "excludes": {1, 8}, "normalizes": {0, 0}, "checks": {2, 2}, "ensures": {2, 2},
-	"never": {0, 0}, "calls": {1, 8}, "entry": {1, 2}, "wraps": {0, 0}, "template": {1, 1}, "template-text": {1, 1},
+	"never": {0, 0}, "calls": {1, 8}, "entry": {1, 2}, "methods": {2, 8}, "wraps": {0, 0}, "template": {1, 1}, "template-text": {1, 1},
 	"markup": {0, 0}, "enter": {1, 1},
 }
 

@@ -35,6 +35,9 @@ t.route entry view
 t.App.route entry view
 *.route entry view
 t.task entry task
+t.Node methods graphql resolve_*
+t.Change methods graphql mutate
+t.Namespace methods message on_*
 t.Conn.cursor returns t.Cursor
 t.connect returns t.Conn
 t.Cursor.execute sink sql 0
