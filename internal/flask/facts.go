@@ -13,6 +13,7 @@ type facts struct {
 	form, query, json, files []string
 	uploads, dynamic, body   bool
 	redirects, writes        bool
+	keeps                    bool // writes only below functions that are named as reading
 	session                  bool // writes to the visitor's own session
 	logsIn, logsOut          bool
 	types                    map[string]string // of form fields that are not text
@@ -45,6 +46,7 @@ func (f *facts) fill(r *Route) {
 	r.Uploads, r.DynamicKeys, r.ReadsBody = f.uploads, f.dynamic, f.body
 	r.Redirects, r.WritesState = f.redirects, f.writes || f.session
 	r.OnlySession = f.session && !f.writes
+	r.OnlyKeeps = f.keeps
 	r.Types = f.types
 	r.LogsIn, r.LogsOut = f.logsIn, f.logsOut && !f.logsIn // logging in often clears the session first
 }
@@ -91,8 +93,34 @@ func (a *analyzer) factsOf(r *rawRoute) *facts {
 		}
 		level = next
 	}
+	total.keeps = total.writes && !a.acts(start)
 	a.schemaFields(r, total)
 	return total
+}
+
+// readerRE matches the names of functions that are asked for something.
+var readerRE = regexp.MustCompile(`^_*(?:get|find|fetch|load|read|is|has|can|may|lookup|render|serialize|to)_`)
+
+// acts reports whether functions write, themselves or through others that are
+// not named as reading.
+func (a *analyzer) acts(level []*scope) bool {
+	done := map[*scope]bool{}
+	for depth := 0; depth <= maxCallDepth && len(level) > 0; depth++ {
+		var next []*scope
+		for _, s := range level {
+			if done[s] || len(done) > maxCallees || depth > 0 && readerRE.MatchString(s.name) {
+				continue
+			}
+			done[s] = true
+			f := a.own(s)
+			if f.writes {
+				return true
+			}
+			next = append(next, f.callees...)
+		}
+		level = next
+	}
+	return false
 }
 
 func (a *analyzer) scopeOf(u *unit, id node) *scope {

@@ -239,6 +239,10 @@ type Route struct {
 
 	Redirects   bool `json:"redirects,omitempty"`
 	WritesState bool `json:"writes_state,omitempty"`
+	// OnlyKeeps is set where all that is written, is written by functions that
+	// are named as reading, such as get_settings(): a cache, or a row that is
+	// made when it is first asked for.
+	OnlyKeeps bool `json:"only_keeps,omitempty"`
 	// OnlySession is set when the state is the visitor's own session.
 	OnlySession bool      `json:"only_session,omitempty"`
 	LogsIn      bool      `json:"logs_in,omitempty"`

@@ -109,7 +109,7 @@ var rules = []*audit.Rule{
 		Good: "from flask import Flask\nfrom flask_sqlalchemy import SQLAlchemy\napp = Flask(__name__)\ndb = SQLAlchemy(app)\n@app.post(\"/item/<int:n>/delete\")\ndef delete(n):\n    db.session.delete(db.session.get(Item, n))\n    db.session.commit()\n    return \"\"\n",
 		Check: func(p *audit.Pass) {
 			for _, r := range p.Flask.Routes {
-				if r.Writes() || !r.WritesState || r.OnlySession || r.LogsIn || r.LogsOut || inTest(p, r.File) {
+				if r.Writes() || !r.WritesState || r.OnlySession || r.OnlyKeeps || r.LogsIn || r.LogsOut || inTest(p, r.File) {
 					continue
 				}
 				p.Report(audit.Finding{Span: p.Span(r.Position), Message: fmt.Sprintf("%s changes state on GET", routeName(r))})

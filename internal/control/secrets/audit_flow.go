@@ -259,7 +259,7 @@ var playWords = []string{"sleep", "jitter", "backoff", "retry", "delay", "wait",
 	"simulator", "shuffle", "shuffled", "color", "colour", "colors", "quote", "seed", "fixture", "fixtures", "dummy", "dice", "game", "lorem", "placeholder", "animation"}
 
 // playFiles name files that only make up data.
-var playFiles = []string{"seed", "seeds", "seeder", "fixture", "fixtures", "fake", "faker", "mock", "mocks", "simulate", "simulation", "simulator"}
+var playFiles = []string{"seed", "seeds", "seeder", "fixture", "fixtures", "fake", "faker", "mock", "mocks", "simulate", "simulation", "simulator", "populate"}
 
 // weakRandom reports draws from random's generator: those whose purpose is a
 // secret, or the others.
