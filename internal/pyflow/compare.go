@@ -132,7 +132,12 @@ func couldBe(v *value, s string) bool {
 // equal is a == b.
 func (it *interp) equal(st *state, a, b *value) *value {
 	if a.kind == vUnion || b.kind == vUnion {
-		return it.eachTest(a, b, func(a, b *value) *value { return it.equal(st, a, b) })
+		r := it.eachTest(a, b, func(a, b *value) *value { return it.equal(st, a, b) })
+		// Of several values one was compared, nobody knows which.
+		if r == boolean && (a.kind != vUnion || len(it.labelsOf(st, a)) == 0) && (b.kind != vUnion || len(it.labelsOf(st, b)) == 0) {
+			return it.equalUnlabelled(st, a, b)
+		}
+		return r
 	}
 	switch equalKnown(a, b) {
 	case 1:
@@ -149,8 +154,13 @@ func (it *interp) equal(st *state, a, b *value) *value {
 	if a.isConst() && !b.isConst() {
 		return equalTest(b, a)
 	}
-	// Being equal to something that does not come from outside leaves an
-	// attacker only what that may be.
+	return it.equalUnlabelled(st, a, b)
+}
+
+// equalUnlabelled is a == b of which nothing else is known: being equal to
+// something that does not come from outside leaves an attacker only what that
+// may be.
+func (it *interp) equalUnlabelled(st *state, a, b *value) *value {
 	la, lb := it.labelsOf(st, a), it.labelsOf(st, b)
 	switch {
 	case len(la) > 0 && len(lb) == 0:

@@ -164,8 +164,17 @@ func (r *refinement) bounds() (c Chars, ok bool) {
 	return c, ok
 }
 
+// harmless returns the kinds of sinks for which it is harmless; one of certain
+// values of the program's own is it for all.
+func (r *refinement) harmless() tags {
+	if r.eq != nil && !hasLabels(r.eq) {
+		return allTags
+	}
+	return r.clean
+}
+
 func common(a, b refinement) refinement {
-	r := refinement{clean: a.clean & b.clean, notNone: a.notNone && b.notNone, nonEmpty: a.nonEmpty && b.nonEmpty}
+	r := refinement{clean: a.harmless() & b.harmless(), notNone: a.notNone && b.notNone, nonEmpty: a.nonEmpty && b.nonEmpty}
 	ca, oka := a.bounds()
 	cb, okb := b.bounds()
 	if oka && okb {

@@ -81,7 +81,7 @@ func (it *interp) joinPaths(st *state, a, b *value) *value {
 		}
 		joined := it.concat(st, it.concat(st, a, sep), b)
 		// What begins with "/" replaces all before it.
-		if len(b.text) > 0 && b.text[0].sym != nil && b.text[0].chars.Has('/') && !startsNot(st, b.text[0].sym, "/") {
+		if len(b.text) > 0 && b.text[0].sym != nil && b.text[0].chars.Has('/') && !b.text[0].notFirst.Has('/') && !startsNot(st, b.text[0].sym, "/") {
 			return join(joined, b)
 		}
 		return joined
@@ -157,7 +157,10 @@ func (it *interp) dirName(v *value) *value {
 	for i := len(ps) - 1; i >= 0; i-- {
 		if ps[i].sym != nil {
 			if ps[i].chars.Has('/') {
-				break
+				// As far as the last "/" of the piece, which may be all before it.
+				out := slices.Clone(ps[:i+1])
+				out[i].sym = it.derive("dirname", "", ps[i].sym)
+				return fromPieces(out)
 			}
 			continue
 		}

@@ -50,6 +50,23 @@ def members_from_outside():
     sink(name)  # want ("plain" | {?})
 
 
+def equal_to_one_of_ours():
+    name = source()
+    ours = table("a") if table("b") else "plain"
+    if name == ours:
+        sink(name)  # want {? ok *}
+    else:
+        sink(name)  # want {?}
+
+
+def one_of_two_equal():
+    name = args.get("name")
+    other = [name] if table("c") else args.get("other")
+    ours = table("a") if table("b") else "plain"
+    if other == ours:
+        sink(name)  # want {?}
+
+
 # A folder that holds: commonpath of the resolved path.
 
 
@@ -100,7 +117,11 @@ class Store:
 
 
 def the_store():
-    return Store(str(table("folder")))
+    try:
+        folder = pathlib.Path(table("folder"))
+    except ValueError:
+        folder = pathlib.Path("/data")
+    return Store(str(folder / "store"))
 
 
 @app.route("/a/<folder>")
@@ -115,7 +136,7 @@ def stored_by_letters():
 
 @app.route("/c")
 def stored_unresolved():
-    open(the_store().path_unresolved(source()))  # want ("/"{? -}"/"{?} | {?})
+    open(the_store().path_unresolved(source()))  # want ("/"{? -}"/store/"{?} | "/data/store/"{?} | {?})
 
 
 # relative_to raises.
@@ -185,6 +206,13 @@ def neither():
     if os.path.isabs(f) or ".." in f:
         raise ValueError("bad")
     open(os.path.join("/up", f))  # want "/up/"{? not ".."}
+    open(os.path.dirname(os.path.join("/up", f)))  # want "/up/"{? not ".."}
+    where = os.path.join(ROOT or table("up"), f + ".txt")
+    open(os.path.dirname(where))  # want {? -}"/"{? not ".."}
+
+
+def folder_of_anything():
+    open(os.path.dirname(os.path.join("/up", source())))  # want ("/up/"{?} | {?})
 
 
 def only_isabs():
