@@ -66,6 +66,10 @@ func (p *Project) Flow(ctx context.Context) *pyflow.Result {
 				cfg.Sources = append(cfg.Sources, pyflow.Source{Path: f.Path, Python: f.Python, Test: f.Test})
 			}
 		}
+		if p.progress != nil {
+			p.progress(Interpreting, 0, 0)
+			defer p.progress(Interpreting, 1, 1)
+		}
 		p.flow = pyflow.Analyze(ctx, cfg)
 		p.flowDone.Store(true)
 	})

@@ -23,6 +23,7 @@ type Pass struct {
 	findings []Finding
 	outcome  evidence.Outcome
 	reason   string
+	panicked bool
 	repairs  map[*File]int // see Repair
 }
 

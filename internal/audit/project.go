@@ -68,6 +68,33 @@ type Options struct {
 	KnownRules []string
 	// Now decides which suppressions have run out; zero means time.Now.
 	Now time.Time
+
+	// Progress, if set, is told how far the audit is: phase, and how many of
+	// its parts are done; total is 0 where nobody knows. It is called from
+	// several goroutines, often, and must not wait.
+	Progress func(phase Phase, done, total int)
+}
+
+// Phase is a part of an audit's life, for [Options.Progress].
+type Phase uint8
+
+// The phases, in their order.
+const (
+	Reading      Phase = iota // files
+	Parsing                   // files
+	Interpreting              // see [Project.Flow]; the rules that need it wait
+	Judging                   // rules
+)
+
+var phaseNames = [...]string{"reading", "parsing", "interpreting", "judging"}
+
+// String returns the phase as a word.
+func (p Phase) String() string { return word(phaseNames[:], uint8(p)) }
+
+func (o *Options) progress(phase Phase, done, total int) {
+	if o.Progress != nil {
+		o.Progress(phase, done, total)
+	}
 }
 
 func (o *Options) parallel() int {
@@ -95,8 +122,11 @@ type Project struct {
 
 	byPath  map[string]*File
 	tracked func(string) (bool, bool)
-	took    time.Duration
+	// gitIndex is what tracked answers from; nil where Options.Tracked does.
+	gitIndex func() (map[string]bool, error)
+	took     time.Duration
 
+	progress func(Phase, int, int)
 	flowOnce sync.Once
 	flowDone atomic.Bool
 	flow     *pyflow.Result
@@ -141,13 +171,76 @@ var routineDirs = map[string]string{
 	".ipynb_checkpoints": "cache", ".idea": "editor", ".vscode-test": "editor", ".terraform": "installed packages",
 }
 
-// Load reads the project below root. A file that cannot be read or
-// understood is noted in the result; the error is for a root that cannot be
-// read at all, and for ctx.
+// Load reads the project below root: [Open] and [Tree.Project] in one.
+func Load(ctx context.Context, root string, opt Options) (*Project, error) {
+	t, err := Open(ctx, root, opt)
+	if err != nil {
+		return nil, err
+	}
+	return t.Project(ctx)
+}
+
+// Tree is a project that has been read and not yet understood: names and
+// bytes. It does not change.
+type Tree struct {
+	p    *Project // what needs no parser
+	raw  []rawFile
+	opt  Options
+	data map[string][]byte
+}
+
+type rawFile struct {
+	path string
+	data []byte
+}
+
+// File returns the content of a file that was read, by its path relative to
+// the root; nil if there is none.
+func (t *Tree) File(name string) []byte { return t.data[name] }
+
+// Project parses what was read. It is for one call: the project takes over
+// what the tree holds.
+func (t *Tree) Project(ctx context.Context) (*Project, error) {
+	start := time.Now()
+	p := &Project{Root: t.p.Root, Other: t.p.Other, Skipped: t.p.Skipped, tracked: t.p.tracked, progress: t.opt.Progress}
+	p.Files = make([]*File, len(t.raw))
+	problems := make([][]Problem, len(t.raw))
+	var next, done atomic.Int64
+	var wg sync.WaitGroup
+	for range min(t.opt.parallel(), max(len(t.raw), 1)) {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(t.raw) {
+					return
+				}
+				p.Files[i] = newFile(t.raw[i].path, t.raw[i].data)
+				problems[i] = p.Files[i].parse()
+				t.opt.progress(Parsing, int(done.Add(1)), len(t.raw))
+			}
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p.NotUnderstood = slices.Concat(problems...)
+	p.sort()
+	p.index()
+	if t.opt.Flow {
+		go p.Flow(ctx)
+	}
+	p.understand()
+	p.took = t.p.took + time.Since(start)
+	return p, ctx.Err()
+}
+
+// Open reads the files below root. A file that cannot be read is noted in the
+// result; the error is for a root that cannot be read at all, and for ctx.
 //
 // Nothing outside root is opened, whatever symbolic links say, except git's
 // index.
-func Load(ctx context.Context, root string, opt Options) (*Project, error) {
+func Open(ctx context.Context, root string, opt Options) (*Tree, error) {
 	start := time.Now()
 	r, err := os.OpenRoot(root)
 	if err != nil {
@@ -181,18 +274,19 @@ func Load(ctx context.Context, root string, opt Options) (*Project, error) {
 		return nil, err
 	}
 	l.overlay()
-	if err := l.read(ctx); err != nil {
+	t := &Tree{p: p, opt: opt}
+	if t.raw, err = l.read(ctx); err != nil {
 		return nil, err
 	}
 	p.sort()
-	p.trackedBy(opt.Tracked)
-	p.index()
-	if opt.Flow {
-		go p.Flow(ctx)
+	slices.SortFunc(t.raw, func(a, b rawFile) int { return strings.Compare(a.path, b.path) })
+	t.data = make(map[string][]byte, len(t.raw))
+	for _, f := range t.raw {
+		t.data[f.path] = f.data
 	}
-	p.understand()
+	p.trackedBy(opt.Tracked)
 	p.took = time.Since(start)
-	return p, ctx.Err()
+	return t, nil
 }
 
 // understand fills in what follows from the files: everything that [Load] and
@@ -216,7 +310,7 @@ func (p *Project) understand() {
 // left out; their size is the caller's business.
 func (p *Project) With(contents map[string][]byte) *Project {
 	start := time.Now()
-	n := &Project{Root: p.Root, Other: p.Other, tracked: p.tracked}
+	n := &Project{Root: p.Root, Other: p.Other, tracked: p.tracked, progress: p.progress}
 	changed := func(name string) bool { _, ok := contents[name]; return ok }
 	for _, f := range p.Files {
 		if changed(f.Path) {
@@ -465,17 +559,15 @@ func (l *loader) link(name string) {
 	}
 }
 
-// read opens and parses the files found, several at once, and keeps their
-// order.
-func (l *loader) read(ctx context.Context) error {
+// read reads the files found, several at once, and keeps their order.
+func (l *loader) read(ctx context.Context) ([]rawFile, error) {
 	type result struct {
-		file     *File
-		skip     *Skip
-		other    bool
-		problems []Problem
+		data  []byte
+		skip  *Skip
+		other bool
 	}
 	results := make([]result, len(l.found))
-	var next atomic.Int64
+	var next, done atomic.Int64
 	var wg sync.WaitGroup
 	for range min(l.opt.parallel(), max(len(l.found), 1)) {
 		wg.Go(func() {
@@ -486,6 +578,7 @@ func (l *loader) read(ctx context.Context) error {
 				}
 				c := l.found[i]
 				res := &results[i]
+				l.opt.progress(Reading, int(done.Add(1)), len(l.found))
 				data, why := l.content(c.path)
 				if why == "" && looksBinary(data) {
 					if classify(c.path, nil) == Text {
@@ -498,28 +591,26 @@ func (l *loader) read(ctx context.Context) error {
 					res.skip = &Skip{Path: c.path, Reason: why}
 					continue
 				}
-				f := newFile(c.path, data)
-				res.problems = f.parse()
-				res.file = f
+				res.data = data
 			}
 		})
 	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
+	var files []rawFile
 	for i, r := range results {
 		switch {
-		case r.file != nil:
-			l.p.Files = append(l.p.Files, r.file)
-			l.p.NotUnderstood = append(l.p.NotUnderstood, r.problems...)
 		case r.other:
 			l.p.Other = append(l.p.Other, l.found[i].path)
 		case r.skip != nil:
 			l.p.Skipped = append(l.p.Skipped, *r.skip)
+		default:
+			files = append(files, rawFile{l.found[i].path, r.data})
 		}
 	}
-	return nil
+	return files, nil
 }
 
 // content returns the file's bytes, or why it was not read. The file may
@@ -618,9 +709,9 @@ func (p *Project) trackedBy(f func(string) (bool, bool)) {
 		p.tracked = f
 		return
 	}
-	index := sync.OnceValues(func() (map[string]bool, error) { return gitTracked(p.Root) })
+	p.gitIndex = sync.OnceValues(func() (map[string]bool, error) { return gitTracked(p.Root) })
 	p.tracked = func(name string) (bool, bool) {
-		all, err := index()
+		all, err := p.gitIndex()
 		return all[name], err == nil
 	}
 }

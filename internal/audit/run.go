@@ -33,6 +33,9 @@ type Result struct {
 	// Outcomes has one entry for each rule, in the order of the rules' ids.
 	Outcomes []RuleOutcome
 	Stats    Stats
+	// Cached is when the result was found, if it comes from a [Cache]; zero
+	// otherwise. The outcomes' durations are then 0.
+	Cached time.Time
 }
 
 // Notice is a remark about a suppression or the baseline.
@@ -71,22 +74,45 @@ type Stats struct {
 // an Error outcome, and what it found before counts.
 func Run(ctx context.Context, p *Project, rules []*Rule, opt Options) *Result {
 	start := time.Now()
-	now := opt.Now
-	if now.IsZero() {
-		now = start
-	}
+	res := look(ctx, p, rules, &opt).result(&opt)
+	res.Stats.Duration = p.took + time.Since(start)
+	return res
+}
+
+// looked is what the rules saw, before the baseline: everything that follows
+// from the tree, the rules and, with holds, the day. See [Cache].
+type looked struct {
+	rules    []*Rule   // sorted by id
+	findings []Finding // sorted by place, then rule; what comments silence has Suppressed set
+	notices  []Notice
+	skips    []Skip
+	problems []Problem
+	outcomes []RuleOutcome // by rule: what the rule itself said, and how long it took
+	stats    Stats
+	holds    []suppressionEnd // the suppressions that end one day
+	panicked bool             // a rule failed: a mistake of ours, which may not happen again
+}
+
+// suppressionEnd is the last day of a suppression.
+type suppressionEnd struct {
+	Until time.Time
+	Over  bool // had it passed?
+}
+
+// look runs the rules and asks the comments.
+func look(ctx context.Context, p *Project, rules []*Rule, opt *Options) *looked {
 	rules = slices.Clone(rules)
 	slices.SortStableFunc(rules, func(a, b *Rule) int { return strings.Compare(a.ID, b.ID) })
-
-	res := &Result{
-		Skips: p.Skipped, NotUnderstood: p.NotUnderstood,
-		Outcomes: make([]RuleOutcome, len(rules)),
-		Stats:    Stats{Files: len(p.Files), Rules: len(rules), Routes: len(p.Flask.Routes)},
+	l := &looked{
+		rules: rules, skips: p.Skipped, problems: p.NotUnderstood,
+		outcomes: make([]RuleOutcome, len(rules)),
+		stats:    Stats{Files: len(p.Files), Rules: len(rules), Routes: len(p.Flask.Routes)},
 	}
 	for _, f := range p.Files {
-		res.Stats.Lines += f.LineCount()
+		l.stats.Lines += f.LineCount()
 	}
 	passes := make([]*Pass, len(rules))
+	var done atomic.Int64
 	var wg sync.WaitGroup
 	looking := make(chan struct{}, max(1, opt.parallel()))
 	for i, rule := range rules {
@@ -96,30 +122,49 @@ func Run(ctx context.Context, p *Project, rules []*Rule, opt Options) *Result {
 			passes[i] = &Pass{Rule: rule, Project: p, Flask: p.Flask, ctx: ctx, looking: looking}
 			began := time.Now()
 			passes[i].run()
-			res.Outcomes[i] = RuleOutcome{Rule: rule, Duration: time.Since(began)}
+			l.outcomes[i] = RuleOutcome{Rule: rule, Duration: time.Since(began)}
+			opt.progress(Judging, int(done.Add(1)), len(rules))
 		})
 	}
 	wg.Wait()
 
-	var all []Finding
-	for _, pass := range passes {
-		all = append(all, pass.findings...)
+	for i, pass := range passes {
+		l.findings = append(l.findings, pass.findings...)
+		l.panicked = l.panicked || pass.panicked
+		o := &l.outcomes[i]
+		o.Outcome, o.Reason = pass.outcome, pass.reason
+		if o.Reason == "" {
+			o.Outcome = evidence.Pass
+			if len(p.Files) == 0 {
+				o.Outcome, o.Reason = evidence.Error, "no file could be read"
+			}
+		}
 	}
-	slices.SortStableFunc(all, compareFindings)
-	all = slices.CompactFunc(all, func(a, b Finding) bool {
+	slices.SortStableFunc(l.findings, compareFindings)
+	l.findings = slices.CompactFunc(l.findings, func(a, b Finding) bool {
 		return a.Rule == b.Rule && a.Span == b.Span && a.Message == b.Message
 	})
-	fingerprints(p, all)
-	res.suppress(p, rules, all, &opt, now)
-	res.judge(p, passes)
-	res.Stats.Duration = p.took + time.Since(start)
-	return res
+	fingerprints(p, l.findings)
+	l.suppress(p, opt)
+	return l
+}
+
+// result applies the baseline and counts.
+func (l *looked) result(opt *Options) *Result {
+	r := &Result{
+		Notices: slices.Clone(l.notices), Skips: l.skips, NotUnderstood: l.problems,
+		Outcomes: slices.Clone(l.outcomes), Stats: l.stats,
+	}
+	r.accept(l, opt.Baseline)
+	r.judge()
+	return r
 }
 
 // run calls the rule and turns a panic into an outcome.
 func (p *Pass) run() {
 	defer func() {
 		if r := recover(); r != nil {
+			p.panicked = true
 			p.CouldNotLook(fmt.Sprintf("the rule failed: %v, at %s", r, panicSite(debug.Stack())))
 		}
 	}()
@@ -158,9 +203,13 @@ func compareFindings(a, b Finding) int {
 	return cmp.Or(compareSpans(a.Span, b.Span), strings.Compare(a.Rule.ID, b.Rule.ID), strings.Compare(a.Message, b.Message))
 }
 
-// suppress parts the findings that count from those somebody decided to live
-// with, and remarks on suppressions that do not do what they seem to.
-func (r *Result) suppress(p *Project, rules []*Rule, all []Finding, opt *Options, now time.Time) {
+// suppress marks the findings that a comment silences, and remarks on comments
+// that do not do what they seem to.
+func (l *looked) suppress(p *Project, opt *Options) {
+	now := opt.Now
+	if now.IsZero() {
+		now = time.Now()
+	}
 	byFile := map[string][]*suppression{}
 	var inOrder []*suppression
 	for _, f := range p.Files {
@@ -168,17 +217,10 @@ func (r *Result) suppress(p *Project, rules []*Rule, all []Finding, opt *Options
 		byFile[f.Path] = s
 		inOrder = append(inOrder, s...)
 	}
-	accepted := map[string]*BaselineEntry{}
-	if opt.Baseline != nil {
-		for i := range opt.Baseline.Entries {
-			e := &opt.Baseline.Entries[i]
-			accepted[e.Fingerprint] = e
-		}
-	}
-	matched := map[string]bool{}
-	for _, f := range all {
+	for i := range l.findings {
+		f := &l.findings[i]
 		for _, s := range byFile[f.Span.File] {
-			if s.bad != "" || !s.covers(&f) || !s.silences(&f) {
+			if s.bad != "" || !s.covers(f) || !s.silences(f) {
 				continue
 			}
 			if !s.nosec {
@@ -196,6 +238,60 @@ func (r *Result) suppress(p *Project, rules []*Rule, all []Finding, opt *Options
 				f.Suppressed = &Suppression{Kind: kind, Reason: s.reason, Span: s.span}
 			}
 		}
+	}
+
+	running := map[string]bool{}
+	for _, rule := range l.rules {
+		running[rule.ID] = true
+	}
+	known := opt.known(l.rules)
+	for _, s := range inOrder {
+		if !s.until.IsZero() {
+			l.holds = append(l.holds, suppressionEnd{s.until, s.expired(now)})
+		}
+		if s.nosec {
+			continue
+		}
+		if s.bad != "" {
+			l.notices = append(l.notices, Notice{Span: s.span, Message: s.bad + ", so it does not count", Fix: s.fix})
+			continue
+		}
+		for _, id := range s.ids {
+			switch {
+			case !slices.Contains(known, id):
+				l.notices = append(l.notices, Notice{Span: s.span, Message: fmt.Sprintf("there is no rule %s", id), Fix: "did you mean " + nearest(id, known) + "?"})
+			case s.used[id] && s.expired(now):
+				l.notices = append(l.notices, Notice{Span: s.span, Message: fmt.Sprintf("the suppression of %s ended on %s", id, s.until.Format(time.DateOnly)), Fix: "repair the finding, or decide again until when to live with it"})
+			case !s.used[id] && running[id]:
+				l.notices = append(l.notices, Notice{Span: s.span, Message: fmt.Sprintf("nothing here needs the suppression of %s", id), Fix: "remove it"})
+			}
+		}
+	}
+}
+
+// known returns the ids that a suppression may name.
+func (o *Options) known(rules []*Rule) []string {
+	if o.KnownRules != nil {
+		return o.KnownRules
+	}
+	var ids []string
+	for _, r := range rules {
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
+// accept parts the findings that count from those somebody decided to live
+// with.
+func (r *Result) accept(l *looked, base *Baseline) {
+	accepted := map[string]*BaselineEntry{}
+	if base != nil {
+		for i := range base.Entries {
+			accepted[base.Entries[i].Fingerprint] = &base.Entries[i]
+		}
+	}
+	matched := map[string]bool{}
+	for _, f := range l.findings {
 		if e, ok := accepted[f.Fingerprint]; ok {
 			matched[f.Fingerprint] = true
 			if f.Suppressed == nil {
@@ -209,67 +305,35 @@ func (r *Result) suppress(p *Project, rules []*Rule, all []Finding, opt *Options
 		switch f.Suppressed.Kind {
 		case KindNosec:
 			r.Stats.Nosec++
-			f.Suppressed.Reason = cmp.Or(f.Suppressed.Reason, "# nosec")
+			s := *f.Suppressed // l may serve another result
+			s.Reason = cmp.Or(s.Reason, "# nosec")
+			f.Suppressed = &s
 		case KindBaseline:
 			r.Stats.Baseline++
 		}
 		r.Suppressed = append(r.Suppressed, f)
 	}
-
-	running := map[string]bool{}
-	for _, rule := range rules {
-		running[rule.ID] = true
+	if base == nil {
+		return
 	}
-	known := opt.KnownRules
-	if known == nil {
-		for _, rule := range rules {
-			known = append(known, rule.ID)
-		}
-	}
-	for _, s := range inOrder {
-		if s.nosec {
-			continue
-		}
-		if s.bad != "" {
-			r.Notices = append(r.Notices, Notice{Span: s.span, Message: s.bad + ", so it does not count", Fix: s.fix})
-			continue
-		}
-		for _, id := range s.ids {
-			switch {
-			case !slices.Contains(known, id):
-				r.Notices = append(r.Notices, Notice{Span: s.span, Message: fmt.Sprintf("there is no rule %s", id), Fix: "did you mean " + nearest(id, known) + "?"})
-			case s.used[id] && s.expired(now):
-				r.Notices = append(r.Notices, Notice{Span: s.span, Message: fmt.Sprintf("the suppression of %s ended on %s", id, s.until.Format(time.DateOnly)), Fix: "repair the finding, or decide again until when to live with it"})
-			case !s.used[id] && running[id]:
-				r.Notices = append(r.Notices, Notice{Span: s.span, Message: fmt.Sprintf("nothing here needs the suppression of %s", id), Fix: "remove it"})
-			}
+	gone := 0
+	for i := range base.Entries {
+		e := &base.Entries[i]
+		running := slices.ContainsFunc(l.rules, func(k *Rule) bool { return k.ID == e.Rule })
+		if running && !matched[e.Fingerprint] {
+			gone++
 		}
 	}
-	if opt.Baseline != nil {
-		gone := 0
-		for i := range opt.Baseline.Entries {
-			if e := &opt.Baseline.Entries[i]; !matched[e.Fingerprint] && running[e.Rule] {
-				gone++
-			}
-		}
-		if gone > 0 {
-			r.Notices = append(r.Notices, Notice{Message: fmt.Sprintf("%d of the baseline's findings are gone", gone), Fix: "write the baseline again with dewar audit --write-baseline"})
-		}
+	if gone > 0 {
+		r.Notices = append(r.Notices, Notice{Message: fmt.Sprintf("%d of the baseline's findings are gone", gone), Fix: "write the baseline again with dewar audit --write-baseline"})
 	}
 }
 
-func (r *Result) judge(p *Project, passes []*Pass) {
+// judge says how each rule fared.
+func (r *Result) judge() {
 	at := map[*Rule]*RuleOutcome{}
 	for i := range r.Outcomes {
-		o := &r.Outcomes[i]
-		at[o.Rule] = o
-		o.Outcome, o.Reason = passes[i].outcome, passes[i].reason
-		if o.Reason == "" {
-			o.Outcome = evidence.Pass
-			if len(p.Files) == 0 {
-				o.Outcome, o.Reason = evidence.Error, "no file could be read"
-			}
-		}
+		at[r.Outcomes[i].Rule] = &r.Outcomes[i]
 	}
 	for i := range r.Findings {
 		o := at[r.Findings[i].Rule]

@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +30,7 @@ func (a *app) auditCommand() *cobra.Command {
 		exitZero      bool
 		strict        bool
 		stdinName     string
+		noCache       bool
 	)
 	c := &cobra.Command{
 		Use:   "audit [DIR|-]",
@@ -44,6 +47,10 @@ or by a baseline file, which names findings by content and not by line.
 
 With "-" it reads one file from standard input, by the settings of the folder
 it is started in; --stdin-name says what the file is called.
+
+A project that did not change since an audit of it is read, compared by content
+and not judged again: the findings are kept in $XDG_CACHE_HOME/dewar (below
+~/.cache by default), for the user alone. --no-cache does without.
 
 What could not be read or understood is always listed.` + exitHelp,
 		Example: `  dewar audit
@@ -71,23 +78,30 @@ What could not be read or understood is always listed.` + exitHelp,
 			if err != nil {
 				return err
 			}
-			var read *reading
-			if stdin {
-				read, err = a.readStdin(dir, stdinName, loaded.Config)
-			} else {
-				read, err = readProject(c.Context(), dir, loaded.Config)
-			}
+			read, err := prepare(dir, loaded.Config)
 			if err != nil {
 				return err
+			}
+			if stdin {
+				err = a.readStdin(read, stdinName)
+			} else if routes {
+				read.project, err = audit.Load(c.Context(), dir, read.options)
+			}
+			if err != nil {
+				return interrupted(c.Context(), err)
 			}
 			if routes {
 				return a.output(outs[0].file, func(w io.Writer) error {
 					return writeRoutes(c.Context(), w, read.project, outs[0].format.Name == "json")
 				})
 			}
-			res := audit.Run(c.Context(), read.project, read.rules, read.options)
-			if err := c.Context().Err(); err != nil {
-				return errInterrupted
+			var cache *audit.Cache
+			if !noCache && !stdin {
+				cache = a.cache()
+			}
+			res, err := promptly(c.Context(), func() (*audit.Result, error) { return read.judge(c.Context(), cache) })
+			if err != nil {
+				return interrupted(c.Context(), err)
 			}
 			if writeBaseline != "" {
 				return a.saveBaseline(writeBaseline, res)
@@ -125,6 +139,7 @@ What could not be read or understood is always listed.` + exitHelp,
 	f.String("baseline", "", "`file` of known findings not to report again")
 	f.StringVar(&writeBaseline, "write-baseline", "", "write the findings of now to `file` as the baseline")
 	f.StringVar(&stdinName, "stdin-name", "stdin.py", "`path` that a file from standard input is taken to have")
+	f.BoolVar(&noCache, "no-cache", false, "find everything anew, and keep nothing for the next run")
 	f.BoolVar(&exitZero, "exit-zero", false, "end with 0 whatever is found")
 	f.BoolVar(&strict, "strict", false, "end with 3 when something was not read or not understood")
 	_ = c.RegisterFlagCompletionFunc("format", words(names...))
@@ -168,9 +183,109 @@ func parseOutputs(in []string) ([]auditOutput, error) {
 // reading is a project that has been read and is ready to be judged.
 type reading struct {
 	dir     string
-	project *audit.Project
+	project *audit.Project // nil if the result came from a tree
+	tree    *audit.Tree
 	rules   []*audit.Rule
 	options audit.Options
+}
+
+// judge runs the rules over the project, or over the tree in dir that the
+// cache may know.
+func (r *reading) judge(ctx context.Context, c *audit.Cache) (*audit.Result, error) {
+	if r.project != nil {
+		return audit.Run(ctx, r.project, r.rules, r.options), ctx.Err()
+	}
+	r.options.Flow = true
+	var err error
+	if r.tree, err = audit.Open(ctx, r.dir, r.options); err != nil {
+		return nil, err
+	}
+	res, err := c.Run(ctx, r.tree, r.rules, r.options)
+	return res, cmp.Or(err, ctx.Err())
+}
+
+// source returns the text of a file that was judged; nil if there is none.
+func (r *reading) source(file string) []byte {
+	if r.project == nil {
+		return r.tree.File(file)
+	}
+	if f := r.project.File(file); f != nil {
+		return f.Data
+	}
+	return nil
+}
+
+// promptly calls f, and waits for it no longer than a moment after ctx ended:
+// who presses ctrl-C does not want to see a rule through.
+func promptly[T any](ctx context.Context, f func() (T, error)) (out T, err error) {
+	done := make(chan struct{})
+	var got T
+	var failed error
+	go func() {
+		defer close(done)
+		got, failed = f()
+	}()
+	select {
+	case <-done:
+		return got, failed
+	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+		return got, cmp.Or(failed, ctx.Err())
+	case <-time.After(300 * time.Millisecond):
+		return out, ctx.Err()
+	}
+}
+
+// interrupted says what an error means once ctx has ended.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	return err
+}
+
+// cache returns the user's cache of findings; nil where the environment names
+// no place for it, or the program cannot tell itself from another.
+func (a *app) cache() *audit.Cache {
+	dir := a.cacheDir()
+	if dir == "" {
+		return nil
+	}
+	note := func(s string) { fmt.Fprintf(a.stderr, "dewar: note: %s\n", s) }
+	id, err := audit.ProgramID()
+	if err != nil {
+		note("the cache is not used: " + err.Error())
+		return nil
+	}
+	return &audit.Cache{Dir: dir, Program: id, Note: note}
+}
+
+// cacheDir is os.UserCacheDir by the environment given, and "dewar" in it.
+func (a *app) cacheDir() string {
+	env := map[string]string{}
+	for _, kv := range a.environ {
+		k, v, _ := strings.Cut(kv, "=")
+		env[k] = v
+	}
+	base := env["XDG_CACHE_HOME"]
+	if !filepath.IsAbs(base) { // the specification: ignore it then
+		switch home := env["HOME"]; {
+		case runtime.GOOS == "windows":
+			base = env["LocalAppData"]
+		case home == "":
+			return ""
+		case runtime.GOOS == "darwin":
+			base = filepath.Join(home, "Library", "Caches")
+		default:
+			base = filepath.Join(home, ".cache")
+		}
+	}
+	if !filepath.IsAbs(base) {
+		return ""
+	}
+	return filepath.Join(base, "dewar")
 }
 
 func readProject(ctx context.Context, dir string, cfg *catalog.Config) (*reading, error) {
@@ -192,25 +307,21 @@ func spendMemory() {
 }
 
 // readStdin reads one file of a project from standard input.
-func (a *app) readStdin(dir, name string, cfg *catalog.Config) (*reading, error) {
+func (a *app) readStdin(r *reading, name string) error {
 	name = filepath.ToSlash(filepath.Clean(name))
 	if !fs.ValidPath(name) || name == "." {
-		return nil, fmt.Errorf("--stdin-name: %q is no path below the project: write one such as shop/views.py", name)
-	}
-	r, err := prepare(dir, cfg)
-	if err != nil {
-		return nil, err
+		return fmt.Errorf("--stdin-name: %q is no path below the project: write one such as shop/views.py", name)
 	}
 	limit := cmp.Or(r.options.MaxFileSize, audit.DefaultMaxFileSize)
 	data, err := io.ReadAll(io.LimitReader(a.stdin, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("standard input: %w", err)
+		return fmt.Errorf("standard input: %w", err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("standard input has more than %d bytes: raise audit.max-file in dewar.toml, or audit the folder", limit)
+		return fmt.Errorf("standard input has more than %d bytes: raise audit.max-file in dewar.toml, or audit the folder", limit)
 	}
 	r.project = audit.InMemory(map[string][]byte{name: data})
-	return r, nil
+	return nil
 }
 
 // prepare picks the rules and the options by the settings, and reads nothing
@@ -255,12 +366,7 @@ func (r *reading) report(res *audit.Result, loaded *catalog.Loaded) *report.Audi
 	out := &report.AuditReport{
 		Version: version, App: appName(r.dir, loaded.Config), Profile: string(loaded.Config.Profile),
 		Findings: res.Findings, Suppressed: res.Suppressed, Rules: r.rules,
-		Source: func(file string) []byte {
-			if f := r.project.File(file); f != nil {
-				return f.Data
-			}
-			return nil
-		},
+		Source: r.source, Cached: res.Cached,
 		Files: res.Stats.Files, Lines: res.Stats.Lines, Routes: res.Stats.Routes, Duration: res.Stats.Duration,
 		FailOn: failOnText(loaded.Config.Audit.FailOn),
 	}

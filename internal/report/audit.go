@@ -27,6 +27,9 @@ type AuditReport struct {
 
 	Files, Lines, Routes int
 	Duration             time.Duration
+	// Cached is when it was found, if nothing has changed since and it was
+	// not found again; zero otherwise.
+	Cached time.Time
 	// Skipped files were not read, NotUnderstood read but not understood,
 	// Unproven rules could not look. They are never silent.
 	Skipped       []Note

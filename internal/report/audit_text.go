@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"charm.land/lipgloss/v2"
@@ -245,6 +246,9 @@ func (r *AuditReport) summary(b *bytes.Buffer, counts map[string]int) {
 		line = green.Render("no findings")
 	}
 	fmt.Fprintf(b, "%s   in %.2f s\n", bold.Render(line), r.Duration.Seconds())
+	if !r.Cached.IsZero() {
+		fmt.Fprintf(b, "Unchanged since %s: read from the cache (--no-cache finds it anew).\n", r.Cached.Local().Format(time.DateTime))
+	}
 	fmt.Fprintf(b, "Checked %d %s (%d lines), %d %s.", r.Files, plural(r.Files, "file", "files"), r.Lines, r.Routes, plural(r.Routes, "route", "routes"))
 	if len(r.Skipped)+len(r.NotUnderstood)+len(r.Unproven) == 0 {
 		b.WriteString(" Every file was read and understood.")
