@@ -368,18 +368,19 @@ func (r *reading) report(res *audit.Result, loaded *catalog.Loaded) *report.Audi
 		Findings: res.Findings, Suppressed: res.Suppressed, Rules: r.rules,
 		Source: r.source, Cached: res.Cached,
 		Files: res.Stats.Files, Lines: res.Stats.Lines, Routes: res.Stats.Routes, Duration: res.Stats.Duration,
-		FailOn: failOnText(loaded.Config.Audit.FailOn),
+		FailOn: failOnText(loaded.Config.Audit.FailOn), Base: workspacePath(r.dir),
+		Fails: func(f audit.Finding) bool { return loaded.Config.Audit.FailOn.Reached(&f) },
 	}
 	if loaded.File != "" {
 		out.Config = filepath.Base(loaded.File)
 	}
 	for _, s := range res.Skips {
 		if !s.Routine {
-			out.Skipped = append(out.Skipped, report.Note{Place: s.Path, Text: s.Reason})
+			out.Skipped = append(out.Skipped, report.Note{Place: s.Path, Text: s.Reason, File: s.Path})
 		}
 	}
 	for _, n := range res.NotUnderstood {
-		out.NotUnderstood = append(out.NotUnderstood, report.Note{Place: spanText(n.Span), Text: n.Message})
+		out.NotUnderstood = append(out.NotUnderstood, report.Note{Place: spanText(n.Span), Text: n.Message, File: n.Span.File, Line: n.Span.Line})
 	}
 	for _, o := range res.Outcomes {
 		if o.Outcome.String() == "error" {
@@ -387,9 +388,31 @@ func (r *reading) report(res *audit.Result, loaded *catalog.Loaded) *report.Audi
 		}
 	}
 	for _, n := range res.Notices {
-		out.NotUnderstood = append(out.NotUnderstood, report.Note{Place: cmp.Or(spanText(n.Span), "baseline"), Text: n.Message + ": " + n.Fix})
+		out.NotUnderstood = append(out.NotUnderstood, report.Note{Place: cmp.Or(spanText(n.Span), "baseline"), Text: n.Message + ": " + n.Fix, File: n.Span.File, Line: n.Span.Line})
 	}
 	return out
+}
+
+// workspacePath is the project's folder relative to where the build runs, ""
+// if it is that or lies elsewhere.
+func workspacePath(dir string) string {
+	here := os.Getenv("GITHUB_WORKSPACE")
+	if here == "" {
+		here = "."
+	}
+	from, err := filepath.Abs(here)
+	if err != nil {
+		return ""
+	}
+	to, err := filepath.Abs(dir)
+	if err != nil {
+		return ""
+	}
+	rel, err := filepath.Rel(from, to)
+	if err != nil || rel == "." || !filepath.IsLocal(rel) {
+		return ""
+	}
+	return filepath.ToSlash(rel)
 }
 
 func spanText(s audit.Span) string {

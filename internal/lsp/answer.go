@@ -99,7 +99,7 @@ func (f *folder) markdown(n *snapshot, x *audit.Finding, encoding string) string
 	if href := f.s.cfg.Link(x.Rule.ID); href != "" {
 		id = "[" + id + "](" + href + ")"
 	}
-	fmt.Fprintf(&b, "**%s** · %s · %s\n\n%s\n\n%s\n", id, x.Rule.Severity, x.Rule.Confidence, escapeMarkdown(x.Message), escapeMarkdown(x.Rule.Why))
+	fmt.Fprintf(&b, "**%s** · %s · %s\n\n%s\n\n%s\n", id, x.Rule.Severity, x.Sure(), escapeMarkdown(x.Message), escapeMarkdown(x.Rule.Why))
 	steps := func(title string, list []audit.Step) {
 		if len(list) == 0 {
 			return
@@ -124,7 +124,7 @@ func (f *folder) markdown(n *snapshot, x *audit.Finding, encoding string) string
 // plain is markdown for a client that shows none.
 func (f *folder) plain(x *audit.Finding) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (%s, %s): %s\n%s\n", x.Rule.ID, x.Rule.Severity, x.Rule.Confidence, x.Message, x.Rule.Why)
+	fmt.Fprintf(&b, "%s (%s, %s): %s\n%s\n", x.Rule.ID, x.Rule.Severity, x.Sure(), x.Message, x.Rule.Why)
 	for i, s := range slices.Concat(x.Trace, x.Related) {
 		fmt.Fprintf(&b, "%d. %s:%d %s\n", i+1, s.Span.File, s.Span.Line, s.Note)
 	}

@@ -38,6 +38,12 @@ type AuditReport struct {
 	// FailOn is the threshold in words, Exit the status dewar will end with.
 	FailOn string
 	Exit   int
+	// Fails reports whether a finding reaches the threshold; nil means that
+	// all do.
+	Fails func(audit.Finding) bool
+	// Base is the project's folder as the one who asked sees it, "" if it is
+	// the same: what a build server needs before a path.
+	Base string
 	// All shows findings of low severity and suppressed ones in full.
 	All bool
 }
@@ -46,6 +52,10 @@ type AuditReport struct {
 type Note struct {
 	Place string `json:"place"`
 	Text  string `json:"text"`
+	// File and Line are the place for formats that can point there; "" and 0
+	// if it is no place in a file.
+	File string `json:"-"`
+	Line int    `json:"-"`
 }
 
 // AuditFormat is one way to write an audit.
@@ -61,6 +71,9 @@ var AuditFormats = []AuditFormat{
 	{"concise", "one line per finding: file:line:column: severity[rule] message", AuditConcise},
 	{"json", "everything, for a program", AuditJSON},
 	{"sarif", "SARIF 2.1.0, for code-scanning services and editors", SARIF},
+	{"github", "GitHub Actions annotations, at the lines of a pull request", AuditGitHub},
+	{"junit", "JUnit XML, for a build server: a suite for each rule", AuditJUnit},
+	{"html", "one self-contained page with the traces drawn, to read or to send", AuditHTML},
 }
 
 // ChecklistFormat is one way to write a checklist.

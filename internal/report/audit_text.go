@@ -69,7 +69,55 @@ func styleOf(s audit.Severity) lipgloss.Style {
 type mark struct {
 	span audit.Span
 	note string
+	step int // of a trace, from 1
 	main bool
+}
+
+// marksOf returns what a finding marks: the steps of its trace, or its place
+// and those that belong to it.
+func marksOf(f audit.Finding) (marks []mark, traced bool) {
+	for i, s := range f.Trace {
+		marks = append(marks, mark{s.Span, s.Note, i + 1, i == len(f.Trace)-1})
+	}
+	if len(marks) > 0 {
+		return marks, true
+	}
+	marks = append(marks, mark{f.Span, cmp.Or(f.Label, f.Message), 0, true})
+	for _, s := range f.Related {
+		marks = append(marks, mark{s.Span, s.Note, 0, false})
+	}
+	return marks, false
+}
+
+// grouped parts marks by file, in their order.
+func grouped(marks []mark) [][]mark {
+	var groups [][]mark
+	for _, m := range marks {
+		if n := len(groups); n > 0 && groups[n-1][0].span.File == m.span.File {
+			groups[n-1] = append(groups[n-1], m)
+		} else if m.span.File != "" {
+			groups = append(groups, []mark{m})
+		}
+	}
+	return groups
+}
+
+// A longer trace is folded in the middle: its ends say where it comes from
+// and what it does.
+const (
+	maxTrace  = 12
+	traceHead = 5
+)
+
+func folded(marks []mark, all bool) []mark {
+	if all || len(marks) <= maxTrace || marks[0].step == 0 {
+		return marks
+	}
+	out := slices.Clone(marks[:traceHead])
+	left := len(marks) - maxTrace + 1
+	fold := mark{note: fmt.Sprintf("%d more steps; --all shows them", left)}
+	fold.span.File = out[len(out)-1].span.File
+	return append(append(out, fold), marks[traceHead+left:]...)
 }
 
 func (r *AuditReport) frame(b *bytes.Buffer, f audit.Finding, width int) {
@@ -82,27 +130,8 @@ func (r *AuditReport) frame(b *bytes.Buffer, f audit.Finding, width int) {
 	gap := max(2, width-lipgloss.Width(head)-lipgloss.Width(tag))
 	fmt.Fprintf(b, "%s%s%s\n", head, strings.Repeat(" ", gap), dim.Render(tag))
 
-	var groups [][]mark
-	add := func(m mark) {
-		if m.span.File == "" {
-			return
-		}
-		if n := len(groups); n > 0 && groups[n-1][0].span.File == m.span.File {
-			groups[n-1] = append(groups[n-1], m)
-			return
-		}
-		groups = append(groups, []mark{m})
-	}
-	if len(f.Trace) > 0 {
-		for i, st := range f.Trace {
-			add(mark{st.Span, fmt.Sprintf("%d %s", i+1, st.Note), i == len(f.Trace)-1})
-		}
-	} else {
-		add(mark{f.Span, cmp.Or(f.Label, f.Message), true})
-		for _, st := range f.Related {
-			add(mark{st.Span, st.Note, false})
-		}
-	}
+	marks, traced := marksOf(f)
+	groups := grouped(folded(marks, r.All))
 	gutter := 2
 	for _, g := range groups {
 		for _, m := range g {
@@ -124,7 +153,7 @@ func (r *AuditReport) frame(b *bytes.Buffer, f audit.Finding, width int) {
 		}
 		fmt.Fprintf(b, "%s %s %s\n", strings.Repeat(" ", gutter), dim.Render(corner), blue.Render(plain(loc)))
 		slices.SortStableFunc(g, func(a, c mark) int {
-			if len(f.Trace) > 0 {
+			if traced {
 				return 0
 			}
 			return cmp.Or(cmp.Compare(a.span.Line, c.span.Line), cmp.Compare(a.span.Column, c.span.Column))
@@ -134,6 +163,9 @@ func (r *AuditReport) frame(b *bytes.Buffer, f audit.Finding, width int) {
 			if m.span.Line == 0 {
 				fmt.Fprintf(b, "%s %s %s\n", strings.Repeat(" ", gutter), dim.Render("│"), plain(m.note))
 				continue
+			}
+			if m.step > 0 {
+				m.note = fmt.Sprintf("%d %s", m.step, m.note)
 			}
 			r.code(b, m, gutter, width, last, style)
 			last = m.span.Line

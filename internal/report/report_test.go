@@ -52,9 +52,9 @@ func sampleAudit() *AuditReport {
 			return nil
 		},
 		Files: 3, Lines: 40, Routes: 2, Duration: time.Second,
-		Skipped:       []Note{{"big.bin", "50 MB"}},
-		NotUnderstood: []Note{{"old.py:3:1", "print x"}},
-		Unproven:      []Note{{"DW-SAMPLE-009", "panicked"}},
+		Skipped:       []Note{{Place: "big.bin", Text: "50 MB", File: "big.bin"}},
+		NotUnderstood: []Note{{Place: "old.py:3:1", Text: "print x", File: "old.py", Line: 3}},
+		Unproven:      []Note{{Place: "DW-SAMPLE-009", Text: "panicked"}},
 		FailOn:        "medium and above", Exit: 1,
 	}
 }

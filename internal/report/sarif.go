@@ -76,6 +76,13 @@ type (
 		PartialFingerprints map[string]string  `json:"partialFingerprints,omitempty"`
 		Suppressions        []sarifSuppression `json:"suppressions,omitempty"`
 		Fixes               []sarifFix         `json:"fixes,omitempty"`
+		Properties          sarifSureness      `json:"properties"`
+	}
+	// sarifSureness is how bad a finding is and how sure it is here, where
+	// SARIF has a word for the level only.
+	sarifSureness struct {
+		Confidence string `json:"confidence"`
+		Severity   string `json:"severity"`
 	}
 	sarifSuppression struct {
 		Kind          string `json:"kind"`
@@ -153,9 +160,12 @@ func SARIF(w io.Writer, r *AuditReport, _ Screen) error {
 	note := func(level string, notes []Note, prefix string, located bool) {
 		for _, n := range notes {
 			k := sarifNotification{Level: level, Message: sarifText{Text: prefix + n.Place + ": " + n.Text}}
-			if located {
-				file, _, _ := strings.Cut(n.Place, ":")
-				k.Locations = []sarifLocation{{PhysicalLocation: sarifPhysical{ArtifactLocation: artifact(file)}}}
+			if located && n.File != "" {
+				l := sarifLocation{PhysicalLocation: sarifPhysical{ArtifactLocation: artifact(n.File)}}
+				if n.Line > 0 {
+					l.PhysicalLocation.Region = &sarifRegion{StartLine: n.Line}
+				}
+				k.Locations = []sarifLocation{l}
 			}
 			run.Invocations[0].ToolExecutionNotifications = append(run.Invocations[0].ToolExecutionNotifications, k)
 		}
@@ -198,9 +208,10 @@ func ruleSARIF(k *audit.Rule) sarifRule {
 func resultSARIF(f audit.Finding, ruleIndex int, source func(string) []byte) sarifResult {
 	res := sarifResult{
 		RuleID: f.Rule.ID, RuleIndex: ruleIndex, Level: sarifLevel[level(f.Rule.Severity)],
-		Message:   sarifText{Text: f.Message + ". " + cmp.Or(f.Fix, f.Rule.Fix)},
-		Locations: []sarifLocation{location(f.Span, "")},
-		Fixes:     fixesSARIF(f, source),
+		Message:    sarifText{Text: f.Message + ". " + cmp.Or(f.Fix, f.Rule.Fix)},
+		Locations:  []sarifLocation{location(f.Span, "")},
+		Fixes:      fixesSARIF(f, source),
+		Properties: sarifSureness{f.Sure().String(), f.Rule.Severity.String()},
 	}
 	if f.Fingerprint != "" {
 		res.PartialFingerprints = map[string]string{"dewar/v1": f.Fingerprint}
