@@ -31,6 +31,7 @@ func (a *app) auditCommand() *cobra.Command {
 		strict        bool
 		stdinName     string
 		noCache       bool
+		since         string
 	)
 	c := &cobra.Command{
 		Use:   "audit [DIR|-]",
@@ -48,6 +49,12 @@ or by a baseline file, which names findings by content and not by line.
 With "-" it reads one file from standard input, by the settings of the folder
 it is started in; --stdin-name says what the file is called.
 
+With --since it still reads the whole project, and reports the findings of which
+the place or any step of the trace lies on a line changed since the merge base
+of the revision and HEAD. Uncommitted lines and files that git has no older
+version of count as changed, and so do the lines beside deleted ones; a file
+that was renamed is compared with what it was.
+
 A project that did not change since an audit of it is read, compared by content
 and not judged again: the findings are kept in $XDG_CACHE_HOME/dewar (below
 ~/.cache by default), for the user alone. --no-cache does without.
@@ -57,6 +64,7 @@ What could not be read or understood is always listed.` + exitHelp,
   dewar audit - --stdin-name shop/views.py < views.py
   dewar audit --format sarif=dewar.sarif --format text
   dewar audit --fail-on high
+  dewar audit --since origin/main
   dewar audit --write-baseline .dewar-baseline.json
   dewar audit --routes`,
 		Args: cobra.MaximumNArgs(1),
@@ -73,6 +81,9 @@ What could not be read or understood is always listed.` + exitHelp,
 			loaded, err := a.load(dir, slices.Concat(flag(c, "fail-on", "audit.fail-on"), flag(c, "baseline", "audit.baseline"))...)
 			if err != nil {
 				return err
+			}
+			if c.Flags().Changed("since") && (stdin || routes || writeBaseline != "") {
+				return errors.New("--since goes with a project's findings: not with -, --routes or --write-baseline")
 			}
 			outs, err := parseOutputs(formats)
 			if err != nil {
@@ -103,11 +114,19 @@ What could not be read or understood is always listed.` + exitHelp,
 			if err != nil {
 				return interrupted(c.Context(), err)
 			}
+			var limit *report.Since
+			if c.Flags().Changed("since") {
+				ch, err := audit.Since(c.Context(), dir, since, read.tree.File, read.tree.Names())
+				if err != nil {
+					return interrupted(c.Context(), err)
+				}
+				limit = &report.Since{Revision: ch.Revision, Base: ch.Base, Elsewhere: res.Only(ch)}
+			}
 			if writeBaseline != "" {
 				return a.saveBaseline(writeBaseline, res)
 			}
 			r := read.report(res, loaded)
-			r.All = all
+			r.All, r.Since = all, limit
 			failing := res.Failing(loaded.Config.Audit.FailOn)
 			switch {
 			case len(failing) > 0 && !exitZero:
@@ -139,6 +158,7 @@ What could not be read or understood is always listed.` + exitHelp,
 	f.String("baseline", "", "`file` of known findings not to report again")
 	f.StringVar(&writeBaseline, "write-baseline", "", "write the findings of now to `file` as the baseline")
 	f.StringVar(&stdinName, "stdin-name", "stdin.py", "`path` that a file from standard input is taken to have")
+	f.StringVar(&since, "since", "", "report only findings on lines changed since the branch left `revision`")
 	f.BoolVar(&noCache, "no-cache", false, "find everything anew, and keep nothing for the next run")
 	f.BoolVar(&exitZero, "exit-zero", false, "end with 0 whatever is found")
 	f.BoolVar(&strict, "strict", false, "end with 3 when something was not read or not understood")

@@ -35,6 +35,8 @@ type AuditReport struct {
 	Skipped       []Note
 	NotUnderstood []Note
 	Unproven      []Note
+	// Since is set when only the findings on changed lines are here.
+	Since *Since
 	// FailOn is the threshold in words, Exit the status dewar will end with.
 	FailOn string
 	Exit   int
@@ -46,6 +48,13 @@ type AuditReport struct {
 	Base string
 	// All shows findings of low severity and suppressed ones in full.
 	All bool
+}
+
+// Since says what the findings are limited to.
+type Since struct {
+	Revision  string `json:"revision"`
+	Base      string `json:"base"`      // the commit compared with
+	Elsewhere int    `json:"elsewhere"` // findings on other lines, which are left out
 }
 
 // Note is one remark about a place.

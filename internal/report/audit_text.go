@@ -278,6 +278,9 @@ func (r *AuditReport) summary(b *bytes.Buffer, counts map[string]int) {
 		line = green.Render("no findings")
 	}
 	fmt.Fprintf(b, "%s   in %.2f s\n", bold.Render(line), r.Duration.Seconds())
+	if r.Since != nil {
+		fmt.Fprintf(b, "Only lines changed since %s (%.12s); %d %s elsewhere.\n", plain(r.Since.Revision), r.Since.Base, r.Since.Elsewhere, plural(r.Since.Elsewhere, "finding", "findings"))
+	}
 	if !r.Cached.IsZero() {
 		fmt.Fprintf(b, "Unchanged since %s: read from the cache (--no-cache finds it anew).\n", r.Cached.Local().Format(time.DateTime))
 	}

@@ -99,12 +99,13 @@ func AuditJSON(w io.Writer, r *AuditReport, _ Screen) error {
 		Lines         int           `json:"lines"`
 		Routes        int           `json:"routes"`
 		Rules         []string      `json:"rules"`
+		Since         *Since        `json:"since,omitempty"`
 		Findings      []jsonFinding `json:"findings"`
 		Suppressed    []jsonFinding `json:"suppressed"`
 		Skipped       []Note        `json:"skipped"`
 		NotUnderstood []Note        `json:"not_understood"`
 		Unproven      []Note        `json:"rules_unproven"`
-	}{"dewar-audit", jsonVersion, r.Version, r.App, r.Profile, r.Files, r.Lines, r.Routes, rules,
+	}{"dewar-audit", jsonVersion, r.Version, r.App, r.Profile, r.Files, r.Lines, r.Routes, rules, r.Since,
 		findingsJSON(r.Findings), findingsJSON(r.Suppressed), list(r.Skipped), list(r.NotUnderstood), list(r.Unproven)})
 }
 
