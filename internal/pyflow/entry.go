@@ -114,7 +114,7 @@ func (it *interp) ruleArgs(c *call, rule string, at Span) {
 		if i < 0 {
 			return
 		}
-		j := strings.IndexByte(rule[i:], '>')
+		j := converterEnd(rule[i:])
 		if j < 0 {
 			return
 		}
@@ -133,6 +133,47 @@ func (it *interp) ruleArgs(c *call, rule string, at Span) {
 			c.kw = append(c.kw, kwarg{name, it.pathParam(name, conv, args, at)})
 		}
 	}
+}
+
+// converterEnd returns where the ">" of a parameter is that s begins with; -1
+// if there is none. The arguments of a converter may hold others in quotes.
+func converterEnd(s string) int {
+	quote := byte(0)
+	for i := range len(s) {
+		switch c := s[i]; {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '"' || c == '\'':
+			quote = c
+		case c == '>':
+			return i
+		}
+	}
+	return strings.IndexByte(s, '>')
+}
+
+// converterArgs returns the arguments in a rule that a converter is made with.
+func converterArgs(s string) []*value {
+	var out []*value
+	for s = strings.TrimSpace(s); s != ""; s = strings.TrimLeft(s, ", ") {
+		if s[0] == '"' || s[0] == '\'' {
+			if end := strings.IndexByte(s[1:], s[0]); end >= 0 {
+				out, s = append(out, text(s[1:1+end])), s[end+2:]
+				continue
+			}
+		}
+		arg, rest, _ := strings.Cut(s, ",")
+		if strings.Contains(arg, "=") {
+			arg = ""
+		}
+		if arg != "" {
+			out = append(out, unknown)
+		}
+		s = rest
+	}
+	return out
 }
 
 func cutLast(s string, sep byte) (before, after string, ok bool) {
@@ -167,12 +208,22 @@ func (it *interp) pathParam(name, conv, args string, at Span) *value {
 	}
 	if cls := it.converters[conv]; cls != nil {
 		s := &state{heap: it.p.base, shared: true}
-		if r := cls.cls.lookup(it, s, "regex"); r != nil && r.isConstText() {
+		pattern := cls.cls.lookup(it, s, "regex")
+		var made *value
+		if init := cls.cls.lookup(it, s, "__init__"); init != nil && init.kind == vFunc {
+			// It may make its pattern of the arguments in the rule.
+			if made = it.call(s, cls, &call{args: append([]*value{unknown}, converterArgs(args)...)}); !s.dead {
+				pattern = it.attr(s, made, "regex", false, at)
+			}
+		}
+		if r := pattern; r != nil && r.isConstText() {
 			if chars, ok := regexChars(r.str); ok {
 				v := run(chars, labels)
-				if m := cls.cls.lookup(it, s, "to_python"); m != nil && m.kind == vFunc {
-					inst := &value{kind: vObj, obj: it.alloc(s, &object{kind: oInstance, cls: cls.cls, rest: unknown})}
-					return it.callFunction(s, m.fn, inst, &call{args: []*value{v}})
+				if m := cls.cls.lookup(it, s, "to_python"); m != nil && m.kind == vFunc && !s.dead {
+					if made == nil {
+						made = &value{kind: vObj, obj: it.alloc(s, &object{kind: oInstance, cls: cls.cls, rest: unknown})}
+					}
+					return it.callFunction(s, m.fn, made, &call{args: []*value{v}})
 				}
 				return v
 			}

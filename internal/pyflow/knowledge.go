@@ -56,8 +56,8 @@ func (st *state) learn(s *sym, f func(*refinement)) {
 }
 
 // wholeOps are the derivations whose result is the whole of what it came from
-// in another form.
-var wholeOps = map[string]bool{"strip": true, "same": true, "lower": true, "upper": true, "norm": true, "real": true, "lib": true, "int": true}
+// in another form; "between" is it but for what is known of the ends.
+var wholeOps = map[string]bool{"strip": true, "same": true, "lower": true, "upper": true, "norm": true, "real": true, "lib": true, "int": true, "between": true}
 
 // learnClean says that a value is harmless for sinks of the kinds, and so is
 // what it was made of.

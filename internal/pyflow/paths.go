@@ -274,13 +274,14 @@ func pathCommon(it *interp, st *state, self *value, c *call) *value {
 	var labels []label
 	norm := true
 	for _, x := range items {
-		t := flatten(it.asPath(st, x))
-		ss := symsOf(t)
-		if l := it.labelsOf(st, t); len(l) > 0 {
-			labels = addLabels(labels, l)
-			norm = norm && len(ss) == 1 && normalized(ss[0])
+		for _, t := range it.asPath(st, x).alts() {
+			ss := symsOf(t)
+			if l := it.labelsOf(st, t); len(l) > 0 {
+				labels = addLabels(labels, l)
+				norm = norm && len(ss) == 1 && normalized(ss[0])
+			}
+			syms = append(syms, ss...)
 		}
-		syms = append(syms, ss...)
 	}
 	op := "commonpath"
 	if !norm {
