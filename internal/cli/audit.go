@@ -110,7 +110,15 @@ What could not be read or understood is always listed.` + exitHelp,
 			if !noCache && !stdin {
 				cache = a.cache()
 			}
+			hide := func() {}
+			if a.wantsProgress() {
+				tick := time.NewTicker(100 * time.Millisecond)
+				p := startProgress(a.stderr, tick.C)
+				read.options.Progress = p.tell
+				hide = func() { tick.Stop(); p.finish() }
+			}
 			res, err := promptly(c.Context(), func() (*audit.Result, error) { return read.judge(c.Context(), cache) })
+			hide()
 			if err != nil {
 				return interrupted(c.Context(), err)
 			}

@@ -40,3 +40,18 @@ func TestAuditCache(t *testing.T) {
 		t.Errorf("changed:\n%s", out)
 	}
 }
+
+// TestOutputDevice: a report to a device leaves the device what it is.
+func TestOutputDevice(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "null") // were it replaced, the link would be
+	if err := os.Symlink(os.DevNull, link); err != nil {
+		t.Fatal(err)
+	}
+	dir := project1(t, map[string]string{"app.py": debugApp})
+	if code, _, errs := dewar(t, nil, "audit", dir, "-f", "json="+link); code != exitFindings || errs != "" {
+		t.Errorf("%d %s", code, errs)
+	}
+	if st, err := os.Stat(link); err != nil || st.Mode()&os.ModeDevice == 0 {
+		t.Errorf("the device was replaced: %v, %v", st, err)
+	}
+}

@@ -243,6 +243,14 @@ func (a *app) output(name string, write func(io.Writer) error) error {
 	if name == "" || name == "-" {
 		return write(a.stdout)
 	}
+	// A device or a pipe (/dev/null) is written to: it must not be replaced.
+	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() && !st.IsDir() {
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return fmt.Errorf("cannot write %s: %w", name, err)
+		}
+		return errors.Join(write(f), f.Close())
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(name), ".dewar-*")
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", name, err)
