@@ -162,6 +162,8 @@ func (it *interp) load(st *state, fi *fileInfo) *module {
 	it.fr = &frame{file: fi, f: fi.f, sc: fi.scopes[fi.f.Root], mod: m, ns: m.ns}
 	it.depth = depth + 1
 	it.steps = 0
+	limit := it.limit
+	it.limit = max(limit, len(fi.f.Nodes)) // a long list of routes is no loop
 	in := &state{heap: st.heap, shared: true, known: nil}
 	st.shared = true
 	it.runTop(in, fi.f.Body())
@@ -169,7 +171,7 @@ func (it *interp) load(st *state, fi *fileInfo) *module {
 		it.gaveUp = append(it.gaveUp, GaveUp{At: Span{File: fi.path}, Name: fi.name, Reason: "the module takes too many steps"})
 	}
 	it.total += it.steps
-	it.fr, it.depth, it.steps, it.decorating = fr, depth, steps, views
+	it.fr, it.depth, it.steps, it.decorating, it.limit = fr, depth, steps, views, limit
 	st.heap, st.shared = in.heap, true
 	it.promote()
 	return m
