@@ -350,6 +350,15 @@ func textPartition(last bool) native {
 	}
 }
 
+// framed reports whether v is a text with a part from outside between known
+// ones, such as "x".
+func framed(v *value) bool {
+	if v.kind != vText || len(v.text) < 3 || len(v.text) > 7 || v.text[0].sym != nil || v.text[len(v.text)-1].sym != nil {
+		return false
+	}
+	return len(shallowLabels(v)) > 0
+}
+
 func textJoin(it *interp, st *state, self *value, c *call) *value {
 	v := c.arg(0, "iterable")
 	if v == nil {
@@ -378,6 +387,11 @@ func textJoin(it *interp, st *state, self *value, c *call) *value {
 		return likeText(self, out)
 	}
 	e := unknownOr(joinAll(items))
+	if framed(e) && self.isConstText() {
+		// None, one, or more: what stands around each of them is kept.
+		two := it.concat(st, it.concat(st, e, self), e)
+		return likeText(self, union([]*value{empty, e, two}))
+	}
 	list := []*value{fromPieces(it.pieces(st, e))}
 	if !self.isConstText() || self.str != "" {
 		list = append(list, self)
@@ -1240,13 +1254,28 @@ func percentSpec(flags string, kind byte) string {
 
 // formatString is self.format(…).
 func (it *interp) formatString(st *state, format *value, c *call) *value {
-	var ps []piece
+	outs := [][]piece{nil} // one for each choice of what the fields may be
 	auto := 0
+	emit := func(list ...piece) {
+		for i := range outs {
+			outs[i] = append(outs[i][:len(outs[i]):len(outs[i])], list...)
+		}
+	}
 	add := func(v *value) {
 		if format.safe && !(v.kind == vText && v.safe) {
 			v = escapeHTML(it, fromPieces(it.pieces(st, v)))
 		}
-		ps = append(ps, it.pieces(st, v)...)
+		if v.kind != vUnion || len(outs)*len(v.elems) > 6 {
+			emit(it.pieces(st, v)...)
+			return
+		}
+		var all [][]piece
+		for _, before := range outs {
+			for _, a := range v.elems {
+				all = append(all, slices.Concat(before, it.pieces(st, a)))
+			}
+		}
+		outs = all
 	}
 	fps := format.text
 	if fps == nil {
@@ -1256,19 +1285,19 @@ func (it *interp) formatString(st *state, format *value, c *call) *value {
 		if p.sym != nil {
 			p.labels = addLabels(p.labels, c.labels(it, st))
 			p.chars = AnyChars
-			ps = append(ps, p)
+			emit(p)
 			continue
 		}
 		s := p.lit
 		for s != "" {
 			i := strings.IndexAny(s, "{}")
 			if i < 0 {
-				ps = append(ps, piece{lit: s})
+				emit(piece{lit: s})
 				break
 			}
-			ps = append(ps, piece{lit: s[:i]})
+			emit(piece{lit: s[:i]})
 			if i+1 < len(s) && s[i+1] == s[i] {
-				ps = append(ps, piece{lit: s[i : i+1]})
+				emit(piece{lit: s[i : i+1]})
 				s = s[i+2:]
 				continue
 			}
@@ -1347,17 +1376,21 @@ func (it *interp) formatString(st *state, format *value, c *call) *value {
 				continue
 			}
 			if v.kind == vUnion {
-				add(flatten(over(v, func(v *value) *value { return it.formatted(st, v, conv, text(spec)) })))
+				add(over(v, func(v *value) *value { return it.formatted(st, v, conv, text(spec)) }))
 				continue
 			}
 			add(it.formatted(st, v, conv, text(spec)))
 		}
 	}
-	out := fromPieces(ps)
-	if format.safe {
-		c := *out
-		c.safe = true
-		return &c
+	var out *value
+	for _, ps := range outs {
+		v := fromPieces(ps)
+		if format.safe {
+			c := *v
+			c.safe = true
+			v = &c
+		}
+		out = join(out, v)
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 import os
 import re
-from t import source, sink
+import t
+from t import table, source, sink
 
 
 def building():
@@ -56,3 +57,21 @@ def paths():
     if not os.path.realpath(p).startswith("/srv/files/"):
         return
     sink(os.path.basename(x))  # want {^/ ok path-read}
+
+
+def format_of_one_or_the_other(flag=table("f")):
+    x = source()
+    base = "{}/{}".format(table("host"), x) if flag else "plain"
+    sink("{}/reset/{}".format(base, 1))  # want ("plain/reset/1" | {? -}"/"{?}"/reset/1")
+    sink("{0}?{0}".format(base if flag else None))  # want ("None?"{?} | "plain?"{?} | {? -}"/"{?}"?"{?})
+
+
+def joined_in_quotes():
+    names = t.args.getlist("x")
+    fixed = ['"{}"'.format(re.sub(r'[:."\s]', "_", n)) for n in names]
+    sink("(" + ", ".join(fixed) + ")")  # want ("()" | "(\""{^\t-\r ".:}"\")" | "(\""{^\t-\r ".:}"\", \""{^\t-\r ".:}"\")")
+    sink(", ".join(n + "!" for n in names))  # want {?}
+    if ", ".join(fixed):
+        sink(names[0])  # want {?}
+    else:
+        sink(names[1])  # want {?}
