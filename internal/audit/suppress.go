@@ -64,10 +64,12 @@ func suppressions(f *File) []*suppression {
 		return nil
 	}
 	var found []*suppression
+	inString := f.strings()
+	through := 0 // the line that the last comment alone speaks of
 	for n := 1; n <= len(f.lines); n++ {
 		line := f.Line(n)
 		if python && strings.Contains(line, "nosec") {
-			if m := nosecRE.FindStringSubmatchIndex(line); m != nil && !f.inString(f.lines[n-1]+m[0]) {
+			if m := nosecRE.FindStringSubmatchIndex(line); m != nil && !inString.hold(f.lines[n-1]+m[0]) {
 				found = append(found, &suppression{
 					span: f.SpanAt(f.lines[n-1]+m[0], f.lines[n-1]+m[1]), nosec: true, first: n, last: n,
 					tests: strings.FieldsFunc(line[m[2]:m[3]], func(r rune) bool { return r == ' ' || r == '\t' || r == ',' }),
@@ -75,7 +77,7 @@ func suppressions(f *File) []*suppression {
 			}
 		}
 		if python && strings.Contains(line, "noqa:") {
-			if m := noqaRE.FindStringSubmatchIndex(line); m != nil && !f.inString(f.lines[n-1]+m[0]) {
+			if m := noqaRE.FindStringSubmatchIndex(line); m != nil && !inString.hold(f.lines[n-1]+m[0]) {
 				if tests := banditTests(line[m[2]:m[3]]); len(tests) > 0 {
 					found = append(found, &suppression{
 						span: f.SpanAt(f.lines[n-1]+m[0], f.lines[n-1]+m[1]), nosec: true, first: n, last: n,
@@ -100,7 +102,7 @@ func suppressions(f *File) []*suppression {
 			continue
 		}
 		begin := len(before) - len(strings.TrimRight(mark, "-"))
-		if python && f.inString(f.lines[n-1]+begin) {
+		if python && inString.hold(f.lines[n-1]+begin) {
 			continue
 		}
 		rest := line[m[4]:m[5]]
@@ -143,7 +145,8 @@ func suppressions(f *File) []*suppression {
 			}
 		}
 		if strings.Trim(line[:begin], " \t\ufeff") == "" { // alone: it speaks of the next line that is not a comment
-			for s.last < f.LineCount() {
+			// A comment within a block of them speaks of the same line.
+			for s.last = max(s.last, through); through < n && s.last < f.LineCount(); {
 				s.last++
 				next := strings.TrimSpace(f.Line(s.last))
 				comment := false
@@ -154,6 +157,7 @@ func suppressions(f *File) []*suppression {
 					break
 				}
 			}
+			through = s.last
 		}
 		found = append(found, s)
 	}
@@ -223,31 +227,50 @@ func (s *suppression) expired(now time.Time) bool {
 	return !s.until.IsZero() && now.UTC().Truncate(24*time.Hour).After(s.until)
 }
 
-// inString reports whether an offset into Data lies in a string literal of
-// the file's Python, where a # begins no comment.
-func (f *File) inString(offset int) bool {
+// literals tells whether an offset into Data lies in a string literal of the
+// file's Python, where a # begins no comment.
+type literals struct {
+	f     *File
+	begin []int // of the literals, in order
+	end   []int // end[i] is the greatest end of the literals up to i
+}
+
+// strings returns the string literals of the file's Python.
+func (f *File) strings() *literals {
+	l := &literals{f: f}
 	if f.Python == nil {
-		return false
+		return l
 	}
 	// Src is Data in UTF-8: the offsets agree unless Data was in another
-	// encoding. The line does in any case.
-	line, col := f.Position(offset)
+	// encoding. Then Src is asked where its own line and column are.
+	var spans [][2]int
 	for i := range f.Python.Nodes {
-		n := &f.Python.Nodes[i]
-		switch n.Kind {
+		switch n := &f.Python.Nodes[i]; n.Kind {
 		case pysyntax.Str, pysyntax.Bytes, pysyntax.StrPart:
-			if len(f.Python.Src) == len(f.Data) {
-				if int(n.Start) <= offset && offset < int(n.End) {
-					return true
-				}
-				continue
-			}
-			sl, sc := f.Python.Position(n.Start)
-			el, ec := f.Python.Position(n.End)
-			if (sl < line || sl == line && sc <= col) && (line < el || line == el && col < ec) {
-				return true
-			}
+			spans = append(spans, [2]int{int(n.Start), int(n.End)})
 		}
 	}
-	return false
+	slices.SortFunc(spans, func(a, b [2]int) int { return a[0] - b[0] })
+	last := 0
+	for _, s := range spans {
+		last = max(last, s[1])
+		l.begin, l.end = append(l.begin, s[0]), append(l.end, last)
+	}
+	return l
+}
+
+// hold reports whether the offset lies in a literal.
+func (l *literals) hold(offset int) bool {
+	if len(l.begin) == 0 {
+		return false
+	}
+	if len(l.f.Python.Src) != len(l.f.Data) {
+		line, col := l.f.Position(offset)
+		offset = l.f.Python.Offset(line, col)
+	}
+	i, found := slices.BinarySearch(l.begin, offset)
+	if !found {
+		i--
+	}
+	return i >= 0 && offset < l.end[i]
 }

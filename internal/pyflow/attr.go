@@ -599,8 +599,17 @@ func (it *interp) callText(st *state, recv *value, name string, c *call) *value 
 	return opaque(addLabels(it.labelsOf(st, recv), c.labels(it, st)))
 }
 
+// maxLinks bounds the attributes of attributes whose path is asked for.
+const maxLinks = 64
+
 // pathOf is the name under which facts may know v; empty if there is none.
 func (it *interp) pathOf(st *state, v *value) string {
+	n := 0
+	for r := v; r != nil && r.kind == vBound; r = r.recv {
+		if n++; n > maxLinks { // no name of a library is that long
+			return ""
+		}
+	}
 	switch v.kind {
 	case vLib, vInst:
 		return v.str

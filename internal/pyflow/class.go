@@ -128,6 +128,9 @@ func matchName(pattern, name string) bool {
 	return pattern == name
 }
 
+// maxMRO bounds the ancestors of a class.
+const maxMRO = 256
+
 // linearize works out the order in which classes are asked: C3 where it is
 // defined, else depth first.
 func (c *class) linearize(it *interp, st *state) {
@@ -160,8 +163,12 @@ func (c *class) linearize(it *interp, st *state) {
 			c.open = true
 		}
 	}
-	seqs = append(seqs, direct)
-	for range 256 {
+	if len(c.bases) == 1 && len(direct) == 1 { // the usual case, in no time however long the chain
+		c.mro, seqs = append(c.mro, direct[0].mro[:min(len(direct[0].mro), maxMRO)]...), nil
+	} else {
+		seqs = append(seqs, direct)
+	}
+	for range maxMRO {
 		var next *class
 		for _, s := range seqs {
 			if len(s) == 0 {
@@ -190,7 +197,7 @@ func (c *class) linearize(it *interp, st *state) {
 	}
 	for _, s := range seqs { // no order fits: as they come
 		for _, k := range s {
-			if !slices.Contains(c.mro, k) {
+			if len(c.mro) <= maxMRO && !slices.Contains(c.mro, k) {
 				c.mro = append(c.mro, k)
 			}
 		}

@@ -199,12 +199,19 @@ func spread(path string) []string {
 	return out
 }
 
+// maxPath is the length in bytes beyond which no path has facts, and an
+// attribute is unknown: chains in a hostile file would make them long.
+const maxPath = 1024
+
 // canonical replaces another name at the beginning of path, at most eight
 // times.
 func (fs *Facts) canonical(path string) string {
 	for range 8 {
-		found := false
-		for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '.') {
+		found, first := false, len(path)
+		if first > maxPath { // no fact knows a longer one
+			first = strings.LastIndexByte(path[:maxPath], '.')
+		}
+		for end := first; end > 0; end = strings.LastIndexByte(path[:end], '.') {
 			if to, ok := fs.like[path[:end]]; ok {
 				path, found = to+path[end:], true
 				break

@@ -658,6 +658,12 @@ func (it *interp) mapCall(st *state, f *Fact, recv *value, name string, c *call)
 
 // libAttr reads an attribute of a library's module, class or instance.
 func (it *interp) libAttr(st *state, path string, recv *value, name string, callee bool, at Span) *value {
+	if len(path) > maxPath {
+		if recv == nil {
+			return unknown
+		}
+		return opaque(it.labelsOf(st, recv))
+	}
 	path = it.p.facts.canonical(path)
 	facts := it.p.facts.of(path)
 	var r *value

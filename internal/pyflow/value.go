@@ -719,11 +719,25 @@ func guessed(list []label, t tags) []label {
 
 // withStep returns v with one more step on the trace of its labels.
 func withStep(v *value, at Span, note string) *value {
+	return withStepIn(v, at, note, nil)
+}
+
+// withStepIn is withStep for what lies within another value: seen holds what
+// has been done, because tuples may share their elements, x = (x, x).
+func withStepIn(v *value, at Span, note string, seen map[*value]*value) *value {
 	switch v.kind {
 	case vUnion, vTuple:
+		if done, ok := seen[v]; ok {
+			return done
+		}
+		if seen == nil {
+			seen = map[*value]*value{}
+		}
+		whole := v
+		defer func() { seen[whole] = v }()
 		var elems []*value
 		for i, e := range v.elems {
-			if n := withStep(e, at, note); n != e {
+			if n := withStepIn(e, at, note, seen); n != e {
 				if elems == nil {
 					elems = slices.Clone(v.elems)
 				}

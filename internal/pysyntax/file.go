@@ -111,6 +111,23 @@ func (f *File) Position(offset uint32) (line, col int) {
 	return i + 1, utf8.RuneCount(f.Src[start:offset]) + 1
 }
 
+// Offset returns the offset in Src of a line and column as of
+// [File.Position]. What is beyond the end of the line, or of the file, gives
+// that end.
+func (f *File) Offset(line, col int) int {
+	lines := f.lineStarts()
+	if line < 1 || line > len(lines) {
+		return len(f.Src)
+	}
+	at := int(lines[line-1])
+	rest := f.Line(line)
+	for ; col > 1 && len(rest) > 0; col-- {
+		_, n := utf8.DecodeRune(rest)
+		rest, at = rest[n:], at+n
+	}
+	return at
+}
+
 // LineCount returns the number of lines. A line break at the very end begins
 // no further line; an empty file has one line.
 func (f *File) LineCount() int {
