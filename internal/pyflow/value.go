@@ -724,7 +724,7 @@ func withStep(v *value, at Span, note string) *value {
 
 // withStepIn is withStep for what lies within another value: seen holds what
 // has been done, because tuples may share their elements, x = (x, x).
-func withStepIn(v *value, at Span, note string, seen map[*value]*value) *value {
+func withStepIn(v *value, at Span, note string, seen map[*value]*value) (out *value) {
 	switch v.kind {
 	case vUnion, vTuple:
 		if done, ok := seen[v]; ok {
@@ -733,8 +733,7 @@ func withStepIn(v *value, at Span, note string, seen map[*value]*value) *value {
 		if seen == nil {
 			seen = map[*value]*value{}
 		}
-		whole := v
-		defer func() { seen[whole] = v }()
+		defer func() { seen[v] = out }()
 		var elems []*value
 		for i, e := range v.elems {
 			if n := withStepIn(e, at, note, seen); n != e {
