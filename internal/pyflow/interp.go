@@ -390,12 +390,19 @@ func (it *interp) isPredicate(id pysyntax.ID, depth int) bool {
 		switch f.Kind(fn) {
 		case pysyntax.Attribute:
 			_, name := f.Attribute(fn)
-			return predicates[name]
+			return isPredicateName(name)
 		case pysyntax.Name:
-			return predicates[f.Name(fn)]
+			return isPredicateName(f.Name(fn))
 		}
 	}
 	return false
+}
+
+// isPredicateName reports whether a function of the name gives True or False:
+// it is Python's, or is called so by convention.
+func isPredicateName(name string) bool {
+	word, _, ok := strings.Cut(strings.TrimLeft(name, "_"), "_")
+	return predicates[name] || ok && (word == "is" || word == "has" || word == "can")
 }
 
 // joinState returns the join of acc and a copy of st.

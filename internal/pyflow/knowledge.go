@@ -75,7 +75,11 @@ func (st *state) learnClean(s *sym, t tags, depth int) {
 		}
 		return
 	}
-	if !wholeOps[s.op] {
+	// Tabs and line ends, and control characters at its ends, are what
+	// browsers drop from a URL themselves; what is said without them about one
+	// kind of sink holds with them.
+	dropped := t != allTags && (s.op == "trim" || s.op == "drop" && strings.Trim(s.arg, "\t\r\n") == "")
+	if !wholeOps[s.op] && !dropped {
 		return // a part says nothing about the whole
 	}
 	for _, b := range s.bases {

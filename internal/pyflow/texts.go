@@ -134,8 +134,11 @@ func stripMethod(left, right bool) native {
 		}
 		out := slices.Clone(ps)
 		op := "slice"
-		if set == pySpace {
+		switch {
+		case set == pySpace:
 			op = "strip"
+		case strings.IndexFunc(set, func(r rune) bool { return r > ' ' }) < 0:
+			op = "trim"
 		}
 		cut := func(i int) {
 			p := &out[i]
@@ -350,6 +353,15 @@ func textPartition(last bool) native {
 	}
 }
 
+func allConstTexts(list []*value) bool {
+	for _, v := range list {
+		if !v.isConstText() {
+			return false
+		}
+	}
+	return true
+}
+
 // framed reports whether v is a text with a part from outside between known
 // ones, such as "x".
 func framed(v *value) bool {
@@ -366,7 +378,7 @@ func textJoin(it *interp, st *state, self *value, c *call) *value {
 	}
 	items, exact := it.iterate(st, v)
 	if exact {
-		if len(items) > maxPieces {
+		if len(items) > maxPieces && !(self.isConstText() && allConstTexts(items)) {
 			t := blob([]*value{fromPieces(it.pieces(st, unknownOr(joinAll(items)))), fromPieces(it.pieces(st, self))})
 			return likeText(self, t)
 		}
@@ -816,8 +828,12 @@ func textTranslate(it *interp, st *state, self *value, c *call) *value {
 				}
 			}
 			if ok {
+				op := "translate"
+				if add == (Chars{}) {
+					op = "drop"
+				}
 				ch, labels, clean := charsOf(self)
-				return &value{kind: vText, text: []piece{{sym: it.derive("translate", gone, symsOf(self)...), chars: ch.Without(gone).Or(add), labels: labels, clean: clean &^ cleanUnlabelled(labels)}}}
+				return &value{kind: vText, text: []piece{{sym: it.derive(op, gone, symsOf(self)...), chars: ch.Without(gone).Or(add), labels: labels, clean: clean &^ cleanUnlabelled(labels)}}}
 			}
 		}
 	}

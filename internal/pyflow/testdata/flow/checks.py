@@ -1,5 +1,6 @@
 import os
 import pathlib
+from urllib.parse import urljoin, urlparse
 from t import App, args, go, names, open, request, sink, source, stop, table
 
 app = App()
@@ -246,3 +247,52 @@ def numbered(number, word):
     go(table(f"n:{word}"))  # want {? ok guess}
     go(address("/a", modal=f"n:{number}"))  # want "/a&modal=n:"{-.0-9}
     go(address("/a", modal=f"n:{word}"))  # want "/a&modal=n:"{^/}
+
+
+# The host of a URL, looked at without what a browser drops.
+
+
+def is_ours(url):
+    url = url.strip("".join(chr(i) for i in range(0x21)))
+    url = url.translate({ord(c): None for c in "\t\n\r"})
+    if not url:
+        return False
+    return _is_ours(url) and _is_ours(url.replace("\\", "/"))
+
+
+def _is_ours(url):
+    there = urlparse(urljoin(request.host_url, url))
+    return there.scheme in ("http", "https") and urlparse(request.host_url).netloc == there.netloc
+
+
+def is_either(url):
+    url = url.translate({ord(c): None for c in "\t\n\r"})
+    return _is_ours(url) or _is_ours(url.replace("\\", "/"))
+
+
+def is_ours_without_colons(url):
+    return _is_ours(url.translate({ord(c): None for c in "\t:"}))
+
+
+def to_ours():
+    url = args.get("next")
+    if url and is_ours(url):
+        go(url)  # want {? ok redirect,url}
+
+
+def to_another():
+    url = args.get("next")
+    if url and not is_ours(url):
+        go(url)  # want {?}
+
+
+def to_ours_without_colons():
+    url = args.get("next")
+    if is_ours_without_colons(url):
+        go(url)  # want {?}
+
+
+def to_either():
+    url = args.get("next")
+    if is_either(url):
+        go(url)  # want {?}
