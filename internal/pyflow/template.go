@@ -384,17 +384,57 @@ func (r *rendering) imported(name string) map[string]*macro {
 	return sub.macros
 }
 
+// assume learns what follows from a condition of value v being so or not; what
+// is learnt holds until the caller forgets it.
+func (r *rendering) assume(e jinja.Expr, v *value, truth bool, depth int) {
+	if depth > 8 {
+		return
+	}
+	switch x := e.(type) {
+	case *jinja.UnaryOp:
+		if x.Op == "not" {
+			r.assume(x.X, r.eval(x.X), !truth, depth+1)
+			return
+		}
+	case *jinja.BinOp:
+		if x.Op != "and" && x.Op != "or" {
+			break
+		}
+		if (x.Op == "and") == truth {
+			r.assume(x.Left, r.eval(x.Left), truth, depth+1)
+			r.assume(x.Right, r.eval(x.Right), truth, depth+1)
+			return
+		}
+		// One of them is so, nobody knows which.
+		before := r.st.known
+		r.assume(x.Left, r.eval(x.Left), truth, depth+1)
+		left := r.st.known
+		r.st.known = before
+		r.assume(x.Right, r.eval(x.Right), truth, depth+1)
+		r.st.known = r.it.commonKnowledge(left, r.st.known)
+		return
+	}
+	r.it.follow(r.st, v.sym, truth)
+}
+
 func (r *rendering) branch(n *jinja.If) {
 	before := r.html
 	var ends []jinja.State
 	decided := false
+	known := r.st.known
+	defer func() { r.st.known = known }()
 	for _, b := range n.Branches {
-		t := r.it.truth(r.st, r.eval(b.Test))
+		v := r.eval(b.Test)
+		t := r.it.truth(r.st, v)
 		if t == 0 {
 			continue
 		}
 		r.html = before
+		outside := r.st.known
+		r.assume(b.Test, v, true, 0)
 		r.nodes(b.Body)
+		r.st.known = outside
+		r.assume(b.Test, v, false, 0)
 		ends = append(ends, r.html)
 		if t == 1 {
 			decided = true
@@ -496,7 +536,7 @@ func (r *rendering) output(n *jinja.Output) {
 	if r.macroCall(n.X) {
 		return
 	}
-	v := r.eval(n.X)
+	v := r.it.refined(r.st, r.eval(n.X))
 	if r.quiet {
 		return
 	}
