@@ -51,7 +51,7 @@ func (it *interp) binary(st *state, op string, a, b *value) *value {
 			return it.concat(st, a, b)
 		case a.kind == vTuple && b.kind == vTuple && a.str == "" && b.str == "":
 			if len(a.elems)+len(b.elems) <= 4*maxElems {
-				return &value{kind: vTuple, elems: slices.Concat(a.elems, b.elems)}
+				return it.tuple(st, slices.Concat(a.elems, b.elems))
 			}
 		case a.kind == vObj && b.kind == vObj:
 			x, y := it.get(st, a.obj), it.get(st, b.obj)
@@ -79,7 +79,7 @@ func (it *interp) binary(st *state, op string, a, b *value) *value {
 					out = append(out, items...)
 				}
 				if t.kind == vTuple {
-					return &value{kind: vTuple, elems: out}
+					return it.tuple(st, out)
 				}
 				return it.list(st, oList, out, nil)
 			}

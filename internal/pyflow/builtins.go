@@ -526,7 +526,7 @@ func biTuple(it *interp, st *state, self *value, c *call) *value {
 	if !exact {
 		return it.list(st, oList, nil, unknownOr(joinAll(items)))
 	}
-	return &value{kind: vTuple, elems: slices.Clone(items)}
+	return it.tuple(st, slices.Clone(items))
 }
 
 func biDict(it *interp, st *state, self *value, c *call) *value {

@@ -159,7 +159,44 @@ func (it *interp) evalTuple(st *state, id pysyntax.ID) *value {
 	if rest != nil {
 		return it.list(st, oList, elems, rest)
 	}
-	return &value{kind: vTuple, elems: elems}
+	return it.tuple(st, elems)
+}
+
+// maxWeight bounds the values that one tuple holds, in tuples within it too
+// and however often: x = (x, x) doubles it each time.
+const maxWeight = 2000
+
+// tuple makes a tuple; of too many values it is an unknown that comes from
+// where they do.
+func (it *interp) tuple(st *state, elems []*value) *value {
+	n := 0
+	for _, e := range elems {
+		n += weight(e)
+	}
+	if n > maxWeight {
+		var labels []label
+		for _, e := range elems {
+			labels = addLabels(labels, it.labelsOf(st, e))
+		}
+		return opaque(labels)
+	}
+	return &value{kind: vTuple, elems: elems, num: float64(n)}
+}
+
+func weight(v *value) int {
+	n := 1
+	switch {
+	case v == nil:
+	case v.kind == vTuple && v.num > 0:
+		n += int(v.num)
+	case v.kind == vTuple || v.kind == vUnion || v.kind == vInst:
+		for _, e := range v.elems {
+			n += weight(e)
+		}
+	case v.kind == vBound && v.recv != nil:
+		n += weight(v.recv)
+	}
+	return n
 }
 
 // evalElems evaluates the elements of a display; rest is what a star of
@@ -353,7 +390,41 @@ func (it *interp) str(st *state, v *value) *value {
 			return p
 		}
 	}
+	if it.isNumbers(st, v) {
+		return run(digits.Or(CharsOf("()[], e+")), it.labelsOf(st, v))
+	}
 	return fromPieces(it.pieces(st, v))
+}
+
+// isNumbers reports whether v is a tuple or list of numbers, whose text can
+// hold nothing else.
+func (it *interp) isNumbers(st *state, v *value) bool {
+	list := v.elems
+	switch v.kind {
+	case vTuple:
+		if v.str != "" {
+			return false
+		}
+	case vObj:
+		o := it.get(st, v.obj)
+		if o == nil || o.kind != oList {
+			return false
+		}
+		list = o.elems
+		if o.rest != nil {
+			list = append(slices.Clip(list), o.rest)
+		}
+	default:
+		return false
+	}
+	for _, e := range list {
+		for _, a := range e.alts() {
+			if a.kind != vNum && a.kind != vNumber {
+				return false
+			}
+		}
+	}
+	return len(list) > 0
 }
 
 func (it *interp) evalBool(st *state, id pysyntax.ID) *value {

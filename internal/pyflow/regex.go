@@ -1011,6 +1011,9 @@ func (it *interp) reSub(st *state, c *call, p *pattern, re *regexp.Regexp, repl,
 		default:
 			add = fromPieces(it.pieces(st, repl))
 		}
+		if add.isConstText() && len(add.str) > 256 && grown(t, func(s, _ string) int { return len(s) + 1 }, "", add.str) {
+			return run(AnyChars, addLabels(shallowLabels(t), it.labelsOf(st, add)))
+		}
 		refs := add.isConstText() && strings.ContainsAny(add.str, `\`)
 		if t.isConstText() && re != nil && add.isConstText() && repl.kind == vText && !refs {
 			return likeText(t, text(re.ReplaceAllLiteralString(t.str, add.str)))

@@ -448,6 +448,9 @@ func textReplace(it *interp, st *state, self *value, c *call) *value {
 			return run(AnyChars, addLabels(shallowLabels(self), it.labelsOf(st, b)))
 		}
 		if b.isConstText() {
+			if grown(self, strings.Count, a.str, b.str) {
+				return run(AnyChars, addLabels(shallowLabels(self), it.labelsOf(st, b)))
+			}
 			return runs(self, func(s string) string { return strings.ReplaceAll(s, a.str, b.str) }, func(p piece) piece {
 				before := p.chars
 				one := len(a.str) == 1
@@ -1409,4 +1412,16 @@ func (it *interp) formatString(st *state, format *value, c *call) *value {
 		out = join(out, v)
 	}
 	return out
+}
+
+// grown reports whether replacing old in the known parts of a text gives more
+// than is kept: before it is done, because 64 KB times 64 KB is 4 GB.
+func grown(v *value, count func(s, old string) int, old, replacement string) bool {
+	n := 0
+	add := func(s string) { n += len(s) + count(s, old)*max(0, len(replacement)-len(old)) }
+	add(v.str)
+	for i := range v.text {
+		add(v.text[i].lit)
+	}
+	return n > 4*maxLiteral
 }

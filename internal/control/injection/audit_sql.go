@@ -62,6 +62,11 @@ func (q *quoted) text(s string) {
 	}
 }
 
+// numberList are the characters of numbers with commas between them and
+// brackets around: ",".join(map(str, ids)), str(tuple(ids)). With "e" it could
+// not be told from a name, which is let through as well.
+var numberList = pyflow.CharRange("0-9.+,_ -").Or(pyflow.CharsOf("()[]eE"))
+
 // leaves says how a piece leaves the place it stands in; empty if it cannot.
 // Outside of strings and comments that is whatever is more than a number or
 // a name. again is set when another piece from outside follows: a backslash
@@ -69,7 +74,7 @@ func (q *quoted) text(s string) {
 func (q *quoted) leaves(p pyflow.Piece, language string, again bool) string {
 	switch q.state {
 	case 0:
-		if audit.Only(p, audit.Digits) || audit.Only(p, audit.Word.Or(pyflow.CharsOf("."))) {
+		if audit.Only(p, audit.Word.Or(pyflow.CharsOf("."))) || audit.Only(p, numberList) {
 			return ""
 		}
 		return "stands in the " + language + " without quotes"

@@ -75,3 +75,11 @@ def joined_in_quotes():
         sink(names[0])  # want {?}
     else:
         sink(names[1])  # want {?}
+
+
+def numbers_in_a_row():
+    ids = [int(x) for x in source()]
+    sink(str(tuple(ids)))  # want { ()+-.0-9[]e}
+    sink(",".join(map(str, ids)))  # want {,-.0-9}
+    ids.append(source())
+    sink(str(ids))  # want {?}
