@@ -718,13 +718,33 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 		return deadFrom(st), st
 	}
 	no = st.fork()
-	it.follow(st, v.sym, true)
-	it.follow(no, v.sym, false)
+	it.follow(st, it.onlyWay(st, v, true), true)
+	it.follow(no, it.onlyWay(no, v, false), false)
 	if f.Kind(id) == pysyntax.Name && v.kind == vUnion {
 		it.bindName(st, f.Name(id), it.onlyTruth(st, v, true))
 		it.bindName(no, f.Name(id), it.onlyTruth(no, v, false))
 	}
 	return st, no
+}
+
+// onlyWay returns the symbol of what is so when v is true or false: its own,
+// or that of the only alternative that can be. x.get("a", "").isdigit() is
+// false for the default.
+func (it *interp) onlyWay(st *state, v *value, truth bool) *sym {
+	if v.kind != vUnion || v.sym != nil {
+		return v.sym
+	}
+	var way *sym
+	for _, a := range v.elems {
+		if t := it.truth(st, a); t >= 0 && (t == 1) != truth {
+			continue
+		}
+		if way != nil || a.sym == nil {
+			return nil
+		}
+		way = a.sym
+	}
+	return way
 }
 
 func deadFrom(st *state) *state {

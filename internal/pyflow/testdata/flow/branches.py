@@ -1,3 +1,4 @@
+import t
 from t import source, sink, check, ensure, stop, clean, quote
 
 
@@ -209,3 +210,22 @@ def while_loop():
     while len(y) < 10:
         y += x
     sink(y)  # want ("aaa"{?} | "aaa"{?}{?})
+
+
+def checked_with_a_default():
+    if not t.args.get("name", "").isalnum():
+        t.stop()
+    sink(t.args["name"])  # want {^\x00-/:-@[-`{-\x7f}
+
+
+def checked_with_a_bad_default():
+    if not t.args.get("name", "a").isalnum():
+        t.stop()
+    sink(t.args["name"])  # want {?}
+
+
+def checked_by_either():
+    if not t.args.get("name", t.args.get("other")).isalnum():
+        t.stop()
+    sink(t.args["name"])  # want {?}
+    sink(t.args["other"])  # want {?}
