@@ -125,10 +125,12 @@ func biInt(it *interp, st *state, self *value, c *call) *value {
 	})
 }
 
-// numberText are the characters that int() takes: digits of any script,
-// white space, signs and underscores.
+// numberText are the characters that int() takes: digits of any script, signs
+// and underscores. It takes white space before and behind them, too, which is
+// left out: with a number beside it that says nothing a client could choose,
+// and code that tests a text by int() is common.
 var numberText = func() Chars {
-	c := CharRange("0-9+_ \t\n-").Or(CharsOf("\v\f\r\x1c\x1d\x1e\x1f"))
+	c := CharRange("0-9+_-")
 	c.other = true
 	return c
 }()
@@ -486,7 +488,29 @@ func quantified(it *interp, st *state, c *call, all bool) *value {
 	if all {
 		return test(learn, nil)
 	}
-	return test(nil, learn)
+	if !exact {
+		return test(nil, learn)
+	}
+	return test(func(it *interp, st *state) {
+		// One of them is true: what they all would say holds.
+		var known *knowledge
+		some := false
+		for _, v := range vals {
+			if it.truth(st, v) == 0 {
+				continue
+			}
+			s := st.fork()
+			it.follow(s, v.sym, true)
+			if !some {
+				known, some = s.known, true
+			} else {
+				known = it.commonKnowledge(known, s.known)
+			}
+		}
+		if some {
+			st.replayKnowledge(newKnowledge(known, st.known))
+		}
+	}, learn)
 }
 
 func biAny(it *interp, st *state, self *value, c *call) *value { return quantified(it, st, c, false) }

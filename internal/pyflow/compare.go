@@ -276,7 +276,15 @@ func (it *interp) identity(st *state, a, b *value) *value {
 				return boolean
 			}
 			return boolean
-		case vBound, vLib, vInst:
+		case vBound:
+			if other.fn == nil {
+				return boolean
+			}
+		case vLib:
+			if !strings.HasPrefix(other.str, "builtins.") {
+				return boolean
+			}
+		case vInst:
 			return boolean
 		}
 		return vFalse

@@ -85,6 +85,15 @@ func (it *interp) evalArgs(st *state, id pysyntax.ID) *call {
 				if m.kind == vObj {
 					o = it.get(st, m.obj)
 				}
+				if o != nil && o.cls != nil {
+					if given, ok := it.unpacked(st, m, o); ok {
+						for _, k := range given {
+							c.kw = append(c.kw, k)
+							kwSpans = append(kwSpans, it.span(v))
+						}
+						continue
+					}
+				}
 				if o == nil || o.kind != oDict {
 					if m.kind != vNone {
 						c.rest = join(c.rest, opaque(it.labelsOf(st, m)))
@@ -111,6 +120,31 @@ func (it *interp) evalArgs(st *state, id pysyntax.ID) *call {
 	}
 	c.spans = append(c.spans, kwSpans...)
 	return c
+}
+
+// unpacked returns what ** takes out of an object that is no dict but has its
+// keys() and __getitem__(); ok is false if it has not, or if its keys are not
+// known.
+func (it *interp) unpacked(st *state, v *value, o *object) (given []kwarg, ok bool) {
+	keys, item := o.cls.lookup(it, st, "keys"), o.cls.lookup(it, st, "__getitem__")
+	if keys == nil || item == nil || keys.kind != vFunc || item.kind != vFunc {
+		return nil, false
+	}
+	list, exact := it.iterate(st, it.callFunction(st, keys.fn, v, &call{}))
+	if !exact || st.dead {
+		return nil, false
+	}
+	for _, k := range list {
+		if !k.isConstText() {
+			return nil, false
+		}
+		x := it.callFunction(st, item.fn, v, &call{args: []*value{k}})
+		if st.dead {
+			return nil, false
+		}
+		given = append(given, kwarg{k.str, x})
+	}
+	return given, true
 }
 
 // call calls fn.

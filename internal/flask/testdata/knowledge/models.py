@@ -9,8 +9,12 @@ import importlib
 import importlib.util
 import os
 import sys
+import types
 
 builtins.__unknown__ = lambda *args: None
+# What the engine gives to models.
+sys.modules["_dewar"] = engine = types.ModuleType("_dewar")
+engine.render_text = lambda source, *args, **kwargs: __import__("flask").render_template_string(source, *args, **kwargs)
 directory = sys.argv[1]
 
 
@@ -23,7 +27,7 @@ def model(name):
 
 cases = {}
 # Not in every test environment: compared where they are.
-optional = ("lxml",)
+optional = ("lxml", "flask_restful")
 
 
 def of(name):
@@ -31,6 +35,31 @@ def of(name):
         cases.setdefault(name, []).append(function)
         return function
     return add
+
+
+# --- jinja2
+
+@of("jinja2")
+def rendered(jinja2):
+    out = []
+    for escapes in (True, jinja2.select_autoescape(default_for_string=True)):
+        template = jinja2.Environment(autoescape=escapes).from_string("<p>{{ x }}{{ y|safe }}</p>")
+        out.append(template.render(x="<b>", y="<i>"))
+    out.append(jinja2.Template("<p>{{ x }}</p>", autoescape=True).render(x="<b>"))
+    return out
+
+
+# --- flask_restful
+
+@of("flask_restful.reqparse")
+def parsed(reqparse):
+    parser = reqparse.RequestParser()
+    parser.add_argument("word", type=str, location="args")
+    parser.add_argument("many", type=int, action="append", location="args", dest="numbers")
+    parser.add_argument("sort", choices=("a", "b"), location="args")
+    with __import__("flask").Flask("test").test_request_context("/?word=x&many=3&sort=b"):
+        args = parser.copy().parse_args()
+        return [args["word"], args.word, args.get("numbers"), args["sort"], sorted(args.keys()), "word" in args]
 
 
 # --- io

@@ -145,7 +145,7 @@ def cast_in_try():
     except ValueError:
         return
     sink(n)  # want number
-    sink("x" + x)  # want "x"{^\x00-\b\x0e-\x1b!-*,./:-^`-\x7f}
+    sink("x" + x)  # want "x"{^\x00-*,./:-^`-\x7f}
 
 
 def is_none():
@@ -212,6 +212,18 @@ def while_loop():
     sink(y)  # want ("aaa"{?} | "aaa"{?}{?})
 
 
+def converted_by(kind=None, value=""):
+    if kind is not None:
+        value = kind(value)
+    return value
+
+
+def converted():
+    sink(converted_by(None, t.args["a"]))  # want {?}
+    sink(converted_by(value=t.args["b"]))  # want {?}
+    sink(converted_by(int, t.args["c"]))  # want number
+
+
 def checked_with_a_default():
     if not t.args.get("name", "").isalnum():
         t.stop()
@@ -229,3 +241,23 @@ def checked_by_either():
         t.stop()
     sink(t.args["name"])  # want {?}
     sink(t.args["other"])  # want {?}
+
+
+def one_of_a_list():
+    x = t.args["x"]
+    if not any(x == a for a in ("ls", "df")):
+        t.stop()
+    sink(x)
+
+
+def one_of_a_list_or_a_beginning():
+    x = t.args["x"]
+    if any([x == "ls", x.startswith("df")]):
+        sink(x)  # want {?}
+
+
+def none_of_a_list():
+    x = t.args["x"]
+    if any(x == a for a in ("ls", "df")):
+        t.stop()
+    sink(x)  # want {?}

@@ -171,3 +171,24 @@ def growing_fields(n):
         q.a += p.a
     sink(q.a + "-")  # want {?}"-"
     sink(p.b + "-")  # want {?}"-"
+
+
+class Given:
+    def __init__(self):
+        self.all = {"a": source(), "b": "b"}
+
+    def keys(self):
+        return self.all.keys()
+
+    def __getitem__(self, key):
+        return self.all[key]
+
+
+def taking(a="", b="", c=""):
+    sink(a)  # want {?}
+    sink(b)
+    sink(c)
+
+
+def unpacked():
+    taking(**Given())
