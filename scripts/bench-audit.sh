@@ -43,7 +43,7 @@ out = os.path.join(work, "out.json")
 
 
 def dewar(d):
-    return [env["DEWAR"], "audit", d, "--exit-zero", "--format", "json=" + out], {0}
+    return [env["DEWAR"], "audit", d, "--no-cache", "--exit-zero", "--format", "json=" + out], {0}
 
 
 def bandit(d):
