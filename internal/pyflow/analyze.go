@@ -36,6 +36,8 @@ type Config struct {
 	// Panic lets a mistake of this package end the program instead of being
 	// listed in [Result.GaveUp]; for tests.
 	Panic bool
+
+	forget bool // no call is remembered; for tests
 }
 
 const (
@@ -462,7 +464,7 @@ const maxNesting = 4
 // begin prepares the interpreter for a run from outside.
 func (it *interp) begin() {
 	it.steps, it.mark, it.wrote, it.read = 0, 0, it.wrote[:0], it.read[:0]
-	it.fr, it.depth, it.raised, it.decorating = nil, 0, nil, 0
+	it.fr, it.depth, it.raised, it.decorating, it.cut = nil, 0, nil, 0, nil
 	it.notes = &noteSet{}
 	it.rule = ""
 }

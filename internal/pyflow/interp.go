@@ -126,6 +126,7 @@ type interp struct {
 	canons    map[funcKey]*function // for a nested function, the one under which its calls are remembered
 	unit      int                   // counts the runs from outside
 	degraded  bool                  // something was not followed for want of steps
+	cut       []*function           // not entered by the running call: too many calls of them were running
 	ruleRead  bool                  // what was found depends on rule
 	unstable  bool                  // something was read that may change without notice: a module that is being loaded
 	heads     []value               // for the flattener

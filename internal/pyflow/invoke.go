@@ -281,7 +281,9 @@ type memoEntry struct {
 	raised   []label
 	notes    *noteSet
 	yes, no  []*knowledge
-	before   *knowledge // what was known when it began
+	before   *knowledge   // what was known when it began
+	uses     []*knowledge // what it asked for of that
+	cut      []*function  // into which it did not go for they were running
 	// fixed says that what it left behind speaks of unknowns that came from
 	// those it was given: it holds for these only.
 	fixed bool
@@ -322,9 +324,18 @@ func (it *interp) distinctReads(first int) []objID {
 // and what its unknowns are called now.
 func (it *interp) remembered(st *state, fn *function, key uint64, at Span, args []*value) (*memoEntry, *matcher) {
 next:
-	for _, m := range it.memo[memoKey{fn, key}] {
+	// The newest first: of a recursion it is the outermost.
+	for _, m := range slices.Backward(it.memo[memoKey{fn, key}]) {
 		if m.gen != it.fieldGen || m.ruleRead && m.rule != it.rule || m.at != at || m.unit != 0 && m.unit != it.unit || len(m.args) != len(args) {
 			continue
+		}
+		if slices.ContainsFunc(m.cut, func(fn *function) bool { return it.active[fn] == 0 }) {
+			continue
+		}
+		for _, k := range m.uses {
+			if r, ok := st.known.of(k.sym); !ok || !r.same(&k.fact) {
+				continue next
+			}
 		}
 		x := &matcher{m: m, known: st.known}
 		for i, v := range m.args {
@@ -335,6 +346,13 @@ next:
 		for _, r := range m.reads {
 			if o := it.lookup(st.heap, r.id); o != r.o && (o == nil || r.o == nil || !x.object(r.o, o)) {
 				continue next
+			}
+		}
+		if x.renames() { // what did not change must not speak of what has another name now
+			for _, r := range m.reads {
+				if r.o != nil && it.lookup(st.heap, r.id) == r.o && !x.object(r.o, r.o) {
+					continue next
+				}
 			}
 		}
 		return m, x
@@ -448,9 +466,27 @@ func (it *interp) remember(st *state, m *memoEntry, written, read []objID, start
 		}
 	}
 	for _, id := range read {
-		m.reads = append(m.reads, baseRead{id, it.lookup(start, id)})
+		o := it.lookup(start, id)
+		if it.baseWritten[id] && o != nil && o.holds(it) {
+			return false // what it found there may have changed since
+		}
+		m.reads = append(m.reads, baseRead{id, o})
 	}
 	return true
+}
+
+// holds reports whether o holds objects that are not in the base heap.
+func (o *object) holds(it *interp) bool {
+	isNew := func(v *value) bool { return v != nil && it.reachesNew(v, 0) }
+	if isNew(o.rest) || isNew(o.factory) || slices.ContainsFunc(o.elems, isNew) {
+		return true
+	}
+	for _, v := range o.m {
+		if isNew(v) {
+			return true
+		}
+	}
+	return false
 }
 
 // callFunction runs a function of the project.
@@ -465,6 +501,11 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		return opaque(c.labels(it, st))
 	}
 	if it.depth >= maxDepth || it.active[fn] >= maxRecursion {
+		if it.depth >= maxDepth {
+			it.degraded = true
+		} else if !slices.Contains(it.cut, fn) {
+			it.cut = append(it.cut, fn)
+		}
 		return opaque(guessed(addLabels(c.labels(it, st), labelsOrNil(it, st, self)), it.tag("guess")))
 	}
 	if fn.file.model {
@@ -490,7 +531,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 			vars[i] = v
 		}
 	}
-	memoize, byContent, flat, of := fn.mod.ns <= it.baseTop, false, vars, fn
+	memoize, byContent, flat, of := fn.mod.ns <= it.baseTop && !it.p.cfg.forget, false, vars, fn
 	var fl flattener
 	if memoize && (it.fresh(fn) || slices.ContainsFunc(vars, func(v *value) bool { return v != nil && it.reachesNew(v, 0) })) {
 		// What objects and closures hold counts, as long as it is little.
@@ -541,10 +582,16 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	oldMark, oldNotes, oldRaised, oldDegraded, oldRuleRead, oldUnstable := it.mark, it.notes, it.raised, it.degraded, it.ruleRead, it.unstable
 	mark := it.nextObj + 1
 	it.mark, it.notes, it.raised, it.degraded, it.ruleRead, it.unstable = mark, &noteSet{}, nil, false, false, false
+	oldCut := it.cut
+	it.cut = nil
 	firstWrite, firstRead, start, outside := len(it.wrote), len(it.read), st.heap, it.outside
 	it.round++
 	before := st.known
 	var savedArgs []*value
+	var usedBefore []*knowledge
+	if memoize {
+		usedBefore = before.takeUsed()
+	}
 	if memoize && byContent {
 		savedArgs = fl.keep()
 	} else if memoize {
@@ -554,6 +601,18 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	it.callAt = c.at
 	v, rets := it.run(st, fn, vars)
 
+	var uses []*knowledge
+	if memoize {
+		uses = before.takeUsed()
+		for _, k := range slices.Concat(uses, usedBefore) {
+			k.used = true
+		}
+	}
+	// A recursion that was cut short within this call is as much as any caller
+	// gets; one that began further out would go on for another.
+	cut := slices.DeleteFunc(it.cut, func(fn *function) bool { return it.active[fn] == 0 })
+	it.cut = oldCut
+	it.addCut(cut)
 	notes, raised := it.notes, it.raised
 	it.mark, it.notes = oldMark, oldNotes
 	it.raised = addLabels(oldRaised, raised)
@@ -565,9 +624,9 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	slices.Sort(written)
 	written = slices.Compact(written)
 	if memoize && !it.unstable && it.outside == outside && !it.out() && it.remembers[of] < maxMemo {
-		m := &memoEntry{gen: it.fieldGen, rule: it.rule, ruleRead: it.ruleRead, at: site, args: savedArgs, given: fl.seen, before: before, mark: mark, dead: st.dead, v: v, raised: raised, notes: notes}
-		if it.degraded {
-			m.unit = it.unit
+		m := &memoEntry{gen: it.fieldGen, rule: it.rule, ruleRead: it.ruleRead, at: site, args: savedArgs, given: fl.seen, before: before, uses: uses, mark: mark, dead: st.dead, v: v, raised: raised, notes: notes}
+		if it.degraded || len(cut) > 0 {
+			m.unit, m.cut = it.unit, cut
 		}
 		if it.remember(st, m, written, it.read[firstRead:], start) {
 			if !st.dead {
@@ -598,6 +657,14 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		v = withStep(v, c.at, "returned by "+fn.name+"()")
 	}
 	return v
+}
+
+func (it *interp) addCut(list []*function) {
+	for _, fn := range list {
+		if it.active[fn] > 0 && !slices.Contains(it.cut, fn) {
+			it.cut = append(it.cut[:len(it.cut):len(it.cut)], fn)
+		}
+	}
 }
 
 func labelsOrNil(it *interp, st *state, v *value) []label {
@@ -700,7 +767,8 @@ func (it *interp) replay(st *state, m *memoEntry, x *matcher, fn *function, c *c
 		it.noteRead(r.id)
 	}
 	it.ruleRead = it.ruleRead || m.ruleRead
-	it.degraded = it.degraded || m.unit != 0
+	it.degraded = it.degraded || m.unit != 0 && len(m.cut) == 0
+	it.addCut(m.cut)
 	if m.dead {
 		it.throw(st)
 		return unknown

@@ -12,6 +12,7 @@ type knowledge struct {
 	sym  *sym
 	fact refinement
 	n    int
+	used bool // it was asked for since the running call began
 }
 
 // refinement is what is known about one symbol.
@@ -32,10 +33,29 @@ type refinement struct {
 func (k *knowledge) of(s *sym) (refinement, bool) {
 	for ; k != nil; k = k.next {
 		if k.sym == s {
+			k.used = true
 			return k.fact, true
 		}
 	}
 	return refinement{}, false
+}
+
+// takeUsed returns what of k was asked for, and forgets that it was.
+func (k *knowledge) takeUsed() []*knowledge {
+	var out []*knowledge
+	for ; k != nil; k = k.next {
+		if k.used {
+			k.used = false
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+func (r *refinement) same(o *refinement) bool {
+	return r.chars == o.chars && r.bounded == o.bounded && r.clean == o.clean && r.prefix == o.prefix && r.suffix == o.suffix &&
+		r.notNone == o.notNone && r.nonEmpty == o.nonEmpty && slices.Equal(r.not, o.not) && slices.Equal(r.notPrefix, o.notPrefix) &&
+		(r.eq == nil) == (o.eq == nil) && identical(r.eq, o.eq)
 }
 
 // learn adds to what is known about s.
