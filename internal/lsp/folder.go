@@ -324,6 +324,9 @@ func (f *folder) diagnostic(n *snapshot, x *audit.Finding, client clientFacts) d
 	case x.Rule.Severity == audit.Medium:
 		d.Severity = severityWarning
 	}
+	if x.Sure() == audit.Possible {
+		d.Message += " (possible)"
+	}
 	if advice := cmp.Or(x.Fix, x.Rule.Fix); advice != "" {
 		d.Message += ".\n" + advice
 	}

@@ -69,6 +69,7 @@ type (
 		RuleID              string             `json:"ruleId"`
 		RuleIndex           int                `json:"ruleIndex"`
 		Level               string             `json:"level"`
+		Rank                float64            `json:"rank"`
 		Message             sarifText          `json:"message"`
 		Locations           []sarifLocation    `json:"locations"`
 		RelatedLocations    []sarifLocation    `json:"relatedLocations,omitempty"`
@@ -127,6 +128,13 @@ var cvss = map[audit.Severity]string{audit.Low: "3.0", audit.Medium: "5.5", audi
 var sarifLevel = map[string]string{"error": "error", "warning": "warning", "hint": "note"}
 
 var sarifPrecision = map[audit.Confidence]string{audit.Possible: "medium", audit.Likely: "high", audit.Certain: "very-high"}
+
+// sarifRank orders results (SARIF 2.1.0, 3.27.25: 0 to 100), by severity and
+// then, by what is taken off for doubt, by how sure a finding is here.
+var (
+	sarifRank  = map[audit.Severity]float64{audit.Low: 25, audit.Medium: 50, audit.High: 75, audit.Critical: 100}
+	sarifDoubt = map[audit.Confidence]float64{audit.Possible: 15, audit.Likely: 5}
+)
 
 // SARIF writes findings as SARIF 2.1.0.
 func SARIF(w io.Writer, r *AuditReport, _ Screen) error {
@@ -207,7 +215,7 @@ func ruleSARIF(k *audit.Rule) sarifRule {
 
 func resultSARIF(f audit.Finding, ruleIndex int, source func(string) []byte) sarifResult {
 	res := sarifResult{
-		RuleID: f.Rule.ID, RuleIndex: ruleIndex, Level: sarifLevel[level(f.Rule.Severity)],
+		RuleID: f.Rule.ID, RuleIndex: ruleIndex, Level: sarifLevel[level(f.Rule.Severity)], Rank: sarifRank[f.Rule.Severity] - sarifDoubt[f.Sure()],
 		Message:    sarifText{Text: f.Message + ". " + cmp.Or(f.Fix, f.Rule.Fix)},
 		Locations:  []sarifLocation{location(f.Span, "")},
 		Fixes:      fixesSARIF(f, source),

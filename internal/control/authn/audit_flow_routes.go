@@ -247,21 +247,60 @@ func openSiblings(p *audit.Pass) {
 				rest = append(rest, nil) // a group with a front page is public in part
 			}
 		}
-		report := func(r *flask.Route, others []*flask.Route, which string) {
+		reported := map[*flask.Route]bool{}
+		report := func(r *flask.Route, many []*flask.Route, which string, sure audit.Confidence) {
+			reported[r] = true
 			p.Report(audit.Finding{
-				Span: p.Span(r.Position), Message: fmt.Sprintf("%s asks for no login; %d others beside it%s do", routeName(r), len(others), which), Related: beside(p, others),
+				Confidence: sure, Span: p.Span(r.Position), Message: fmt.Sprintf("%s asks for no login; %s", routeName(r), others(many, which)), Related: beside(p, many),
 			})
 		}
 		for _, r := range minority(open, changing) {
-			report(r, changing, " that change something")
+			report(r, changing, " that change something", audit.Likely)
 		}
 		if len(open) == 0 && len(rest) == 1 && rest[0] != nil && len(gated) >= 3 {
-			report(rest[0], gated, "")
+			report(rest[0], gated, "", audit.Likely)
+		}
+		// The only one below its first folder that is open, and changes something.
+		for _, r := range open {
+			folder := firstFolder(r.Rule)
+			if folder == "" || reported[r] || slices.ContainsFunc(open, func(o *flask.Route) bool { return o != r && firstFolder(o.Rule) == folder }) {
+				continue
+			}
+			var near []*flask.Route
+			for _, g := range gated {
+				if firstFolder(g.Rule) == folder && (r.Kind == flask.KindAdmin || slices.Contains(changing, g)) {
+					near = append(near, g)
+				}
+			}
+			sure := audit.Possible
+			if r.Kind == flask.KindAdmin || len(near) >= 2 {
+				sure = audit.Likely
+			}
+			if len(near) > 0 {
+				report(r, near, " below /"+folder+"/", sure)
+			}
 		}
 	}
 	if !any {
 		p.NotApplicable("no route asks for a login")
 	}
+}
+
+func others(routes []*flask.Route, which string) string {
+	if len(routes) == 1 {
+		return "1 other beside it" + which + " does"
+	}
+	return fmt.Sprintf("%d others beside it%s do", len(routes), which)
+}
+
+// firstFolder is the first part of a rule that has others behind it; "" if
+// there is none, or if it stands for anything.
+func firstFolder(rule string) string {
+	folder, rest, ok := strings.Cut(strings.TrimPrefix(rule, "/"), "/")
+	if !ok || rest == "" || strings.Contains(folder, "<") {
+		return ""
+	}
+	return folder
 }
 
 // frontPage reports whether a route is the first page of a site, which
