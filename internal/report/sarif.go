@@ -262,7 +262,8 @@ func location(s audit.Span, note string) sarifLocation {
 	return l
 }
 
-// artifact percent-encodes a file name: a space or a # in it is no URI.
+// artifact percent-encodes a file name: a space or a # in it is no URI, and
+// what stands before a colon would be a scheme (RFC 3986, 4.2).
 func artifact(file string) sarifArtifact {
-	return sarifArtifact{URI: (&url.URL{Path: file}).EscapedPath(), URIBaseID: "PROJECT"}
+	return sarifArtifact{URI: (&url.URL{Path: file}).String(), URIBaseID: "PROJECT"}
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"net/url"
 	"slices"
 	"testing"
 
@@ -19,5 +20,24 @@ func TestSARIFFlowImportance(t *testing.T) {
 	}
 	if tags, want := ruleSARIF(k).Properties.Tags, []string{"external/cwe/cwe-089", "external/cwe/cwe-564"}; !slices.Equal(tags[:2], want) {
 		t.Errorf("tags %q do not begin with %q", tags, want)
+	}
+}
+
+// TestSARIFArtifact: a reader that resolves the URI against the project comes
+// to the file, whatever its name.
+func TestSARIFArtifact(t *testing.T) {
+	base, err := url.Parse("file:///project/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"app.py", "a/b.py", "C:app.py", "a:7:b.py", "a/b:c.py", "with space#and?.py", "100%41.py", "\xff.py"} {
+		ref, err := url.Parse(artifact(file).URI)
+		if err != nil {
+			t.Errorf("%q: %v", file, err)
+			continue
+		}
+		if got := base.ResolveReference(ref); got.Scheme != "file" || got.Path != "/project/"+file {
+			t.Errorf("%q is at %q", file, got)
+		}
 	}
 }
