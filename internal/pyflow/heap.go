@@ -1,6 +1,7 @@
 package pyflow
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -121,6 +122,53 @@ type heap struct {
 	depth  int
 	top    objID // the last object that was there when the node was made
 	objs   objTable
+	// made are the objects that were allocated in the node, and in those that
+	// it stands for, as ranges in their order.
+	made []idRange
+}
+
+type idRange struct{ first, last objID }
+
+// maxRanges bounds the ranges of a node: beyond it they grow into one another.
+const maxRanges = 64
+
+// allocates notes that an object is made in h. Later objects have higher ids.
+func (h *heap) allocates(id objID) {
+	if n := len(h.made); n > 0 && (h.made[n-1].last == id-1 || n >= maxRanges) {
+		h.made[n-1].last = id
+		return
+	}
+	h.made = append(h.made, idRange{id, id})
+}
+
+// covers makes h stand for what was allocated in n, too.
+func (h *heap) covers(n *heap) {
+	if len(n.made) == 0 {
+		return
+	}
+	all := slices.Concat(h.made, n.made)
+	slices.SortFunc(all, func(a, b idRange) int { return cmp.Compare(a.first, b.first) })
+	h.made = all[:0]
+	for _, r := range all {
+		if k := len(h.made); k > 0 && (r.first <= h.made[k-1].last+1 || k >= maxRanges) {
+			h.made[k-1].last = max(h.made[k-1].last, r.last)
+		} else {
+			h.made = append(h.made, r)
+		}
+	}
+}
+
+// knows reports whether an object was allocated in the nodes from h up to
+// end.
+func (h *heap) knows(end *heap, id objID) bool {
+	for ; h != end; h = h.parent {
+		for _, r := range h.made {
+			if r.first <= id && id <= r.last {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // objTable holds the objects of one node: most have few, for which a list is
@@ -322,6 +370,7 @@ func (h *heap) compress() {
 			}
 		}
 		h.top = min(h.top, n.top)
+		h.covers(n)
 		n = n.parent
 	}
 	h.parent = n
@@ -359,6 +408,7 @@ func (it *interp) alloc(st *state, o *object) objID {
 	it.own(st)
 	o.owner, o.dirty = st.heap, false
 	it.nextObj++
+	st.heap.allocates(it.nextObj)
 	it.arena = append(it.arena, o)
 	return it.nextObj
 }
@@ -433,8 +483,8 @@ func (it *interp) mergeHeap(a, b *heap) *heap {
 				continue // a newer version was seen
 			}
 			p := above(b, base, id)
-			if p == nil && id <= top {
-				p = it.lookup(base, id)
+			if p == nil {
+				p = it.before(b, base, id, top)
 			}
 			if p != nil && p != o {
 				out.objs.set(id, joinObjects(o, p, out))
@@ -446,20 +496,33 @@ func (it *interp) mergeHeap(a, b *heap) *heap {
 			if n != b && above(b, n, id) != nil || above(a, base, id) != nil {
 				continue
 			}
-			var o *object
-			if id <= top {
-				o = it.lookup(base, id)
-			}
+			o := it.before(a, base, id, top)
 			out.objs.set(id, joinObjects(o, p, out))
 		}
 	}
-	if out.objs.len() == 0 {
+	for n := b; n != base; n = n.parent {
+		out.covers(n)
+	}
+	if out.objs.len() == 0 && len(out.made) == 0 {
 		return a
 	}
 	if out.depth > 24 && out.depth%12 == 0 {
 		out.compress()
 	}
 	return out
+}
+
+// before returns an object that the nodes from h up to base have no version
+// of, as they see it; nil if it is not there. Objects up to top were there
+// when the ways parted at base.
+func (it *interp) before(h, base *heap, id, top objID) *object {
+	if id <= top {
+		return it.lookup(base, id)
+	}
+	if h.knows(base, id) {
+		return it.lookup(nil, id)
+	}
+	return nil
 }
 
 // above returns the version of an object in the nodes from h up to end, end

@@ -261,3 +261,39 @@ def none_of_a_list():
     if any(x == a for a in ("ls", "df")):
         t.stop()
     sink(x)  # want {?}
+
+
+class Held:
+    x = ""
+
+
+first, second, third = Held(), Held(), Held()
+
+
+def one_of(a, b):
+    if a:
+        first.x, second.x, third.x = "1", "2", "3"
+        return first
+    h = Held()
+    h.x = source()
+    if b:
+        h.x = "safe"
+        return h
+    return h
+
+
+def unchanged_first(a, b):
+    if a:
+        first.x, second.x, third.x = "1", "2", "3"
+        return first
+    h = Held()
+    h.x = source()
+    if b:
+        return h
+    h.x = "safe"
+    return h
+
+
+def ways_that_end_apart(a, b):
+    sink(one_of(a, b).x)  # want ("" | "1" | "safe" | {?})
+    sink(unchanged_first(a, b).x)  # want ("" | "1" | "safe" | {?})
