@@ -78,7 +78,7 @@ func Since(ctx context.Context, root, rev string, file func(string) []byte, name
 	if err != nil {
 		return nil, fmt.Errorf("--since: the files of %s cannot be listed: %w", base, err)
 	}
-	old := map[string]string{} // object by path relative to root, "../…" outside
+	old := map[string]string{} // object by path relative to root
 	for entry := range strings.SplitSeq(string(out), "\x00") {
 		meta, name, ok := strings.Cut(entry, "\t")
 		f := strings.Fields(meta)
@@ -87,8 +87,6 @@ func Since(ctx context.Context, root, rev string, file func(string) []byte, name
 		}
 		if in, ok := strings.CutPrefix(name, prefix); ok {
 			old[in] = f[2]
-		} else {
-			old["/"+name] = f[2] // outside of root: only for renames
 		}
 	}
 	c := &Changes{Revision: rev, Base: base, lines: map[string][][2]int{}, known: map[string]bool{}}
@@ -110,7 +108,7 @@ func Since(ctx context.Context, root, rev string, file func(string) []byte, name
 	var gone []string
 	byID := map[string]string{}
 	for name, id := range old {
-		if present[name] || strings.HasPrefix(name, "/") {
+		if present[name] {
 			continue
 		}
 		if _, err := os.Lstat(root + string(os.PathSeparator) + name); err == nil {
@@ -324,7 +322,7 @@ func (g *git) run(stdin []byte, limit int64, args ...string) ([]byte, error) {
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	cmd.Env = append(cmd.Env, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_ALLOW_PROTOCOL=none", "GIT_NO_LAZY_FETCH=1",
+	cmd.Env = append(cmd.Env, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_ALLOW_PROTOCOL=none", "GIT_NO_LAZY_FETCH=1", "GIT_NO_REPLACE_OBJECTS=1",
 		"GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0")
 	var said bytes.Buffer
 	cmd.Stderr = &said

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/dewar-security/dewar/internal/pyflow"
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 // manyFiles is a project of several modules that call one another.
@@ -115,5 +116,28 @@ var hostile = []string{
 func TestHostileEnds(t *testing.T) {
 	for _, src := range hostile {
 		runSources(t, map[string]string{"a.py": src, "b.py": "from a import *\n"}, pyflow.Config{})
+	}
+}
+
+// TestSourceInModel: what a model reads of the input came in where the project
+// called it; the model is nothing that a developer could open.
+func TestSourceInModel(t *testing.T) {
+	model := pysyntax.Parse("<model>/parser.py", []byte("import t\n\ndef parse(name):\n    return t.args.get(name) + t.text\n"))
+	r := runSources(t, map[string]string{"a.py": "import parser, t\n\ndef f():\n    t.sink(parser.parse('x'))\n"}, pyflow.Config{
+		Models: map[string]*pyflow.Source{"parser": {Path: "<model>/parser.py", Python: model}},
+	})
+	n := 0
+	for _, h := range r.Hits {
+		for _, v := range h.Focus {
+			for _, l := range v.All() {
+				n++
+				if l.At.File != "a.py" {
+					t.Errorf("%s came in at %v", l.Note, l.At)
+				}
+			}
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d labels, want 2", n)
 	}
 }

@@ -19,6 +19,7 @@ import (
 const testFacts = `
 t.source source query "input"
 t.args source query map "parameter"
+t.text source body "text"
 t.request.args source query map "parameter"
 flask.request.path source path "path"
 t.sink|sink2 sink sql 0

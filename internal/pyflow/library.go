@@ -495,7 +495,7 @@ func (it *interp) sourceValue(st *state, path string, f Fact, recv *value, at Sp
 		return fromPieces([]piece{{sym: it.symFor(path, ""), chars: CharRange("a-zA-Z0-9_.~/-")}, {lit: it.rule}})
 	}
 	note := noteOf(f)
-	src := it.sourceOf(f.Args[0], at, note)
+	src := it.sourceOf(f.Args[0], it.at(&call{at: at}), note) // of a model: where it was called
 	if slices.Contains(f.Args[1:], "map") {
 		return &value{kind: vInst, str: path, labels: []label{{src: src}}, sym: it.symFor(path, "")}
 	}
