@@ -48,6 +48,8 @@ type AuditReport struct {
 	Base string
 	// All shows findings of low severity and suppressed ones in full.
 	All bool
+
+	starts map[string][]int // where the lines of files begin
 }
 
 // Since says what the findings are limited to.

@@ -18,7 +18,7 @@
       a.hidden = !show;
       if (show) n++;
     }
-    out.textContent = n === all.length ? `${n} findings` : `${n} of ${all.length} findings`;
+    out.textContent = (n === all.length ? `${n}` : `${n} of ${all.length}`) + (all.length === 1 ? " finding" : " findings");
   };
   form.addEventListener("input", apply);
   form.addEventListener("submit", (e) => e.preventDefault());

@@ -25,8 +25,8 @@ var auditStyle string
 var auditScript string
 
 var auditTemplate = template.Must(template.New("audit").Funcs(template.FuncMap{
-	"plain": plain,
-	"lower": strings.ToLower,
+	"plain":  plain,
+	"plural": plural,
 }).Parse(auditPage))
 
 // pageFinding is a finding as the page shows it.
@@ -158,7 +158,7 @@ func (r *AuditReport) pageFrame(g []mark, traced bool) pageFrame {
 		}
 		last = m.span.Line
 		l := pageLine{N: m.span.Line, Notes: []pageNote{note}}
-		if text, ok := lineOf(r.Source, m.span.File, m.span.Line); ok {
+		if text, ok := r.lineOf(m.span.File, m.span.Line); ok {
 			l.Before, l.Marked, l.After = cut(text, m.span)
 		} else {
 			l.Before = "(source not available)"

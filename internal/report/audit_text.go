@@ -205,7 +205,7 @@ func (r *AuditReport) code(b *bytes.Buffer, m mark, gutter, width, last int, sty
 	if last > 0 && m.span.Line > last+1 {
 		fmt.Fprintf(b, "%s %s\n", strings.Repeat(" ", gutter), dim.Render("┆"))
 	}
-	text, ok := lineOf(r.Source, m.span.File, m.span.Line)
+	text, ok := r.lineOf(m.span.File, m.span.Line)
 	if !ok {
 		fmt.Fprintf(b, "%*d %s %s\n", gutter, m.span.Line, rail, dim.Render("(source not available)"))
 		fmt.Fprintf(b, "%s %s %s\n", strings.Repeat(" ", gutter), rail, plain(m.note))
@@ -250,22 +250,30 @@ func (r *AuditReport) code(b *bytes.Buffer, m mark, gutter, width, last int, sty
 	}
 }
 
-func lineOf(source func(string) []byte, file string, n int) (string, bool) {
-	if source == nil {
+// lineOf returns a line of a file as text; false if there is none.
+func (r *AuditReport) lineOf(file string, n int) (string, bool) {
+	if r.Source == nil || n < 1 {
 		return "", false
 	}
-	data := source(file)
-	for i := 1; data != nil; i++ {
-		line, rest, more := bytes.Cut(data, []byte("\n"))
-		if i == n {
-			return strings.ToValidUTF8(string(bytes.TrimSuffix(line, []byte("\r"))), "\uFFFD"), true
+	data := r.Source(file)
+	starts := r.starts[file]
+	if starts == nil {
+		starts = []int{0}
+		for i, c := range data {
+			if c == '\n' {
+				starts = append(starts, i+1)
+			}
 		}
-		if !more {
-			break
+		if r.starts == nil {
+			r.starts = map[string][]int{}
 		}
-		data = rest
+		r.starts[file] = starts
 	}
-	return "", false
+	if data == nil || n > len(starts) {
+		return "", false
+	}
+	line, _, _ := bytes.Cut(data[starts[n-1]:], []byte("\n"))
+	return strings.ToValidUTF8(string(bytes.TrimSuffix(line, []byte("\r"))), "\uFFFD"), true
 }
 
 func (r *AuditReport) summary(b *bytes.Buffer, counts map[string]int) {

@@ -237,3 +237,38 @@ func TestTextTrace(t *testing.T) {
 		t.Error("--all does not show the middle")
 	}
 }
+
+// TestSinceIsSaid: a page without findings must not look as if the project
+// had none.
+func TestSinceIsSaid(t *testing.T) {
+	r := sampleAudit()
+	r.Findings, r.Suppressed = nil, nil
+	r.Since = &Since{Revision: "origin/<main>", Base: "0123456789abcdef", Elsewhere: 1}
+	page := render(t, func(b *bytes.Buffer) error { return AuditHTML(b, r, Screen{}) })
+	if want := "origin/&lt;main&gt;</code> (<code>0123456789ab</code>): 1 finding elsewhere is not here"; !strings.Contains(page, want) {
+		t.Errorf("%q is not in\n%s", want, page)
+	}
+	suites := render(t, func(b *bytes.Buffer) error { return AuditJUnit(b, r, Screen{}) })
+	if want := "lines changed since origin/&lt;main&gt;"; !strings.Contains(suites, want) {
+		t.Errorf("%q is not in\n%s", want, suites)
+	}
+}
+
+// TestManyFindings: the time for a finding does not grow with its line.
+func TestManyFindings(t *testing.T) {
+	r := sampleAudit()
+	const lines = 200_000
+	text := []byte(strings.Repeat("danger()\n", lines))
+	r.Source = func(string) []byte { return text }
+	r.Findings = nil
+	for i := range 5000 {
+		r.Findings = append(r.Findings, audit.Finding{Rule: traceRule, Span: audit.Span{File: "app.py", Line: lines - i, Column: 1, EndLine: lines - i, EndColumn: 7}, Message: "m"})
+	}
+	page := render(t, func(b *bytes.Buffer) error { return AuditHTML(b, r, Screen{}) })
+	if n := strings.Count(page, "<mark>danger</mark>"); n != 5000 {
+		t.Errorf("%d lines are shown, want 5000", n)
+	}
+	if _, ok := r.lineOf("app.py", lines+2); ok {
+		t.Error("a line behind the last one is there")
+	}
+}

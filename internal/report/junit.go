@@ -60,6 +60,9 @@ type (
 // gives the same bytes.
 func AuditJUnit(w io.Writer, r *AuditReport, _ Screen) error {
 	all := junitSuites{Name: "dewar audit " + plain(r.App)}
+	if r.Since != nil {
+		all.Name += ", lines changed since " + plain(r.Since.Revision)
+	}
 	add := func(s junitSuite) {
 		for _, c := range s.Cases {
 			s.Tests++
