@@ -465,6 +465,7 @@ const maxNesting = 4
 func (it *interp) begin() {
 	it.steps, it.mark, it.wrote, it.read = 0, 0, it.wrote[:0], it.read[:0]
 	it.fr, it.depth, it.raised, it.decorating, it.cut = nil, 0, nil, 0, nil
+	it.firstWrite = 0
 	it.notes = &noteSet{}
 	it.rule = ""
 }

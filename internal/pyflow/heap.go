@@ -319,7 +319,8 @@ func (it *interp) noteWrite(id objID) {
 	if id >= it.mark {
 		return
 	}
-	if n := len(it.wrote); n == 0 || it.wrote[n-1] != id {
+	// What the caller wrote to before is no write of the running call.
+	if n := len(it.wrote); n <= it.firstWrite || it.wrote[n-1] != id {
 		it.wrote = append(it.wrote, id)
 	}
 }

@@ -88,10 +88,11 @@ func (fn *function) fullName() string { return fn.mod.name + "." + fn.qual }
 
 // interp runs code. It belongs to one goroutine.
 type interp struct {
-	p     *program
-	mark  objID   // objects below it are older than the running call
-	wrote []objID // such objects that were written to
-	read  []objID // objects of the base heap that were read
+	p          *program
+	mark       objID   // objects below it are older than the running call
+	wrote      []objID // such objects that were written to
+	firstWrite int     // where those of the running call begin in wrote
+	read       []objID // objects of the base heap that were read
 	*readRound
 	guessing    bool // labels are gathered for what nothing is known of
 	nextObj     objID

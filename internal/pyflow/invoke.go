@@ -584,7 +584,9 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	it.mark, it.notes, it.raised, it.degraded, it.ruleRead, it.unstable = mark, &noteSet{}, nil, false, false, false
 	oldCut := it.cut
 	it.cut = nil
+	oldFirst := it.firstWrite
 	firstWrite, firstRead, start, outside := len(it.wrote), len(it.read), st.heap, it.outside
+	it.firstWrite = firstWrite
 	it.round++
 	before := st.known
 	var savedArgs []*value
@@ -641,7 +643,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		}
 	}
 	it.degraded, it.ruleRead, it.unstable = it.degraded || oldDegraded, it.ruleRead || oldRuleRead, it.unstable || oldUnstable
-	it.wrote = it.wrote[:firstWrite]
+	it.wrote, it.firstWrite = it.wrote[:firstWrite], oldFirst
 	for _, id := range written {
 		if id < oldMark {
 			it.wrote = append(it.wrote, id)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -49,6 +50,20 @@ func sinkLines(r *pyflow.Result, src []byte) []string {
 		line, _ := file.Position(h.At.Start)
 		for _, v := range h.Focus {
 			out = append(out, strings.TrimSpace(lines[line-1])+"  <- "+shown(v))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// sinkPlaces lists the lines of sinks that something from outside reaches.
+func sinkPlaces(r *pyflow.Result, src []byte) []string {
+	file := pysyntax.Parse("case.py", src)
+	var out []string
+	for _, h := range r.Hits {
+		if h.Verb == "sink" && h.Kind != "response" {
+			line, _ := file.Position(h.At.Start)
+			out = append(out, strconv.Itoa(line))
 		}
 	}
 	slices.Sort(out)

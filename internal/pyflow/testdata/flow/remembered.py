@@ -140,3 +140,20 @@ def generator():
     t.sink(b.x)
     list(parts(b))
     t.sink(b.x)  # want {?}
+
+
+WRITTEN = Box()
+
+
+def writes():
+    WRITTEN.x = t.source()
+
+
+@app.route("/the-caller-wrote-to-it-just-before")
+def wrote_before():
+    WRITTEN.x = "safe"
+    writes()
+    t.sink(WRITTEN.x)  # want {?}
+    WRITTEN.x = "safe"
+    writes()
+    t.sink(WRITTEN.x)  # want {?}
