@@ -30,7 +30,7 @@ func FuzzFile(f *testing.F) {
 	f.Add("a.js", []byte("// dewar: ignore"))
 	f.Fuzz(func(t *testing.T, name string, data []byte) {
 		x := newFile(name, data)
-		x.parse()
+		x.parse(nil)
 		for _, s := range suppressions(x) {
 			if s.span.Line < 1 || s.span.Line > x.LineCount() || s.last > x.LineCount() || s.last < s.first {
 				t.Fatalf("%+v in a file of %d lines", s, x.LineCount())

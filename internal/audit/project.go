@@ -127,6 +127,7 @@ type Project struct {
 	took     time.Duration
 
 	progress func(Phase, int, int)
+	names    *pysyntax.Interner // of its Python
 	flowOnce sync.Once
 	flowDone atomic.Bool
 	flow     *pyflow.Result
@@ -202,7 +203,7 @@ func (t *Tree) File(name string) []byte { return t.data[name] }
 // what the tree holds.
 func (t *Tree) Project(ctx context.Context) (*Project, error) {
 	start := time.Now()
-	p := &Project{Root: t.p.Root, Other: t.p.Other, Skipped: t.p.Skipped, tracked: t.p.tracked, progress: t.opt.Progress}
+	p := &Project{names: pysyntax.NewInterner(), Root: t.p.Root, Other: t.p.Other, Skipped: t.p.Skipped, tracked: t.p.tracked, progress: t.opt.Progress}
 	p.Files = make([]*File, len(t.raw))
 	problems := make([][]Problem, len(t.raw))
 	var next, done atomic.Int64
@@ -215,7 +216,7 @@ func (t *Tree) Project(ctx context.Context) (*Project, error) {
 					return
 				}
 				p.Files[i] = newFile(t.raw[i].path, t.raw[i].data)
-				problems[i] = p.Files[i].parse()
+				problems[i] = p.Files[i].parse(p.names)
 				t.opt.progress(Parsing, int(done.Add(1)), len(t.raw))
 			}
 		})
@@ -253,7 +254,7 @@ func Open(ctx context.Context, root string, opt Options) (*Tree, error) {
 		}
 	}
 
-	p := &Project{Root: root}
+	p := &Project{names: pysyntax.NewInterner(), Root: root}
 	l := &loader{root: r, dir: root, opt: &opt, p: p}
 	if l.maxSize = opt.MaxFileSize; l.maxSize <= 0 {
 		l.maxSize = DefaultMaxFileSize
@@ -310,7 +311,7 @@ func (p *Project) understand() {
 // left out; their size is the caller's business.
 func (p *Project) With(contents map[string][]byte) *Project {
 	start := time.Now()
-	n := &Project{Root: p.Root, Other: p.Other, tracked: p.tracked, progress: p.progress}
+	n := &Project{names: p.names, Root: p.Root, Other: p.Other, tracked: p.tracked, progress: p.progress}
 	changed := func(name string) bool { _, ok := contents[name]; return ok }
 	for _, f := range p.Files {
 		if changed(f.Path) {
@@ -343,7 +344,7 @@ func (p *Project) With(contents map[string][]byte) *Project {
 			continue
 		}
 		f := newFile(name, data)
-		n.NotUnderstood = append(n.NotUnderstood, f.parse()...)
+		n.NotUnderstood = append(n.NotUnderstood, f.parse(n.names)...)
 		n.Files = append(n.Files, f)
 	}
 	n.sort()
@@ -366,7 +367,7 @@ func (p *Project) sort() {
 // InMemory returns a project of the given files that is nowhere on disk. See
 // [Project.With] for what is left out.
 func InMemory(contents map[string][]byte) *Project {
-	p := &Project{}
+	p := &Project{names: pysyntax.NewInterner()}
 	p.trackedBy(func(string) (bool, bool) { return false, false })
 	return p.With(contents)
 }
@@ -672,7 +673,7 @@ func newFile(name string, data []byte) *File {
 
 // parse parses Python and returns what it did not understand. The parser is
 // built not to panic; should it, one bad file must not end the run.
-func (f *File) parse() (problems []Problem) {
+func (f *File) parse(names *pysyntax.Interner) (problems []Problem) {
 	if f.Kind != Python && f.Kind != GunicornConf {
 		return nil
 	}
@@ -682,7 +683,7 @@ func (f *File) parse() (problems []Problem) {
 			problems = []Problem{{Span: Span{File: f.Path}, Message: fmt.Sprintf("the parser failed (%v): please report this file", r)}}
 		}
 	}()
-	f.Python = pysyntax.Parse(f.Path, f.Data)
+	f.Python = names.Parse(f.Path, f.Data)
 	for _, e := range f.Python.Errors {
 		problems = append(problems, Problem{Span: Span{File: f.Path, Line: e.Line, Column: e.Col}, Message: e.Msg})
 	}

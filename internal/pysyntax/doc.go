@@ -1,6 +1,9 @@
 // Package pysyntax parses Python 3.8 to 3.15, quickly and without ever giving
 // up: what is not Python becomes a node of kind [ErrorStmt] and an entry in
-// [File.Errors], and the statements around it are there.
+// [File.Errors], and the statements around it are there. Of a compound
+// statement whose line has an error but whose block can be told, only that line
+// is lost: a [Bad] node stands for what could not be read of it, and its
+// decorators, its block and its arms are where they belong.
 //
 // [Parse] returns a [File]: the source, a table of lines and a tree in the
 // form of CPython's own ast module. A node is named by its [ID]; accessors

@@ -81,7 +81,7 @@ func failed(path string) *File {
 
 func (p *parser) parse(path string, src []byte) *File {
 	if p.names == nil || len(p.names.strs) > maxNames {
-		p.names = newInterner()
+		p.names = newInterner(p.shared)
 	}
 	var problems []problem
 	if len(src) > maxSource {

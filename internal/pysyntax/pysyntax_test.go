@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
@@ -614,4 +615,44 @@ func BenchmarkWalk(b *testing.B) {
 		}
 	}
 	runtime.KeepAlive(n)
+}
+
+// TestInterner parses one project by several goroutines: equal names are one
+// string, and the trees are those of Parse.
+func TestInterner(t *testing.T) {
+	in := NewInterner()
+	src := func(i int) []byte {
+		return fmt.Appendf(nil, "def shared_name(common, own_%d):\n    return common.attribute + own_%d\n", i, i)
+	}
+	files := make([]*File, 200)
+	var wg sync.WaitGroup
+	for k := range 4 {
+		wg.Go(func() {
+			for i := k; i < len(files); i += 4 {
+				files[i] = in.Parse("a.py", src(i))
+			}
+		})
+	}
+	wg.Wait()
+	texts := map[string]*byte{}
+	for i, f := range files {
+		alone := Parse("a.py", src(i))
+		Walk(f, f.Root, func(id ID) bool {
+			if f.Kind(id) != Name {
+				return true
+			}
+			name := f.Name(id)
+			if name != alone.Name(id) {
+				t.Fatalf("file %d: %q, want %q", i, name, alone.Name(id))
+			}
+			if p, ok := texts[name]; ok && p != unsafe.StringData(name) {
+				t.Fatalf("%q is kept twice", name)
+			}
+			texts[name] = unsafe.StringData(name)
+			return true
+		})
+	}
+	if len(texts) != 1+len(files) {
+		t.Errorf("%d names", len(texts))
+	}
 }

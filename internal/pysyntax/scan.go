@@ -165,6 +165,7 @@ type lexer struct {
 	strange    uint32    // behind where the first character stands that no identifier may have; 0 if none
 	noted      []problem // what the scanner has against the source; see remark
 	names      *interner
+	shared     *Interner
 	indents    []int32
 	tabless    []int32 // the indents as they are if a tab is one column wide
 }

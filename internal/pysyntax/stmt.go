@@ -1,10 +1,16 @@
 package pysyntax
 
+import "bytes"
+
 // suite parses a colon and a block, and returns the list of its statements.
 func (p *parser) suite() uint32 {
 	p.expect(tColon, "':'")
-	m := len(p.pending)
+	return p.afterColon()
+}
+
+func (p *parser) afterColon() uint32 {
 	if p.tok != tNewline {
+		m := len(p.pending)
 		p.simpleLine()
 		return p.list(m)
 	}
@@ -13,6 +19,12 @@ func (p *parser) suite() uint32 {
 		p.note(p.start, "expected an indented block")
 		return 0
 	}
+	return p.block()
+}
+
+// block parses an indented block.
+func (p *parser) block() uint32 {
+	m := len(p.pending)
 	p.next()
 	for p.tok != tDedent && p.tok != tEOF {
 		p.blockItem()
@@ -21,6 +33,126 @@ func (p *parser) suite() uint32 {
 		p.next()
 	}
 	return p.list(m)
+}
+
+// headed parses the line of a compound statement, with f up to its colon, and
+// its block. When the line has an error but a block follows, the block is
+// parsed as what it is, and bad is a [Bad] node for the line: the statement
+// keeps its decorators, its body, and the arms behind it.
+func (p *parser) headed(f func()) (body, bad uint32) {
+	if bad = p.header(f); bad == 0 {
+		return p.afterColon(), 0
+	}
+	return p.block(), bad
+}
+
+// header parses a line with f, and its colon. After an error it goes on to the
+// block that follows and returns a node for the line; without a block the
+// statement is given up.
+func (p *parser) header(f func()) (bad uint32) {
+	start, mark, nest := p.start, len(p.pending), p.nest
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		if _, is := r.(unwind); !is {
+			panic(r)
+		}
+		p.pending, p.nest = p.pending[:mark], nest
+		end, ok := p.toBlock(start)
+		if !ok {
+			panic(r)
+		}
+		bad = p.add(Node{Kind: Bad, Start: start, End: p.trim(start, end)})
+	}()
+	f()
+	p.expect(tColon, "':'")
+	return 0
+}
+
+// toBlock goes on, after an error in the line of a compound statement, to the
+// indented block that follows it; ok is false, and nothing is read, if there
+// is none within reach.
+func (p *parser) toBlock(start uint32) (end uint32, ok bool) {
+	const reach = 20 // lines that a header may have behind its error
+	if p.failures >= maxFailures || p.tok == tEOF {
+		return 0, false
+	}
+	limit := p.indents[len(p.indents)-1]
+	line, at := p.start, p.start
+	if p.depth > 0 {
+		line = start // the bracket that was left open may have swallowed the block
+	}
+	for range reach {
+		next := p.nextLine(line)
+		col, blank := p.indentOf(next)
+		for blank && next < p.eof {
+			next = p.nextLine(next)
+			col, blank = p.indentOf(next)
+		}
+		if next >= p.eof {
+			return 0, false
+		}
+		if text := withoutComment(p.src[line:next]); col > limit && (p.depth == 0 || ends(text, ":") || p.lineOf(at) == next && !ends(text, ",([{\\")) {
+			p.failures++
+			p.depth, p.colonDepth = 0, -1
+			p.pos, p.end = next, next
+			p.bol = true
+			p.tok = tNewline
+			p.next()
+			return line + uint32(len(text)), p.tok == tIndent
+		}
+		if p.depth == 0 || col <= limit && !closes(p.src[next:]) {
+			return 0, false
+		}
+		line = next
+	}
+	return 0, false
+}
+
+// lineOf returns where the line of a place begins.
+func (p *parser) lineOf(pos uint32) uint32 {
+	return uint32(bytes.LastIndexAny(p.src[:pos], "\r\n") + 1)
+}
+
+// ends reports whether a line ends in one of the characters.
+func ends(line []byte, chars string) bool {
+	return len(line) > 0 && bytes.IndexByte([]byte(chars), line[len(line)-1]) >= 0
+}
+
+// closes reports whether a line goes on with what brackets hold.
+func closes(line []byte) bool {
+	line = bytes.TrimLeft(line, " \t\f")
+	return len(line) > 0 && (line[0] == ')' || line[0] == ']' || line[0] == '}')
+}
+
+// withoutComment returns a line without the comment and blanks at its end. A
+// "#" in a string may be taken for one.
+func withoutComment(line []byte) []byte {
+	if i := bytes.IndexByte(line, '#'); i >= 0 {
+		line = line[:i]
+	}
+	return bytes.TrimRight(line, " \t\f\r\n")
+}
+
+// indentOf returns the column in which a line begins, and whether it is blank.
+func (p *parser) indentOf(pos uint32) (col int32, blank bool) {
+	for ; pos < p.eof; pos++ {
+		switch p.src[pos] {
+		case ' ':
+			col++
+		case '\t':
+			col = col/8*8 + 8
+		case '\f':
+			col = 0
+		case '\n', '\r', '#':
+			return col, true
+		default:
+			return col, false
+		}
+	}
+	return col, true
 }
 
 // simpleLine parses the simple statements of one line and pushes them.
@@ -69,9 +201,14 @@ func (p *parser) statement() {
 	case tIf:
 		p.push(p.ifStmt())
 	case tWhile:
-		p.next()
-		test := p.namedExpr()
-		body := p.suite()
+		var test uint32
+		body, bad := p.headed(func() {
+			p.next()
+			test = p.namedExpr()
+		})
+		if bad != 0 {
+			test = bad
+		}
 		els := p.elseOpt()
 		id := p.node(While, start, test, body, els)
 		p.endAtLast(id, body, els)
@@ -89,9 +226,7 @@ func (p *parser) statement() {
 	case tAt:
 		m := len(p.pending)
 		for p.tok == tAt {
-			p.next()
-			p.push(p.namedExpr())
-			p.expect(tNewline, "newline after decorator")
+			p.decorator()
 		}
 		decs := p.list(m)
 		s := p.start
@@ -134,6 +269,52 @@ func (p *parser) statement() {
 	}
 }
 
+// decorator parses the line of one decorator and pushes it. After an error it
+// pushes a [Bad] node if the next line is a decorator or what is decorated.
+func (p *parser) decorator() {
+	start, mark, nest := p.start, len(p.pending), p.nest
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		if _, is := r.(unwind); !is {
+			panic(r)
+		}
+		p.pending, p.nest = p.pending[:mark], nest
+		from := p.start
+		if p.depth > 0 {
+			from = start
+		}
+		next := p.nextLine(from)
+		col, blank := p.indentOf(next)
+		if blank || p.failures >= maxFailures || p.start >= p.eof || col != p.indents[len(p.indents)-1] || !decorates(p.src[next:]) {
+			panic(r)
+		}
+		p.failures++
+		p.depth, p.colonDepth = 0, -1
+		p.pos, p.end = next, next
+		p.bol = true
+		p.tok = tNewline
+		p.next()
+		p.push(p.add(Node{Kind: Bad, Start: start, End: p.trim(start, next)}))
+	}()
+	p.next()
+	p.push(p.namedExpr())
+	p.expect(tNewline, "newline after decorator")
+}
+
+// decorates reports whether a line is a decorator or can have one.
+func decorates(line []byte) bool {
+	line = bytes.TrimLeft(line, " \t\f")
+	for _, w := range [...]string{"@", "def ", "class ", "async "} {
+		if bytes.HasPrefix(line, []byte(w)) {
+			return true
+		}
+	}
+	return false
+}
+
 // endAtLast is endAt with the last list that is not empty.
 func (p *parser) endAtLast(id uint32, lists ...uint32) {
 	for i := len(lists) - 1; i >= 0; i-- {
@@ -146,8 +327,8 @@ func (p *parser) endAtLast(id uint32, lists ...uint32) {
 
 func (p *parser) elseOpt() uint32 {
 	if p.tok == tElse {
-		p.next()
-		return p.suite()
+		body, _ := p.headed(p.next)
+		return body
 	}
 	return 0
 }
@@ -159,9 +340,14 @@ func (p *parser) ifStmt() uint32 {
 	arms := 0
 	for {
 		start := p.start
-		p.next()
-		test := p.namedExpr()
-		body := p.suite()
+		var test uint32
+		body, bad := p.headed(func() {
+			p.next()
+			test = p.namedExpr()
+		})
+		if bad != 0 {
+			test = bad
+		}
 		p.push(start)
 		p.push(test)
 		p.push(body)
@@ -186,11 +372,19 @@ func (p *parser) ifStmt() uint32 {
 }
 
 func (p *parser) forStmt(start uint32, k Kind) uint32 {
-	p.next()
-	target := p.targets()
-	p.expect(tIn, "'in'")
-	iter := p.starExprs()
-	body := p.suite()
+	var target, iter uint32
+	body, bad := p.headed(func() {
+		p.next()
+		target = p.targets()
+		p.expect(tIn, "'in'")
+		iter = p.starExprs()
+	})
+	if bad != 0 {
+		if target == 0 {
+			target = bad
+		}
+		iter = bad
+	}
 	els := p.elseOpt()
 	id := p.node(k, start, target, iter, body)
 	p.nodes[id].D = els
@@ -201,6 +395,12 @@ func (p *parser) forStmt(start uint32, k Kind) uint32 {
 // withStmt parses with. Whether a bracket holds the items or belongs to the
 // first one shows only at its end.
 func (p *parser) withStmt(start uint32, k Kind) uint32 {
+	var items uint32
+	body, _ := p.headed(func() { items = p.withItems() })
+	return p.endAt(p.node(k, start, items, body, 0), body)
+}
+
+func (p *parser) withItems() uint32 {
 	p.next()
 	m := len(p.pending)
 	paren := false
@@ -228,9 +428,7 @@ func (p *parser) withStmt(start uint32, k Kind) uint32 {
 			}
 		}
 	}
-	items := p.list(m)
-	body := p.suite()
-	return p.endAt(p.node(k, start, items, body, 0), body)
+	return p.list(m)
 }
 
 func (p *parser) withItem() {
@@ -245,48 +443,52 @@ func (p *parser) withItem() {
 
 func (p *parser) tryStmt() uint32 {
 	start := p.start
-	p.next()
-	body := p.suite()
+	body, _ := p.headed(p.next)
 	k := Try
 	m := len(p.pending)
 	for p.tok == tExcept {
 		hs := p.start
-		p.next()
-		star := p.tok == tStar
-		if len(p.pending) > m && star != (k == TryStar) {
-			p.note(hs, "cannot have both except and except* on the same try")
-		}
-		if star {
-			p.next()
-			k = TryStar
-		}
-		if star && p.tok == tColon {
-			p.note(p.start, "expected one or more exception types")
-		}
 		var typ, name uint32
-		if p.tok != tColon {
-			ts := p.start
-			typ = p.expr()
-			if p.tok == tComma { // PEP 758
-				mm := len(p.pending)
-				p.push(typ)
-				for p.accept(tComma) {
-					if p.tok == tColon {
-						break
+		first := len(p.pending) == m
+		hb, bad := p.headed(func() {
+			p.next()
+			star := p.tok == tStar
+			if !first && star != (k == TryStar) {
+				p.note(hs, "cannot have both except and except* on the same try")
+			}
+			if star {
+				p.next()
+				k = TryStar
+			}
+			if star && p.tok == tColon {
+				p.note(p.start, "expected one or more exception types")
+			}
+			if p.tok != tColon {
+				ts := p.start
+				typ = p.expr()
+				if p.tok == tComma { // PEP 758
+					mm := len(p.pending)
+					p.push(typ)
+					for p.accept(tComma) {
+						if p.tok == tColon {
+							break
+						}
+						p.push(p.expr())
 					}
-					p.push(p.expr())
+					l := p.list(mm)
+					typ = p.node(Tuple, ts, l, 0, 0)
+					if p.tok == tAs {
+						p.note(ts, "several exception types must be in parentheses when as follows")
+					}
 				}
-				l := p.list(mm)
-				typ = p.node(Tuple, ts, l, 0, 0)
-				if p.tok == tAs {
-					p.note(ts, "several exception types must be in parentheses when as follows")
+				if p.accept(tAs) {
+					name = p.name()
 				}
 			}
-			if p.accept(tAs) {
-				name = p.name()
-			}
+		})
+		if bad != 0 {
+			typ, name = bad, 0
 		}
-		hb := p.suite()
 		p.push(p.endAt(p.node(ExceptHandler, hs, typ, name, hb), hb))
 	}
 	handlers := p.list(m)
@@ -296,8 +498,7 @@ func (p *parser) tryStmt() uint32 {
 	els := p.elseOpt()
 	var final uint32
 	if p.tok == tFinally {
-		p.next()
-		final = p.suite()
+		final, _ = p.headed(p.next)
 	}
 	if handlers == 0 && final == 0 && els == 0 {
 		p.note(p.start, "expected except or finally")
@@ -318,17 +519,18 @@ func (p *parser) name() uint32 {
 }
 
 func (p *parser) funcDef(start, decs uint32, k Kind) uint32 {
-	p.next()
-	name := p.name()
-	tps := p.typeParams()
-	p.expect(tLPar, "'('")
-	args := p.params(tRPar, true)
-	p.expect(tRPar, "')'")
-	var ret uint32
-	if p.accept(tArrow) {
-		ret = p.starExprs()
-	}
-	body := p.suite()
+	var name, tps, args, ret uint32
+	body, _ := p.headed(func() {
+		p.next()
+		name = p.name()
+		tps = p.typeParams()
+		p.expect(tLPar, "'('")
+		args = p.params(tRPar, true)
+		p.expect(tRPar, "')'")
+		if p.accept(tArrow) {
+			ret = p.starExprs()
+		}
+	})
 	id := p.node(k, start, name, args, body)
 	if decs|ret|tps != 0 {
 		p.nodes[id].D = p.listOf(decs, ret, tps)
@@ -338,11 +540,14 @@ func (p *parser) funcDef(start, decs uint32, k Kind) uint32 {
 
 func (p *parser) classDef(decs uint32) uint32 {
 	start := p.start
-	p.next()
-	name := p.name()
-	tps := p.typeParams()
-	var args uint32
-	if p.tok == tLPar {
+	var name, tps, args uint32
+	body, _ := p.headed(func() {
+		p.next()
+		name = p.name()
+		tps = p.typeParams()
+		if p.tok != tLPar {
+			return
+		}
 		p.next()
 		args = p.callArgs()
 		if args != 0 {
@@ -351,8 +556,7 @@ func (p *parser) classDef(decs uint32) uint32 {
 			}
 		}
 		p.expect(tRPar, "')'")
-	}
-	body := p.suite()
+	})
 	id := p.node(ClassDef, start, name, args, body)
 	if decs|tps != 0 {
 		p.nodes[id].D = p.listOf(decs, 0, tps)

@@ -2,7 +2,57 @@ package pysyntax
 
 import (
 	"math/rand/v2"
+	"sync"
 )
+
+// Interner is the names of one project: all files that it parses share the
+// text of a name, however many of them hold it and whichever goroutine read
+// them. Symbols stay numbers of one file's table: one numbering for all would
+// be a lock for each name, and nothing compares them across files.
+//
+// It is safe for concurrent use.
+type Interner struct {
+	parsers sync.Pool
+	shards  [16]struct {
+		mu    sync.Mutex
+		names map[string]string
+	}
+}
+
+// NewInterner returns an Interner without names.
+func NewInterner() *Interner {
+	in := &Interner{}
+	in.parsers.New = func() any { return NewParser() }
+	for i := range in.shards {
+		in.shards[i].names = map[string]string{}
+	}
+	return in
+}
+
+// Parse is as the function [Parse]. A nil Interner shares nothing.
+func (in *Interner) Parse(path string, src []byte) *File {
+	if in == nil {
+		return Parse(path, src)
+	}
+	q := in.parsers.Get().(*Parser)
+	q.p.shared = in
+	f := q.Parse(path, src)
+	in.parsers.Put(q)
+	return f
+}
+
+// text returns the one string for a name, whose hash is h.
+func (in *Interner) text(h uint32, name []byte) string {
+	s := &in.shards[h%uint32(len(in.shards))]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, ok := s.names[string(name)]; ok {
+		return t
+	}
+	t := string(name)
+	s.names[t] = t
+	return t
+}
 
 // Symbols are the names in a [File].
 type Symbols struct{ strs []string }
@@ -20,10 +70,12 @@ type interner struct {
 	slots []uint64 // hash<<32 | symbol, 0 if free
 	shift uint     // 32 - log2 of len(slots)
 	strs  []string
+	// shared holds the texts of names for a whole project; nil if there is none.
+	shared *Interner
 }
 
-func newInterner() *interner {
-	in := &interner{slots: make([]uint64, 1<<10), shift: 32 - 10, strs: make([]string, 1, 256)}
+func newInterner(shared *Interner) *interner {
+	in := &interner{shared: shared, slots: make([]uint64, 1<<10), shift: 32 - 10, strs: make([]string, 1, 256)}
 	for _, k := range keywords {
 		in.intern(k)
 	}
@@ -49,7 +101,11 @@ func (in *interner) lookup(h uint32, b []byte) uint32 {
 		i = (i + 1) & mask
 	}
 	s := uint32(len(in.strs))
-	in.strs = append(in.strs, string(b))
+	if in.shared != nil {
+		in.strs = append(in.strs, in.shared.text(h, b))
+	} else {
+		in.strs = append(in.strs, string(b))
+	}
 	in.slots[i] = uint64(h)<<32 | uint64(s)
 	if s > mask/2 {
 		in.grow()

@@ -144,7 +144,7 @@ func mutants(t testing.TB, files []string, r *rand.Rand, n int) []string {
 // tokens cuts a source into its tokens, each with the blanks before it.
 func tokens(src string) []string {
 	var l lexer
-	l.src, l.eof, l.lineFrom, l.colonDepth, l.names = append([]byte(src), 0, 0, 0, 0), uint32(len(src)), 1, -1, newInterner()
+	l.src, l.eof, l.lineFrom, l.colonDepth, l.names = append([]byte(src), 0, 0, 0, 0), uint32(len(src)), 1, -1, newInterner(nil)
 	l.indents, l.tabless = []int32{0}, []int32{0}
 	var out []string
 	last := uint32(0)
