@@ -85,7 +85,7 @@ func Analyze(ctx context.Context, cfg Config) *Result {
 	var units []*unit
 	seen, alike := map[string]bool{}, map[string]int{}
 	for _, r := range base.regOrder {
-		// A view that is made in a loop is another one for each rule.
+		// A closure that is made in a loop is another view for each rule.
 		k := r.key()
 		if full := k + "\x00" + r.rule(); !seen[full] && alike[k] < maxAlike {
 			seen[full] = true
@@ -297,8 +297,12 @@ type unit struct {
 // maxAlike bounds how many registrations of one function at one place run.
 const maxAlike = 24
 
-// rule is the first text that a function is registered with: a URL rule.
+// rule is the first text that a closure is registered with: a URL rule. A
+// function of no surroundings is the same one under each rule, and "" here.
 func (r *registration) rule() string {
+	if !slices.ContainsFunc(functionsIn(r.fn), func(fn *function) bool { return fn.nested && len(fn.free) > 0 }) {
+		return ""
+	}
 	for _, a := range r.args {
 		if a.isConstText() {
 			return a.str
