@@ -11,7 +11,7 @@ import (
 const (
 	// softPart of the steps are taken whatever happens; from then on calls
 	// without anything from outside are not entered.
-	softPart     = 6
+	softPart     = 16
 	softView     = 40 // of a view's, which registers nothing
 	maxDepth     = 32
 	maxContexts  = 12
