@@ -43,6 +43,9 @@ type Config struct {
 const (
 	defaultSteps = 150_000
 	shards       = 64
+	// uncalledPart of the steps are for a function that nothing calls: nobody
+	// outside reaches it, as far as can be seen.
+	uncalledPart = 3
 )
 
 // Analyze runs the project. When ctx ends it returns what it has, every
@@ -519,7 +522,14 @@ func (it *interp) runFunction(st *state, fn *function, nesting int) {
 		it.begin()
 	}
 	it.mark = it.baseTop + 1
+	limit := it.limit
+	it.limit /= uncalledPart
 	it.callFunction(st, fn, self, &call{rest: unknown})
+	gone := it.out()
+	it.limit = limit
+	if gone {
+		it.steps = max(it.steps, limit+1) // so that it is told
+	}
 	if st.heap == nil {
 		st.heap = it.p.base
 	}
