@@ -1,0 +1,242 @@
+// Package rxset answers for many regular expressions over one value in one
+// pass: which of them match, exactly as Go's regexp would say run one by one.
+package rxset
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"rsc.io/binaryregexp"
+)
+
+// Mode says how a Pattern is read and what a value is to it.
+type Mode uint8
+
+const (
+	// Rx reads Expr as the argument of Coraza's @rx: (?sm) stands in front
+	// of it and the value is UTF-8 text, unless Expr holds escapes that make
+	// no valid UTF-8 (\xe2 alone, say): then it is read without (?sm) and the
+	// value is bytes, each a character of its own.
+	Rx Mode = iota
+	// Text is Go's regexp, Expr taken as it stands.
+	Text
+	// Bytes is rsc.io/binaryregexp, Expr taken as it stands: every byte of
+	// the value is one character.
+	Bytes
+	// Phrases matches a value that holds at least one of Phrases, upper and
+	// lower case of ASCII letters being the same.
+	Phrases
+)
+
+// Pattern is one thing to look for.
+type Pattern struct {
+	Mode Mode
+	// Expr is the regular expression; unused by Phrases.
+	Expr string
+	// Phrases is what Mode Phrases looks for. The empty phrase is in every
+	// value.
+	Phrases []string
+}
+
+// PM returns the pattern of Coraza's @pm with the argument arg: phrases
+// between single spaces.
+func PM(arg string) Pattern {
+	return Pattern{Mode: Phrases, Phrases: strings.Split(strings.ToLower(arg), " ")}
+}
+
+// PMFile returns the pattern of Coraza's @pmFromFile for a file of the
+// content data: one phrase a line, without the blanks around it, leaving out
+// empty lines and those that begin with #.
+func PMFile(data []byte) Pattern {
+	p := Pattern{Mode: Phrases}
+	for sc := bufio.NewScanner(bytes.NewReader(data)); sc.Scan(); {
+		if l := strings.TrimSpace(sc.Text()); l != "" && l[0] != '#' {
+			p.Phrases = append(p.Phrases, strings.ToLower(l))
+		}
+	}
+	return p
+}
+
+// Set is a compiled list of patterns. It is safe for concurrent use.
+type Set struct {
+	patterns []*pattern
+}
+
+// pattern is one Pattern ready to run alone.
+type pattern struct {
+	mode    Mode // never Rx
+	expr    string
+	phrases []string
+
+	once sync.Once
+	text *regexp.Regexp
+	bin  *binaryregexp.Regexp
+}
+
+// Compile prepares patterns; the numbers in a Bits are their positions. An
+// expression that does not compile is an error that names it.
+func Compile(patterns []Pattern) (*Set, error) {
+	s := &Set{patterns: make([]*pattern, len(patterns))}
+	for i, p := range patterns {
+		q := &pattern{mode: p.Mode, expr: p.Expr, phrases: p.Phrases}
+		if p.Mode == Rx {
+			q.mode = Text
+			q.expr = "(?sm)" + p.Expr
+			if isBinary(q.expr) {
+				q.mode, q.expr = Bytes, p.Expr
+			}
+		}
+		s.patterns[i] = q
+		var err error
+		switch q.mode {
+		case Text:
+			_, err = regexp.Compile(q.expr)
+		case Bytes:
+			_, err = binaryregexp.Compile(q.expr)
+		case Phrases:
+		default:
+			err = fmt.Errorf("unknown mode %d", p.Mode)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("pattern %d: %w", i, err)
+		}
+	}
+	return s, nil
+}
+
+// Len returns how many patterns s has.
+func (s *Set) Len() int { return len(s.patterns) }
+
+// NewBits returns an empty set wide enough for every pattern of s.
+func (s *Set) NewBits() Bits { return NewBits(len(s.patterns)) }
+
+// Match adds to out every pattern of among that matches value; a nil among
+// is all of them. Nothing is taken out of out. It does not keep value.
+func (s *Set) Match(value string, among, out Bits) {
+	for i, p := range s.patterns {
+		if (among == nil || among.Has(i)) && p.match(value) {
+			out.Set(i)
+		}
+	}
+}
+
+// Contains reports whether pattern i matches value.
+func (s *Set) Contains(i int, value string) bool { return s.patterns[i].match(value) }
+
+// Submatch returns what pattern i's regular expression captures in value,
+// the whole match first, as pairs of offsets as regexp's
+// FindStringSubmatchIndex gives them; nil if it does not match. For phrases
+// it is the leftmost longest one. It runs Go's regexp and allocates: ask it
+// only for patterns that match.
+func (s *Set) Submatch(i int, value string) []int {
+	p := s.patterns[i]
+	p.compile()
+	switch p.mode {
+	case Text:
+		return p.text.FindStringSubmatchIndex(value)
+	case Bytes:
+		return p.bin.FindStringSubmatchIndex(value)
+	}
+	at, n := -1, 0
+	folded := lowerASCII(value)
+	for _, ph := range p.phrases {
+		k := strings.Index(folded, lowerASCII(ph))
+		if k >= 0 && (at < 0 || k < at || k == at && len(ph) > n) {
+			at, n = k, len(ph)
+		}
+	}
+	if at < 0 {
+		return nil
+	}
+	return []int{at, at + n}
+}
+
+// compile makes what runs p alone, once.
+func (p *pattern) compile() {
+	p.once.Do(func() {
+		switch p.mode {
+		case Text:
+			p.text = regexp.MustCompile(p.expr)
+		case Bytes:
+			p.bin = binaryregexp.MustCompile(p.expr)
+		}
+	})
+}
+
+func (p *pattern) match(value string) bool {
+	p.compile()
+	switch p.mode {
+	case Text:
+		return p.text.MatchString(value)
+	case Bytes:
+		return p.bin.MatchString(value)
+	}
+	folded := lowerASCII(value)
+	for _, ph := range p.phrases {
+		if strings.Contains(folded, lowerASCII(ph)) {
+			return true
+		}
+	}
+	return false
+}
+
+// lowerASCII is strings.ToLower for ASCII letters only; other bytes, broken
+// UTF-8 included, stay.
+func lowerASCII(s string) string {
+	for i := range len(s) {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			b := []byte(s)
+			for ; i < len(b); i++ {
+				if 'A' <= b[i] && b[i] <= 'Z' {
+					b[i] += 'a' - 'A'
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
+}
+
+// isBinary reports whether expr, its \x escapes written out, is no valid
+// UTF-8: the question by which Coraza 3.8.1 chooses between text and bytes
+// (matchesArbitraryBytes in its operator rx). Its answers are kept as they
+// are: an escape of which fewer than four characters are left counts as
+// itself, and so does one that names no byte.
+func isBinary(expr string) bool {
+	var out []byte
+	for i := 0; i < len(expr); i++ {
+		rest := expr[i:]
+		if rest[0] != '\\' {
+			out = append(out, rest[0])
+			continue
+		}
+		if len(rest) < 4 {
+			out = append(out, rest...)
+			break
+		}
+		if rest[1] != 'x' {
+			out = append(out, '\\')
+			continue
+		}
+		escape, skip := rest, 3
+		if len(rest) >= 6 && rest[2] == '{' {
+			if end := strings.IndexByte(rest, '}'); end >= 0 {
+				escape, skip = `\x`+rest[3:end], end
+			}
+		}
+		r, multibyte, _, err := strconv.UnquoteChar(escape, 0)
+		if err != nil || multibyte {
+			out = append(out, '\\')
+			continue
+		}
+		out = append(out, byte(r))
+		i += skip
+	}
+	return !utf8.Valid(out)
+}
