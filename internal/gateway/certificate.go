@@ -27,9 +27,49 @@ type certificates interface {
 	describe() string
 }
 
+// keptCertificates is where the certificate comes from now, and what ends the
+// goroutine that keeps it current when another takes its place.
+type keptCertificates struct {
+	certificates
+	replaced chan struct{}
+}
+
+func keep(c certificates) *keptCertificates {
+	return &keptCertificates{c, make(chan struct{})}
+}
+
+// names returns what the certificate covers.
+func (k *keptCertificates) names() []string { return namesOf(k.current()) }
+
+// keepCertificates keeps the certificate current until ctx ends, wherever it
+// comes from meanwhile.
+func (g *Gateway) keepCertificates(ctx context.Context) error {
+	for ctx.Err() == nil {
+		k := g.certs.Load()
+		kctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			k.run(kctx)
+		}()
+		select {
+		case <-ctx.Done():
+		case <-k.replaced:
+		}
+		cancel()
+		<-done
+	}
+	return nil
+}
+
+// setCertificates changes where the certificate comes from.
+func (g *Gateway) setCertificates(c certificates) {
+	close(g.certs.Swap(keep(c)).replaced)
+}
+
 // tlsConfig returns TLS 1.2 with forward secrecy and authenticated encryption
 // only, and 1.3. Curves are Go's own choice: X25519MLKEM768 first.
-func tlsConfig(c certificates) *tls.Config {
+func (g *Gateway) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		CipherSuites: []uint16{ // of 1.2; those of 1.3 cannot be chosen
@@ -38,7 +78,7 @@ func tlsConfig(c certificates) *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current(), nil },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certs.Load().current(), nil },
 	}
 }
 

@@ -41,7 +41,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"os"
@@ -92,12 +91,15 @@ type Options struct {
 	StateDir string
 
 	// Handler makes the chain. It is called once, when the certificate is
-	// known and before the app is started.
+	// known and before the app is started; later ones come with a [Change].
 	Handler func(*Gateway) (http.Handler, error)
 	// Preflight looks at the app before the first address is opened; an
 	// error ends the start. It is called again when a later worker says
 	// something else than the first: then its error is only reported.
 	Preflight func(guard.Facts) error
+	// Trial looks at an app that was loaded anew, before it gets a request;
+	// with an error it gets none. nil means Preflight.
+	Trial func(guard.Facts) error
 	// Actors run around everything else: they start first and end last.
 	Actors []Actor
 
@@ -120,41 +122,69 @@ type Options struct {
 // Gateway is what [Run] runs, for the parts that are made beside it: the
 // chain, the console. All methods may be called from any goroutine.
 type Gateway struct {
-	o          Options
-	forwarder  *Forwarder
-	certs      certificates
-	supervisor *supervisor
-	upstream   atomic.Pointer[error] // with Options.Upstream
+	o    Options
+	apps *apps
+	// base is the context of every request; cancel ends those that take too
+	// long at the end.
+	base   context.Context
+	cancel context.CancelFunc
+
+	cfg   atomic.Pointer[deployment.Config] // in force
+	site  atomic.Pointer[site]
+	certs atomic.Pointer[keptCertificates] // nil when TLS ends elsewhere
+	front atomic.Pointer[front]
+
+	upstream atomic.Pointer[error] // with Options.Upstream
 	// upstreamServer is the Server field of an upstream that was there at the
 	// start: a development server says that it is one.
 	upstreamServer string
 
 	open     atomic.Bool
 	stopping atomic.Bool
-	mu       sync.Mutex
-	urls     []string
+	draining atomic.Bool
+	// changing is held while a Change is made.
+	changing   sync.Mutex
+	background sync.WaitGroup
+	mu         sync.Mutex
+	urls       []string
 	// redirects are the addresses that only lead to HTTPS.
 	redirects []string
+	allFronts []*front
 }
 
-// Forwarder returns the way to the app.
-func (g *Gateway) Forwarder() *Forwarder { return g.forwarder }
+// Forwarder returns the way to the app, whichever generation of it is in
+// force.
+func (g *Gateway) Forwarder() guard.Forwarder { return g.apps }
+
+// server returns the supervisor of the newest gunicorn, or nil when something
+// else runs the app.
+func (g *Gateway) server() *supervisor {
+	if g.apps == nil {
+		return nil
+	}
+	return g.apps.current.Load().supervisor
+}
 
 // CertificateNames returns the names and addresses that the certificate in
 // use covers, or nil when TLS ends elsewhere.
 func (g *Gateway) CertificateNames() []string {
-	if g.certs == nil {
+	c := g.certs.Load()
+	if c == nil {
 		return nil
 	}
-	return namesOf(g.certs.current())
+	return c.names()
 }
 
 // Facts returns what the newest worker said about the app.
 func (g *Gateway) Facts() guard.Facts {
-	if g.supervisor == nil {
+	return g.factsOf(g.server())
+}
+
+func (g *Gateway) factsOf(s *supervisor) guard.Facts {
+	if s == nil {
 		return guard.Facts{Why: "something else runs the app: dewar cannot look inside", Server: g.upstreamServer}
 	}
-	if f := g.supervisor.facts.Load(); f != nil {
+	if f := s.facts.Load(); f != nil {
 		return *f
 	}
 	return guard.Facts{Why: "no worker has loaded the app yet"}
@@ -162,15 +192,16 @@ func (g *Gateway) Facts() guard.Facts {
 
 // Ready returns nil when requests can be answered, or says why not.
 func (g *Gateway) Ready() error {
+	s := g.server()
 	switch {
 	case g.stopping.Load():
 		return errors.New("stopping")
-	case g.supervisor != nil && !g.supervisor.up.Load():
+	case s != nil && !s.up.Load():
 		return errors.New("the app's server does not run")
 	case !g.open.Load():
 		return errors.New("starting")
 	}
-	if g.supervisor == nil {
+	if s == nil {
 		if err := *g.upstream.Load(); err != nil {
 			return fmt.Errorf("the upstream does not answer: %w", err)
 		}
@@ -192,6 +223,9 @@ func Run(ctx context.Context, o Options) error {
 	if err := g.defaults(); err != nil {
 		return err
 	}
+	g.cfg.Store(&g.o.Config)
+	g.base, g.cancel = context.WithCancel(context.Background())
+	defer g.cancel()
 	dir := g.o.StateDir
 	if dir == "" {
 		var err error
@@ -210,22 +244,30 @@ func Run(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	if err := g.openCertificates(); err != nil {
+	certs, err := g.openCertificates(g.o.Config)
+	if err != nil {
 		return err
 	}
-	if err := g.connect(ctx); err != nil {
+	if certs != nil {
+		g.certs.Store(keep(certs))
+		g.o.Progress(Step{Kind: StepDone, Name: "tls", Text: certs.describe()})
+	}
+	first, err := g.newGeneration(ctx, g.o.App, g.o.Config)
+	if err != nil {
 		return err
 	}
-	defer g.forwarder.Close()
-	if g.supervisor != nil {
-		defer g.supervisor.cleanup()
+	g.apps = newApps(first)
+	defer first.forwarder.Close()
+	if first.supervisor != nil {
+		defer first.supervisor.cleanup()
 	}
 	handler, err := g.o.Handler(g)
 	if err != nil {
 		return err
 	}
+	g.setHandler(handler)
 
-	if err := g.startApp(ctx); err != nil {
+	if err := g.startApp(ctx, first); err != nil {
 		if ctx.Err() != nil {
 			return nil // told to end while starting
 		}
@@ -242,32 +284,36 @@ func Run(ctx context.Context, o Options) error {
 		for _, l := range listeners {
 			l.Close()
 		}
-		if g.supervisor != nil {
-			g.supervisor.Stop(time.Duration(g.o.Config.Grace))
+		if first.supervisor != nil {
+			first.supervisor.Stop(time.Duration(g.o.Config.Grace))
 		}
 		return err
 	}
 
 	actors := slices.Clone(o.Actors)
-	if g.certs != nil {
-		actors = append(actors, Actor{Name: "certificate", Run: func(ctx context.Context) error { g.certs.run(ctx); return nil }})
+	if g.certs.Load() != nil {
+		actors = append(actors, Actor{Name: "certificate", Run: g.keepCertificates})
 	}
-	if g.supervisor != nil {
+	if first.supervisor != nil {
 		actors = append(actors, Actor{
-			Name: "app", Run: g.supervisor.Run,
-			Stop: func() { g.supervisor.Stop(time.Duration(g.o.Config.Grace) + 2*time.Second) },
+			Name: "app", Run: g.apps.run,
+			Stop: func() { g.apps.stop(time.Duration(g.config().Grace) + 2*time.Second) },
 		})
 	} else {
 		actors = append(actors, Actor{Name: "upstream", Run: func(ctx context.Context) error {
-			g.forwarder.watch(ctx, &g.upstream, g.o.Progress, 3*time.Second)
+			first.forwarder.watch(ctx, &g.upstream, g.o.Progress, 3*time.Second)
 			return nil
 		}})
 	}
-	actors = append(actors, g.serve(handler, listeners))
+	actors = append(actors, g.serve(listeners))
 	err = runActors(ctx, actors)
+	g.background.Wait()
 	g.o.Progress(Step{Kind: StepDone, Name: "stop", Text: "stopped"})
 	return err
 }
+
+// config returns the settings in force.
+func (g *Gateway) config() *deployment.Config { return g.cfg.Load() }
 
 func (g *Gateway) defaults() error {
 	o := &g.o
@@ -297,12 +343,19 @@ func (g *Gateway) defaults() error {
 			progress(s)
 		}
 	}
+	if o.Trial == nil {
+		o.Trial = o.Preflight
+	}
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return err
 	}
 	o.Dir = dir
-	c := &o.Config
+	return settle(&o.Config, dir)
+}
+
+// settle makes the paths of c absolute and checks it.
+func settle(c *deployment.Config, dir string) error {
 	for _, p := range []*string{&c.Certificate, &c.Key} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
@@ -336,49 +389,39 @@ func (g *Gateway) addresses() []listenAddress {
 	return out
 }
 
-func (g *Gateway) openCertificates() error {
-	c := g.o.Config
+// openCertificates returns where the certificate comes from under c; nil when
+// TLS ends elsewhere.
+func (g *Gateway) openCertificates(c deployment.Config) (certificates, error) {
 	switch c.TLS {
 	case "off":
 		if len(c.TrustedProxy) == 0 && g.o.Profile != guard.Development {
 			g.o.Progress(Step{Kind: StepWarning, Name: "tls", Text: "deployment.tls is off and no trusted-proxies are named: the app is served in clear text to everybody"})
 		}
-		return nil
+		return nil, nil
 	case "local":
 		if g.o.Profile != guard.Development {
-			return errors.New("deployment.tls = \"local\" is for --profile development: visitors do not know the authority; set certificate and key")
+			return nil, errors.New("deployment.tls = \"local\" is for --profile development: visitors do not know the authority; set certificate and key")
 		}
 		dir, err := LocalCADir(g.o.Environ)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		l, err := newLocalCertificates(dir, c.AllowedHosts, g.o.Now, g.o.Progress)
-		if err != nil {
-			return err
-		}
-		g.certs = l
+		return newLocalCertificates(dir, c.AllowedHosts, g.o.Now, g.o.Progress)
 	case "files":
-		f, err := newFileCertificates(c, g.o.Now, g.o.Progress)
-		if err != nil {
-			return err
-		}
-		g.certs = f
-	default:
-		return fmt.Errorf("deployment.tls: %q: write files, local or off", c.TLS)
+		return newFileCertificates(c, g.o.Now, g.o.Progress)
 	}
-	g.o.Progress(Step{Kind: StepDone, Name: "tls", Text: g.certs.describe()})
-	return nil
+	return nil, fmt.Errorf("deployment.tls: %q: write files, local or off", c.TLS)
 }
 
-// connect makes the way to the app; nothing is started yet.
-func (g *Gateway) connect(ctx context.Context) (err error) {
-	cfg := g.o.Config
+// newGeneration makes the way to the app; nothing is started yet.
+func (g *Gateway) newGeneration(ctx context.Context, app App, cfg deployment.Config) (*generation, error) {
 	fo := ForwarderOptions{Timeout: time.Duration(cfg.Timeout)}
 	if g.o.Upstream != "" {
-		g.forwarder, err = NewForwarder(g.o.Upstream, fo)
-		return err
+		f, err := NewForwarder(g.o.Upstream, fo)
+		return &generation{forwarder: f}, err
 	}
-	s := newSupervisor(g.o.App, cfg, g.o.Environ)
+	n := &generation{}
+	s := newSupervisor(app, cfg, g.o.Environ)
 	s.progress, s.output = g.o.Progress, g.o.Output
 	if g.o.OnRestart != nil {
 		s.restarts = g.o.OnRestart
@@ -388,39 +431,40 @@ func (g *Gateway) connect(ctx context.Context) (err error) {
 			g.o.OnWorker()
 		}
 		// Later workers load the app anew, perhaps from changed files.
-		if g.open.Load() {
-			if err := g.o.Preflight(g.Facts()); err != nil {
+		if g.open.Load() && g.apps.current.Load() == n {
+			if err := g.o.Preflight(g.factsOf(s)); err != nil {
 				g.o.Progress(Step{Kind: StepWarning, Name: "app", Text: "a worker that was started later would not have passed: " + err.Error()})
 			}
 		}
 	}
 	if err := s.prepare(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	if g.forwarder, err = NewForwarder("unix:"+s.socket, fo); err != nil {
+	f, err := NewForwarder("unix:"+s.socket, fo)
+	if err != nil {
 		s.cleanup()
-		return err
+		return nil, err
 	}
-	g.forwarder.down = func() (bool, time.Duration) {
+	f.down = func() (bool, time.Duration) {
 		if s.up.Load() {
 			return false, 0
 		}
 		return true, max(time.Until(time.Unix(0, s.retryAt.Load())), 0) + time.Second
 	}
-	g.supervisor = s
-	return nil
+	n.forwarder, n.supervisor = f, s
+	return n, nil
 }
 
 // startApp starts gunicorn and asks the preflights.
-func (g *Gateway) startApp(ctx context.Context) error {
-	s := g.supervisor
+func (g *Gateway) startApp(ctx context.Context, n *generation) error {
+	s := n.supervisor
 	if s == nil {
-		err := g.forwarder.Check(ctx)
+		err := n.forwarder.Check(ctx)
 		g.upstream.Store(&err)
 		if err != nil {
 			g.o.Progress(Step{Kind: StepWarning, Name: "upstream", Text: fmt.Sprintf("%s does not answer (%v): requests get 503 until it does", g.o.Upstream, err)})
 		} else {
-			g.upstreamServer = g.forwarder.server(ctx)
+			g.upstreamServer = n.forwarder.server(ctx)
 			g.o.Progress(Step{Kind: StepDone, Name: "upstream", Text: g.o.Upstream + ", run by something else"})
 		}
 		return g.o.Preflight(g.Facts())
@@ -432,13 +476,9 @@ func (g *Gateway) startApp(ctx context.Context) error {
 		return err
 	}
 	f := g.Facts()
-	text := fmt.Sprintf("entry %s (from %s)", g.o.App.Target, g.o.App.Source)
-	if f.Known {
-		text = fmt.Sprintf("Flask %s, %d routes, %s", clean(f.FlaskVersion), len(f.Routes), text)
-	}
-	g.o.Progress(Step{Kind: StepDone, Name: "app", Text: text})
-	n := workers(g.o.Config, s.env)
-	g.o.Progress(Step{Kind: StepDone, Name: "workers", Text: fmt.Sprintf("%d × gunicorn %s on a private unix socket (not reachable except through the guard)", n, s.it.Gunicorn)})
+	g.o.Progress(Step{Kind: StepDone, Name: "app", Text: describeApp(g.o.App, f)})
+	w := workers(g.o.Config, s.env)
+	g.o.Progress(Step{Kind: StepDone, Name: "workers", Text: fmt.Sprintf("%d × gunicorn %s on a private unix socket (not reachable except through the guard)", w, s.it.Gunicorn)})
 	if major, _, _ := strings.Cut(s.it.Gunicorn, "."); len(major) == 2 && major < "22" {
 		g.o.Progress(Step{Kind: StepWarning, Name: "workers", Text: fmt.Sprintf("gunicorn %s takes header fields with underscores and SCRIPT_NAME for its own: only the guard's request layer is between; upgrade to 23 or later", s.it.Gunicorn)})
 	}
@@ -447,6 +487,14 @@ func (g *Gateway) startApp(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+func describeApp(app App, f guard.Facts) string {
+	text := fmt.Sprintf("entry %s (from %s)", app.Target, app.Source)
+	if f.Known {
+		text = fmt.Sprintf("Flask %s, %d routes, %s", clean(f.FlaskVersion), len(f.Routes), text)
+	}
+	return text
 }
 
 type openListener struct {
@@ -464,13 +512,17 @@ func (g *Gateway) listen(ctx context.Context) ([]openListener, error) {
 			return out, err
 		}
 		g.mu.Lock()
-		if a.tls || g.certs == nil {
+		if a.tls || g.certs.Load() == nil {
 			g.urls = append(g.urls, g.url(ln.Addr(), a.tls))
 		} else {
 			g.redirects = append(g.redirects, g.url(ln.Addr(), false))
 		}
 		g.mu.Unlock()
-		out = append(out, openListener{bound(ln, c.MaxConns, time.Duration(c.BodyTimeout)), a.tls})
+		ln = bound(ln, c.MaxConns, time.Duration(c.BodyTimeout))
+		if a.tls {
+			ln = tls.NewListener(ln, g.tlsConfig())
+		}
+		out = append(out, openListener{ln, a.tls})
 	}
 	return out, nil
 }
@@ -486,12 +538,12 @@ func (g *Gateway) url(a net.Addr, secure bool) string {
 		scheme, standard = "https", "443"
 	}
 	host, port, _ := net.SplitHostPort(a.String())
-	if p := g.o.Config.PublicPort; p != 0 && secure {
+	if p := g.config().PublicPort; p != 0 && secure {
 		port = strconv.Itoa(p)
 	}
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
 		host = "localhost"
-		for _, n := range append(g.CertificateNames(), g.o.Config.AllowedHosts...) {
+		for _, n := range append(g.CertificateNames(), g.config().AllowedHosts...) {
 			if !strings.ContainsAny(n, "*") && !strings.HasPrefix(n, ".") {
 				host = n
 				break
@@ -508,85 +560,49 @@ func (g *Gateway) url(a net.Addr, secure bool) string {
 }
 
 // serve returns the actor that answers on all listeners.
-func (g *Gateway) serve(handler http.Handler, listeners []openListener) Actor {
-	c := g.o.Config
-	base, cancel := context.WithCancel(context.Background())
-	complain := g.o.OnConnectionError
-	if complain == nil {
-		complain = func(string) {}
-	}
-	server := func(secure bool) *http.Server {
-		p := new(http.Protocols)
-		p.SetHTTP1(true)
-		s := &http.Server{
-			Handler:           timeBodies(handler, time.Duration(c.BodyTimeout)),
-			ReadHeaderTimeout: time.Duration(c.HeaderTimeout),
-			IdleTimeout:       time.Duration(c.IdleTimeout),
-			// No ReadTimeout and WriteTimeout: they would cut uploads and
-			// event streams. timeBodies and boundedConn ask for progress.
-			MaxHeaderBytes:               int(c.MaxHeader),
-			DisableGeneralOptionsHandler: true, // "OPTIONS *" is for the chain
-			BaseContext:                  func(net.Listener) context.Context { return base },
-			ErrorLog:                     log.New(lineWriter(complain), "", 0),
-			Protocols:                    p,
-		}
-		if secure {
-			p.SetHTTP2(true)
-			s.TLSConfig = tlsConfig(g.certs)
-			s.HTTP2 = &http.HTTP2Config{
-				MaxConcurrentStreams: 100,
-				SendPingTimeout:      30 * time.Second,
-				PingTimeout:          15 * time.Second,
-				WriteByteTimeout:     time.Duration(c.BodyTimeout),
-			}
-		}
-		return s
-	}
-	plain, secure := server(false), (*http.Server)(nil)
-	servers := []*http.Server{plain}
-	if g.certs != nil {
-		secure = server(true)
-		servers = append(servers, secure)
-	}
+func (g *Gateway) serve(listeners []openListener) Actor {
 	return Actor{
 		Name: "listeners",
 		Run: func(context.Context) error {
 			failed := make(chan error, len(listeners))
+			g.setFront(g.newFront(*g.config()))
 			g.open.Store(true)
 			for _, l := range listeners {
-				go func() {
-					if l.tls {
-						failed <- secure.ServeTLS(l.Listener, "", "")
-					} else {
-						failed <- plain.Serve(l.Listener)
-					}
-				}()
+				go func() { failed <- g.accept(l) }()
 			}
 			for _, u := range g.URLs() {
 				g.o.Progress(Step{Kind: StepReady, Name: "site", Text: g.describe(u)})
 			}
 			var first error
 			for range listeners {
-				if err := <-failed; !errors.Is(err, http.ErrServerClosed) && first == nil {
+				if err := <-failed; err != nil && first == nil {
 					first = err
-					for _, s := range servers {
-						s.Close()
+					for _, l := range listeners {
+						l.Close()
 					}
 				}
 			}
 			return first
 		},
 		Stop: func() {
+			c := *g.config()
 			g.stopping.Store(true)
 			g.o.Progress(Step{Kind: StepNote, Name: "stop", Text: fmt.Sprintf("no new connections; running requests have %s", c.Grace)})
+			for _, l := range listeners {
+				l.Close()
+			}
 			ctx, done := context.WithTimeout(context.Background(), time.Duration(c.Grace))
 			defer done()
 			var wg sync.WaitGroup
+			var servers []*http.Server
+			for _, f := range g.fronts() {
+				servers = append(servers, f.servers()...)
+			}
 			for _, s := range servers {
 				wg.Go(func() { _ = s.Shutdown(ctx) })
 			}
 			wg.Wait()
-			cancel() // WebSockets, and what did not finish in time
+			g.cancel() // WebSockets, and what did not finish in time
 			for _, s := range servers {
 				_ = s.Close()
 			}
@@ -596,7 +612,7 @@ func (g *Gateway) serve(handler http.Handler, listeners []openListener) Actor {
 
 // describe says what a URL speaks, as far as it is settled by configuration.
 func (g *Gateway) describe(u string) string {
-	if g.certs != nil {
+	if g.certs.Load() != nil {
 		return u + "  (HTTP/1.1 and 2, " + tls.VersionName(tls.VersionTLS12) + " and 1.3)"
 	}
 	return u + "  (HTTP/1.1; something in front ends TLS)"

@@ -225,7 +225,7 @@ def post_worker_init(worker):
 		}
 	})
 	t.Run("private", func(t *testing.T) {
-		st, err := os.Stat(r.g.supervisor.dir)
+		st, err := os.Stat(r.g.server().dir)
 		if err != nil || st.Mode().Perm() != 0o700 {
 			t.Errorf("%v %v", st.Mode(), err)
 		}
@@ -328,8 +328,8 @@ def post_worker_init(worker):
 		if _, err := ReadState(o.StateDir); !errors.Is(err, ErrNotRunning) {
 			t.Errorf("state after the end: %v", err)
 		}
-		if _, err := os.Stat(r.g.supervisor.dir); !os.IsNotExist(err) {
-			t.Errorf("%s is left: %v", r.g.supervisor.dir, err)
+		if _, err := os.Stat(r.g.server().dir); !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", r.g.server().dir, err)
 		}
 		if r.g.Ready() == nil {
 			t.Error("still ready")
@@ -371,7 +371,7 @@ func TestStartErrors(t *testing.T) {
 		{name: "bad value in gunicorn.conf.py", kind: FaultExited, files: map[string]string{"app.py": echoApp, "gunicorn.conf.py": "backlog = 'many'\n"},
 			want: []string{"gunicorn ended", "backlog"}},
 		{name: "slow import", kind: FaultBootTimeout, files: map[string]string{"app.py": "import time\napp = 1\ntime.sleep(60)\n"}, conf: func(o *Options) {
-			o.Handler = func(g *Gateway) (http.Handler, error) { g.supervisor.bootTimeout = 2 * time.Second; return bare(g) }
+			o.Handler = func(g *Gateway) (http.Handler, error) { g.server().bootTimeout = 2 * time.Second; return bare(g) }
 		}, want: []string{"app:app was not loaded within 2s", "what blocks"}},
 		{name: "dies at boot", kind: FaultWorkerBoot, files: map[string]string{"app.py": echoApp, "gunicorn.conf.py": "def post_fork(server, worker):\n    raise OSError('no fork for you')\n"},
 			want: []string{"a worker could not start", "no fork for you"}},
@@ -532,8 +532,8 @@ func TestCrashLoop(t *testing.T) {
 	restarts := 0
 	o.OnRestart = func() { restarts++ }
 	o.Handler = func(g *Gateway) (http.Handler, error) {
-		g.supervisor.backoff = func(int) time.Duration { return 300 * time.Millisecond }
-		g.supervisor.maxFailures = 3
+		g.server().backoff = func(int) time.Duration { return 300 * time.Millisecond }
+		g.server().maxFailures = 3
 		return bare(g)
 	}
 	r := start(t, o)
@@ -590,8 +590,8 @@ func TestCrashLoop(t *testing.T) {
 func TestRestartFails(t *testing.T) {
 	o := options(t, map[string]string{"app.py": echoApp})
 	o.Handler = func(g *Gateway) (http.Handler, error) {
-		g.supervisor.backoff = func(int) time.Duration { return 50 * time.Millisecond }
-		g.supervisor.maxFailures = 3
+		g.server().backoff = func(int) time.Duration { return 50 * time.Millisecond }
+		g.server().maxFailures = 3
 		return bare(g)
 	}
 	r := start(t, o)

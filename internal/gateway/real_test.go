@@ -205,12 +205,12 @@ func waitFor(cond func() bool) <-chan struct{} {
 func (r *running) end() error {
 	r.t.Helper()
 	var groups []int
-	if r.g != nil && r.g.supervisor != nil {
-		r.g.supervisor.mu.Lock()
-		if c := r.g.supervisor.child; c != nil {
+	if r.g != nil && r.g.server() != nil {
+		r.g.server().mu.Lock()
+		if c := r.g.server().child; c != nil {
 			groups = append(groups, c.cmd.Process.Pid)
 		}
-		r.g.supervisor.mu.Unlock()
+		r.g.server().mu.Unlock()
 	}
 	r.stop()
 	select {
@@ -234,7 +234,7 @@ func (r *running) end() error {
 
 // master returns gunicorn's process id, which is also its group's.
 func (r *running) master() int {
-	s := r.g.supervisor
+	s := r.g.server()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.child.cmd.Process.Pid
