@@ -48,7 +48,8 @@ type Danger struct {
 	// Caret is the finding's label.
 	Caret string
 	Fix   string
-	// Confidence is [Finding.Confidence].
+	// Cause is [Finding.Cause], Confidence [Finding.Confidence].
+	Cause      string
 	Confidence Confidence
 	// At is the place to mark, the hit's if nil.
 	At *pyflow.Span
@@ -119,6 +120,7 @@ func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
 			Message:    strings.ReplaceAll(best.d.Message, "%s", Sourced(best.d.Label)),
 			Label:      best.d.Caret,
 			Fix:        best.d.Fix,
+			Cause:      best.d.Cause,
 			Confidence: best.d.Confidence,
 			Trace:      p.Project.Trace(best.d.Label, best.h),
 		}

@@ -84,6 +84,12 @@ type Finding struct {
 	// Confidence is how sure the rule is here, where that is less than in
 	// general; 0 otherwise. See [Finding.Sure].
 	Confidence Confidence
+	// Cause says what is wrong at this place and at others alike, in a phrase
+	// that names no place: "requests are made without a timeout". Findings of
+	// a rule with the same cause are one for a reader; see [Grouped], which
+	// fills Places. Empty if the finding stands alone.
+	Cause  string
+	Places []Finding `json:"-"`
 	// Related are other places that belong to the finding, Trace the way
 	// from source to sink for the rules that follow data.
 	Related []Step

@@ -24,7 +24,7 @@ const (
 // Result is what an audit found. Everything in it is sorted, so that the
 // same tree gives the same result; only the durations differ.
 type Result struct {
-	Findings   []Finding // sorted by place, then rule
+	Findings   []Finding // sorted by place, then rule; every place is one, see Grouped
 	Suppressed []Finding // the same, with Suppressed set
 	// Notices are about the suppressions themselves: those that do not count
 	// and those that nothing needs any more.
@@ -365,11 +365,12 @@ func (r *Result) Failing(t FailOn) []Finding {
 }
 
 // Evidence returns what the audit says about the promises: a failure for
-// each finding that counts; for a rule that looked and found nothing that
+// each finding that counts, those of one cause together; for a rule that looked and found nothing that
 // counts a pass, which names what was silenced or not read; for one that
 // could not look an error.
 func (r *Result) Evidence(now time.Time) []evidence.Evidence {
 	var out []evidence.Evidence
+	found := Grouped(r.Findings)
 	blind := 0
 	for _, s := range r.Skips {
 		if !s.Routine {
@@ -383,8 +384,8 @@ func (r *Result) Evidence(now time.Time) []evidence.Evidence {
 	for i := range r.Outcomes {
 		o := &r.Outcomes[i]
 		base := evidence.Evidence{Control: o.Rule.Control, Face: evidence.Audit, Check: o.Rule.ID, Time: now}
-		for j := range r.Findings {
-			f := &r.Findings[j]
+		for j := range found {
+			f := &found[j]
 			if f.Rule != o.Rule {
 				continue
 			}

@@ -393,7 +393,7 @@ func prepare(dir string, cfg *catalog.Config) (*reading, error) {
 func (r *reading) report(res *audit.Result, loaded *catalog.Loaded) *report.AuditReport {
 	out := &report.AuditReport{
 		Version: version, App: appName(r.dir, loaded.Config), Profile: string(loaded.Config.Profile),
-		Findings: res.Findings, Suppressed: res.Suppressed, Rules: r.rules,
+		Findings: audit.Grouped(res.Findings), Suppressed: audit.Grouped(res.Suppressed), Rules: r.rules,
 		Source: r.source, Cached: res.Cached,
 		Files: res.Stats.Files, Lines: res.Stats.Lines, Routes: res.Stats.Routes, Duration: res.Stats.Duration,
 		FailOn: failOnText(loaded.Config.Audit.FailOn), Base: workspacePath(r.dir),

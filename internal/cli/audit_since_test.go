@@ -103,6 +103,15 @@ func TestAuditSince(t *testing.T) {
 	if got := found("other"); got != "" {
 		t.Errorf("what the other branch did is no change of this one: %q", got)
 	}
+	// A place of a cause that has others, elsewhere, unchanged.
+	const slow = "import requests\n\ndef f(u):\n    return requests.get(u)\n"
+	write("f.py", slow)
+	git("add", "f.py")
+	git("commit", "-qm", "slow")
+	write("f.py", slow+"\ndef g(u):\n    return requests.head(u)\n")
+	if _, out, _ := audit("--since", "HEAD"); !strings.Contains(out, "f.py:7:12: low[DW-ABUSE-001] requests.head has no timeout") || strings.Contains(out, "places") {
+		t.Errorf("a new place of a known cause:\n%s", out)
+	}
 	if code, out, _ := dewar(t, nil, "audit", dir, "--since", "main", "-f", "json"); code != exitOK || !strings.Contains(out, "\"elsewhere\": ") {
 		t.Errorf("%d: findings elsewhere fail:\n%s", code, out)
 	}

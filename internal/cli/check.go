@@ -138,7 +138,7 @@ func (a *app) check(ctx context.Context, dir string, loaded *catalog.Loaded, p p
 		return nil, errInterrupted
 	}
 	all = append(all, res.Evidence(time.Now())...)
-	r.Looked["audit"] = fmt.Sprintf("%d files, %d routes, %d rules, %d findings", res.Stats.Files, res.Stats.Routes, res.Stats.Rules, len(res.Findings))
+	r.Looked["audit"] = fmt.Sprintf("%d files, %d routes, %d rules, %d findings", res.Stats.Files, res.Stats.Routes, res.Stats.Rules, len(audit.Grouped(res.Findings)))
 
 	r.Looked["probe"] = "not asked: give --url to ask the live site"
 	if p.url != "" {

@@ -26,7 +26,7 @@ func TestShopIsClean(t *testing.T) {
 // exactly those of the golden file, and each of them stands at or next to a
 // line that is marked as broken.
 func TestLeakyIsFound(t *testing.T) {
-	code, out, _ := dewar(t, nil, "audit", "../../examples/leaky", "--format", "concise")
+	code, out, _ := dewar(t, nil, "audit", "../../examples/leaky", "--format", "concise", "--all")
 	if code != exitFindings {
 		t.Errorf("ended with %d", code)
 	}

@@ -38,8 +38,8 @@ type analyzer struct {
 	apis       []*api
 	params     bool // parameters may be followed to the calls
 	configs    map[*scope]*configClass
-	exempt     map[*scope]bool // views and (by module scope key) blueprints freed of CSRF protection
-	exemptBP   map[*blueprint]bool
+	exempt     map[*scope]Position // views and blueprints freed of CSRF protection, and where
+	exemptBP   map[*blueprint]Position
 	gates      map[*scope]bool
 	lines      map[*scope]lineage
 	given      map[*scope][]Value // parameters of the call being folded
@@ -60,7 +60,7 @@ func Analyze(files []Source) *Model {
 	a := &analyzer{
 		m: &Model{Apps: []*App{}, Routes: []*Route{}}, byFile: map[string]*unit{}, firstNames: map[string]bool{}, libs: map[string]*obj{},
 		objs: map[objKey]*obj{}, made: map[madeKey]*obj{}, appsOf: map[*scope][]*obj{}, classOf: map[*App]*scope{},
-		appAttrs: map[string][]binding{}, configs: map[*scope]*configClass{}, exempt: map[*scope]bool{}, exemptBP: map[*blueprint]bool{},
+		appAttrs: map[string][]binding{}, configs: map[*scope]*configClass{}, exempt: map[*scope]Position{}, exemptBP: map[*blueprint]Position{},
 		modules: map[moduleKey]*unit{}, gates: map[*scope]bool{}, lines: map[*scope]lineage{}, given: map[*scope][]Value{}, byQual: map[string]*scope{},
 	}
 	a.m.an = a

@@ -224,7 +224,10 @@ type Route struct {
 	LoginRequired bool     `json:"login_required"`
 	Gate          string   `json:"gate,omitempty"`
 	Roles         []string `json:"roles,omitempty"`
-	CSRFExempt    bool     `json:"csrf_exempt,omitempty"`
+	// CSRFExempt is set on a view that is freed of CSRF protection; ExemptAt is
+	// the decorator or the call that frees it, or its blueprint.
+	CSRFExempt bool     `json:"csrf_exempt,omitempty"`
+	ExemptAt   Position `json:"exempt_at,omitzero"`
 
 	Uploads bool     `json:"uploads,omitempty"`
 	Form    []string `json:"form,omitempty"`

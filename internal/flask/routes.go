@@ -664,9 +664,9 @@ func (a *analyzer) callRoutes(u *unit, c callSite, add func(*obj, *rawRoute), ad
 			for _, o := range a.eval(c.scope, x.val) {
 				switch o.kind {
 				case objFunc:
-					a.exempt[o.scope] = true
+					a.exempt[o.scope] = a.pos(u, c.id)
 				case objBlueprint:
-					a.exemptBP[o.bp] = true
+					a.exemptBP[o.bp] = a.pos(u, c.id)
 				}
 			}
 		}
@@ -893,7 +893,7 @@ func (a *analyzer) route(r *rawRoute, m *mount, prefix *string, hooks []*Hook) *
 	if m != nil {
 		out.Blueprint = m.bp.pub.Name
 		out.Endpoint = strings.TrimLeft(m.name+"."+r.endpoint, ".")
-		out.CSRFExempt = a.exemptBP[m.bp]
+		out.ExemptAt, out.CSRFExempt = a.exemptBP[m.bp]
 	}
 	if r.methods == nil {
 		out.Methods = []string{"GET"}
@@ -914,12 +914,15 @@ func (a *analyzer) route(r *rawRoute, m *mount, prefix *string, hooks []*Hook) *
 		out.FunctionPosition = a.pos(r.fn.unit, r.fn.id)
 		out.File, out.Line = out.FunctionPosition.File, out.FunctionPosition.Line
 		f.fill(out)
-		out.CSRFExempt = out.CSRFExempt || a.exempt[r.fn]
+		if at, ok := a.exempt[r.fn]; ok {
+			out.ExemptAt, out.CSRFExempt = at, true
+		}
 	}
 	for _, d := range out.Decorators {
 		switch d.Name {
 		case "flask_wtf.CSRFProtect.exempt", "flask_seasurf.SeaSurf.exempt":
-			out.CSRFExempt = true // remembers the name: the order does not matter
+			// It remembers the name: the order does not matter.
+			out.ExemptAt, out.CSRFExempt = d.Position, true
 		}
 	}
 	a.gate(out, r, hooks)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dewar-security/dewar/internal/audit"
@@ -17,7 +18,7 @@ type AuditReport struct {
 	// Config is the settings file in force, "" for none.
 	Config string
 	// Findings are what counts; Suppressed what somebody decided to live
-	// with. Both are in the audit's order.
+	// with. Both are as [audit.Grouped] makes them: one for each cause.
 	Findings   []audit.Finding
 	Suppressed []audit.Finding
 	// Rules are the rules that ran.
@@ -79,7 +80,7 @@ type AuditFormat struct {
 // AuditFormats lists the formats of "dewar audit", the default first.
 var AuditFormats = []AuditFormat{
 	{"text", "code frames for a person", AuditText},
-	{"concise", "one line per finding: file:line:column: severity[rule] message", AuditConcise},
+	{"concise", "one line per finding: file:line:column: severity[rule] message; with --all one for each of its places", AuditConcise},
 	{"json", "everything, for a program", AuditJSON},
 	{"sarif", "SARIF 2.1.0, for code-scanning services and editors", SARIF},
 	{"github", "GitHub Actions annotations, at the lines of a pull request", AuditGitHub},
@@ -110,6 +111,23 @@ func level(s audit.Severity) string {
 		return "warning"
 	}
 	return "hint"
+}
+
+// places takes findings apart into their places, in the audit's order.
+func places(in []audit.Finding) []audit.Finding {
+	var out []audit.Finding
+	for _, f := range in {
+		if f.Places == nil {
+			out = append(out, f)
+		}
+		out = append(out, f.Places...)
+	}
+	slices.SortStableFunc(out, func(a, b audit.Finding) int {
+		return cmp.Or(
+			strings.Compare(a.Span.File, b.Span.File), cmp.Compare(a.Span.Line, b.Span.Line),
+			cmp.Compare(a.Span.Column, b.Span.Column), strings.Compare(a.Rule.ID, b.Rule.ID))
+	})
+	return out
 }
 
 // bySeverity orders findings for a reader: the worst first, then by place.

@@ -40,7 +40,11 @@ type pageFinding struct {
 	Refs, MitigatedBy []string
 	Steps             int
 	Frames            []pageFrame
+	Others            []pageOther // of the same cause
 }
+
+// pageOther is another place of a finding's cause.
+type pageOther struct{ Place, Message string }
 
 // pageFrame is the code of one file; a trace that comes back to a file has
 // another frame.
@@ -130,6 +134,9 @@ func (r *AuditReport) page(f audit.Finding, n int) pageFinding {
 	marks, traced := marksOf(f)
 	for _, g := range grouped(marks) {
 		p.Frames = append(p.Frames, r.pageFrame(g, traced))
+	}
+	for _, o := range f.Others() {
+		p.Others = append(p.Others, pageOther{plain(spanText(o.Span)), plain(o.Message)})
 	}
 	return p
 }

@@ -171,6 +171,7 @@ func (r *AuditReport) frame(b *bytes.Buffer, f audit.Finding, width int) {
 			last = m.span.Line
 		}
 	}
+	r.places(b, f, gutter)
 	side := func(name, text string) {
 		lines := fill(plain(text), width-gutter-10)
 		for i, line := range lines {
@@ -197,6 +198,28 @@ func (r *AuditReport) frame(b *bytes.Buffer, f audit.Finding, width int) {
 	}
 	side("more", strings.Join(refs, " · "))
 	b.WriteByte('\n')
+}
+
+// maxPlaces is how many other places of a cause are named in short.
+const maxPlaces = 5
+
+// places names the other places of a finding's cause.
+func (r *AuditReport) places(b *bytes.Buffer, f audit.Finding, gutter int) {
+	others := f.Others()
+	shown := others
+	if !r.All && len(others) > maxPlaces+1 {
+		shown = others[:maxPlaces]
+	}
+	for _, o := range shown {
+		note := cmp.Or(o.Label, o.Message)
+		if note == cmp.Or(f.Label, f.Message) {
+			note = ""
+		}
+		fmt.Fprintf(b, "%s %s %s  %s\n", strings.Repeat(" ", gutter), dim.Render("├─"), blue.Render(plain(spanText(o.Span))), plain(note))
+	}
+	if left := len(others) - len(shown); left > 0 {
+		fmt.Fprintf(b, "%s %s %d more places; --all shows them\n", strings.Repeat(" ", gutter), dim.Render("├─"), left)
+	}
 }
 
 // code prints one line of source with the mark under it.
@@ -333,10 +356,14 @@ func (r *AuditReport) summary(b *bytes.Buffer, counts map[string]int) {
 	fmt.Fprintf(b, "%s\n", dim.Render(fmt.Sprintf("exit %d   (fails on %s)", r.Exit, r.FailOn)))
 }
 
-// AuditConcise writes one line per finding.
+// AuditConcise writes one line per finding, with All one for each place.
 func AuditConcise(w io.Writer, r *AuditReport, s Screen) error {
 	var b bytes.Buffer
-	for _, f := range r.Findings {
+	all := r.Findings
+	if r.All {
+		all = places(all)
+	}
+	for _, f := range all {
 		fmt.Fprintf(&b, "%s:%d:%d: %s %s\n", plain(f.Span.File), f.Span.Line, f.Span.Column,
 			styleOf(f.Rule.Severity).Render(f.Rule.Severity.String()+"["+f.Rule.ID+"]"), plain(f.Message))
 	}

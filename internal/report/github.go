@@ -23,6 +23,13 @@ func AuditGitHub(w io.Writer, r *AuditReport, _ Screen) error {
 	for _, f := range bySeverity(r.Findings) {
 		kind := map[string]string{"error": "error", "warning": "warning", "hint": "notice"}[level(f.Rule.Severity)]
 		text := []string{f.Message}
+		others := f.Others()
+		for _, o := range others[:min(len(others), 20)] {
+			text = append(text, "also at "+spanText(o.Span))
+		}
+		if left := len(others) - 20; left > 0 {
+			text = append(text, fmt.Sprintf("and at %d more places", left))
+		}
 		for i, s := range f.Trace {
 			text = append(text, fmt.Sprintf("%d. %s: %s", i+1, spanText(s.Span), s.Note))
 		}

@@ -25,22 +25,33 @@ type jsonStep struct {
 	Note string `json:"note,omitempty"`
 }
 
-type jsonFinding struct {
-	Rule        string     `json:"rule"`
-	Control     string     `json:"control"`
-	Severity    string     `json:"severity"`
-	Confidence  string     `json:"confidence"`
-	Title       string     `json:"title"`
+// jsonPlace is one place of a cause. Its fingerprint is what a baseline names.
+type jsonPlace struct {
+	jsonSpan
 	Message     string     `json:"message"`
-	Location    jsonSpan   `json:"location"`
-	Related     []jsonStep `json:"related,omitempty"`
+	Confidence  string     `json:"confidence"`
 	Trace       []jsonStep `json:"trace,omitempty"`
-	Fix         string     `json:"fix"`
-	CWE         []int      `json:"cwe"`
-	OWASP       []string   `json:"owasp,omitempty"`
-	ASVS        []string   `json:"asvs,omitempty"`
-	MitigatedBy []string   `json:"mitigated_by,omitempty"`
 	Fingerprint string     `json:"fingerprint"`
+}
+
+type jsonFinding struct {
+	Rule       string   `json:"rule"`
+	Control    string   `json:"control"`
+	Severity   string   `json:"severity"`
+	Confidence string   `json:"confidence"`
+	Title      string   `json:"title"`
+	Message    string   `json:"message"`
+	Location   jsonSpan `json:"location"`
+	// Places are all places of the finding's cause, its own included.
+	Places      []jsonPlace `json:"places,omitempty"`
+	Related     []jsonStep  `json:"related,omitempty"`
+	Trace       []jsonStep  `json:"trace,omitempty"`
+	Fix         string      `json:"fix"`
+	CWE         []int       `json:"cwe"`
+	OWASP       []string    `json:"owasp,omitempty"`
+	ASVS        []string    `json:"asvs,omitempty"`
+	MitigatedBy []string    `json:"mitigated_by,omitempty"`
+	Fingerprint string      `json:"fingerprint"`
 	Suppressed  *struct {
 		Kind   string `json:"kind"`
 		Reason string `json:"reason,omitempty"`
@@ -67,6 +78,9 @@ func findingsJSON(in []audit.Finding) []jsonFinding {
 			Confidence: f.Sure().String(), Title: f.Rule.Title, Message: f.Message,
 			Location: spanJSON(f.Span), Related: stepsJSON(f.Related), Trace: stepsJSON(f.Trace), Fix: f.Fix,
 			CWE: f.Rule.CWE, OWASP: f.Rule.OWASP, ASVS: f.Rule.ASVS, MitigatedBy: f.Rule.MitigatedBy, Fingerprint: f.Fingerprint,
+		}
+		for _, p := range f.Places {
+			j.Places = append(j.Places, jsonPlace{spanJSON(p.Span), p.Message, p.Sure().String(), stepsJSON(p.Trace), p.Fingerprint})
 		}
 		if j.Fix == "" {
 			j.Fix = f.Rule.Fix

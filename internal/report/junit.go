@@ -95,7 +95,9 @@ func AuditJUnit(w io.Writer, r *AuditReport, _ Screen) error {
 		seen := map[string]int{}
 		for _, f := range byRule[k.ID] {
 			c := junitCase{Name: plain(f.Message), ClassName: k.ID, File: plain(r.inWorkspace(f.Span.File)), Line: f.Span.Line}
-			if f.Span.File != "" {
+			if f.Cause != "" {
+				c.Name = plain(f.Cause) // whichever places it has today
+			} else if f.Span.File != "" {
 				c.Name += " (" + plain(spanText(f.Span)) + ")"
 			}
 			if seen[c.Name]++; seen[c.Name] > 1 { // names are how a server follows a case

@@ -162,7 +162,15 @@ func SARIF(w io.Writer, r *AuditReport, _ Screen) error {
 	}
 	for _, list := range [][]audit.Finding{r.Findings, r.Suppressed} {
 		for _, f := range list {
-			run.Results = append(run.Results, resultSARIF(f, rule(f.Rule), r.Source))
+			// A result has one place to be shown at and one flow to it, and a
+			// service follows each result: flows stay apart.
+			each := []audit.Finding{f}
+			if len(f.Trace) > 0 && f.Places != nil {
+				each = f.Places
+			}
+			for _, f := range each {
+				run.Results = append(run.Results, resultSARIF(f, rule(f.Rule), r.Source))
+			}
 		}
 	}
 	note := func(level string, notes []Note, prefix string, located bool) {
@@ -213,6 +221,12 @@ func ruleSARIF(k *audit.Rule) sarifRule {
 	}
 }
 
+// maxLinks is how many of a cause's places a message links to.
+const maxLinks = 20
+
+// linkText escapes what would end the text of a link (SARIF 2.1.0, 3.11.6).
+var linkText = strings.NewReplacer(`\`, `\\`, "[", `\[`, "]", `\]`)
+
 func resultSARIF(f audit.Finding, ruleIndex int, source func(string) []byte) sarifResult {
 	res := sarifResult{
 		RuleID: f.Rule.ID, RuleIndex: ruleIndex, Level: sarifLevel[level(f.Rule.Severity)], Rank: sarifRank[f.Rule.Severity] - sarifDoubt[f.Sure()],
@@ -228,6 +242,19 @@ func resultSARIF(f audit.Finding, ruleIndex int, source func(string) []byte) sar
 		l := location(s.Span, s.Note)
 		l.ID = i + 1
 		res.RelatedLocations = append(res.RelatedLocations, l)
+	}
+	// What the message links to is shown with it.
+	others := f.Others()
+	for i, o := range others {
+		l := location(o.Span, o.Message)
+		l.ID = len(res.RelatedLocations) + 1
+		res.RelatedLocations = append(res.RelatedLocations, l)
+		if i < maxLinks {
+			res.Message.Text += fmt.Sprintf("\nAlso at [%s](%d)", linkText.Replace(spanText(o.Span)), l.ID)
+		}
+	}
+	if left := len(others) - maxLinks; left > 0 {
+		res.Message.Text += fmt.Sprintf("\nAnd at %d more places", left)
 	}
 	if len(f.Trace) > 0 {
 		var flow sarifThreadFlow

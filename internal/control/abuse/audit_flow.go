@@ -163,7 +163,7 @@ func missingTimeout(p *audit.Pass) {
 		if call == 0 {
 			return audit.Finding{}, false
 		}
-		out := audit.Finding{Message: fmt.Sprintf("%s has no timeout", h.Path)}
+		out := audit.Finding{Message: fmt.Sprintf("%s has no timeout", h.Path), Cause: "requests to other servers are made without a timeout"}
 		if given {
 			out.Message = fmt.Sprintf("the timeout of %s is None", h.Path)
 		}

@@ -40,11 +40,7 @@ var rules = []*audit.Rule{
 				p.NotApplicable("the app has no CSRF protection to be exempt from")
 				return
 			}
-			for _, r := range p.Flask.Routes {
-				if r.CSRFExempt && r.Writes() && !inTest(p, r.File) {
-					p.Report(audit.Finding{Span: p.Span(exemption(r)), Message: fmt.Sprintf("%s is exempt from CSRF protection", routeName(r))})
-				}
-			}
+			exempted(p)
 		},
 	},
 	{
@@ -331,15 +327,43 @@ func routeName(r *flask.Route) string {
 	return strings.Join(writes, ", ") + " " + r.Rule
 }
 
-// exemption is the place of the decorator that exempts a view, or of the
-// route where the exemption is elsewhere.
-func exemption(r *flask.Route) flask.Position {
-	for _, d := range r.Decorators {
-		if strings.HasSuffix(d.Name, ".exempt") {
-			return d.Position
+// exempted reports the exemptions, each with all the routes that it frees.
+func exempted(p *audit.Pass) {
+	var places []flask.Position
+	freed := map[flask.Position][]*flask.Route{}
+	for _, r := range p.Flask.Routes {
+		if !r.CSRFExempt || !r.Writes() || inTest(p, r.File) {
+			continue
 		}
+		if freed[r.ExemptAt] == nil {
+			places = append(places, r.ExemptAt)
+		}
+		freed[r.ExemptAt] = append(freed[r.ExemptAt], r)
 	}
-	return r.Position
+	for _, at := range places {
+		routes := freed[at]
+		first := routes[0]
+		f := audit.Finding{Span: p.Span(at), Message: routeName(first) + " is exempt from CSRF protection", Cause: "views are exempt from CSRF protection"}
+		if n := len(routes) - 1; n > 0 {
+			f.Message = fmt.Sprintf("%s and %d other %s are exempt from CSRF protection", routeName(first), n, map[bool]string{true: "route", false: "routes"}[n == 1])
+			for _, r := range routes[:min(len(routes), 5)] {
+				f.Related = append(f.Related, audit.Step{Span: p.Span(r.Position), Note: routeName(r)})
+			}
+		}
+		if first.Blueprint != "" {
+			f.Cause = "views of the blueprint " + first.Blueprint + " are exempt from CSRF protection"
+		}
+		secret := slices.IndexFunc(first.Params, func(x flask.Param) bool { return x.Type == "str" && audit.SecretName(x.Name) })
+		if secret >= 0 && slices.IndexFunc(routes, func(r *flask.Route) bool {
+			return !slices.ContainsFunc(r.Params, func(x flask.Param) bool { return x == first.Params[secret] })
+		}) < 0 {
+			// Another site cannot send what it does not know; whether the view
+			// checks it is not known here.
+			f.Confidence = audit.Possible
+			f.Label = "unless " + first.Params[secret].Name + ", in the address, is a secret that is checked"
+		}
+		p.Report(f)
+	}
 }
 
 // tokenMarks are the ways a Jinja template puts a token into a form, by hand

@@ -3,6 +3,8 @@ package headers
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/html"
@@ -23,19 +25,24 @@ var rules = []*audit.Rule{
 		Good: "<p>hi</p><script src=\"{{ url_for('static', filename='start.js') }}\"></script>\n",
 		Check: func(p *audit.Pass) {
 			eachTemplate(p, func(f *audit.File) {
-				var places []place
 				for _, t := range tags(f.Data) {
-					if t.name == "script" && t.attr["src"] == "" && t.attr["nonce"] == "" && t.body && isJavaScript(t.attr["type"]) {
-						places = append(places, place{t.start, t.end, "inline script"})
+					var what []string
+					if t.name == "script" && t.attr["src"] == "" && !t.nonce() && t.body && isJavaScript(t.attr["type"]) {
+						what = append(what, "inline script")
 					}
-					for k, v := range t.attr {
-						if strings.HasPrefix(k, "on") && len(k) > 3 && v != "" {
-							places = append(places, place{t.start, t.end, "event handler " + k})
-							break
+					for _, k := range slices.Sorted(maps.Keys(t.attr)) {
+						if strings.HasPrefix(k, "on") && len(k) > 3 && t.attr[k] != "" {
+							what = append(what, "event handler "+k)
 						}
 					}
+					if what != nil {
+						p.Report(audit.Finding{
+							Span: f.SpanAt(t.start, t.end), Message: strings.Join(what, ", "),
+							// No page is protected before all of them are.
+							Cause: "inline scripts and event handlers stand in the way of a Content-Security-Policy",
+						})
+					}
 				}
-				reportPlaces(p, f, places, "inline script or event handler", "inline scripts and event handlers")
 			})
 		},
 	},
@@ -144,26 +151,6 @@ func weak(name string, value flask.Value) string {
 	return ""
 }
 
-type place struct {
-	start, end int
-	what       string
-}
-
-// reportPlaces reports one finding per file, with the first places marked.
-func reportPlaces(p *audit.Pass, f *audit.File, places []place, one, many string) {
-	if len(places) == 0 {
-		return
-	}
-	finding := audit.Finding{Span: f.SpanAt(places[0].start, places[0].end), Message: "1 " + one, Label: places[0].what}
-	if n := len(places); n > 1 {
-		finding.Message = fmt.Sprintf("%d %s", n, many)
-		for _, pl := range places[1:min(n, 4)] {
-			finding.Related = append(finding.Related, audit.Step{Span: f.SpanAt(pl.start, pl.end), Note: pl.what})
-		}
-	}
-	p.Report(finding)
-}
-
 func eachTemplate(p *audit.Pass, look func(*audit.File)) {
 	n := 0
 	for f := range p.Files(audit.Template) {
@@ -186,6 +173,17 @@ type tag struct {
 	attr       map[string]string
 	start, end int
 	body       bool // followed by text that is not blank
+}
+
+// nonce reports whether the tag has a nonce, or a Jinja expression in its place
+// that writes one.
+func (t *tag) nonce() bool {
+	for k := range t.attr {
+		if strings.Contains(k, "nonce") {
+			return true
+		}
+	}
+	return false
 }
 
 // tags returns a template's start tags. What Jinja writes inside an attribute

@@ -40,7 +40,9 @@ def index():
 			p.Follow(p.Hits("sink", "log"), func(h *pyflow.Hit) []audit.Danger {
 				for _, v := range written(h) {
 					if l, ok := lineDanger(v); ok {
-						return []audit.Danger{{Label: l, Message: "%s is logged and can hold a line end", Caret: "logged here"}}
+						return []audit.Danger{{Label: l, Message: "%s is logged and can hold a line end", Caret: "logged here",
+							// One formatter that escapes them mends all of it.
+							Cause: "what clients send is logged with its line ends"}}
 					}
 				}
 				return nil
