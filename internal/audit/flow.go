@@ -66,6 +66,16 @@ func (p *Project) Flow(ctx context.Context) *pyflow.Result {
 				cfg.Sources = append(cfg.Sources, pyflow.Source{Path: f.Path, Python: f.Python, Test: f.Test})
 			}
 		}
+		cfg.Factories = func() []pyflow.Span {
+			<-p.understood
+			var out []pyflow.Span
+			for _, a := range p.Flask.Apps {
+				if file, start, ok := a.FactoryAt(); ok {
+					out = append(out, pyflow.Span{File: file, Start: start})
+				}
+			}
+			return out
+		}
 		if p.progress != nil {
 			p.progress(Interpreting, 0, 0)
 			defer p.progress(Interpreting, 1, 1)
@@ -114,24 +124,91 @@ func (p *Project) importRoots() []string {
 	return roots
 }
 
-// template finds a template by name: in the folders called templates, the
-// shortest path first.
-func (p *Project) template(name string) (file string, text []byte, ok bool) {
-	name = path.Clean("/" + name)[1:]
+// templateFile is a file that a program may name as a template.
+type templateFile struct {
+	f *File
+	// rank is 0 in a folder that an app loads from, 1 in one of a blueprint or
+	// whose name ends in templates, 2 below such a folder.
+	rank   int
+	folder string
+	root   string // what holds the folder; "" is the project
+}
+
+// templateIndex lists the templates by their last name, for each way in which
+// the program may call them.
+func (p *Project) templateIndex() map[string][]templateFile {
+	apps, folders := map[string]bool{}, map[string]bool{}
+	for _, a := range p.Flask.Apps {
+		apps[a.TemplateFolder] = a.TemplateFolder != ""
+	}
+	for _, d := range p.Flask.TemplateFolders() {
+		folders[d] = true
+	}
+	out := map[string][]templateFile{}
 	for _, f := range p.Files {
-		if !strings.HasSuffix(f.Path, name) || f.Python != nil {
+		if f.Python != nil {
 			continue
 		}
-		dir := strings.TrimSuffix(f.Path, name)
-		if dir != "" && !strings.HasSuffix(dir, "/") {
-			continue
-		}
-		better := !ok || len(f.Path) < len(file)
-		if strings.HasSuffix(dir, "templates/") && (better || !strings.HasSuffix(strings.TrimSuffix(file, name), "templates/")) {
-			file, text, ok = f.Path, f.Data, true
+		dir, name := path.Split(f.Path)
+		below := 0
+		for d := strings.TrimSuffix(dir, "/"); d != "" && d != "."; d = path.Dir(d) {
+			rank := 1
+			switch {
+			case apps[d]:
+				rank = 0
+			case !folders[d] && !strings.HasSuffix(d, "templates"):
+				below++
+				continue
+			}
+			root := path.Dir(d)
+			if root == "." {
+				root = ""
+			}
+			key := f.Path[len(d)+1:]
+			out[key] = append(out[key], templateFile{f, rank, d, root})
+			if below > 0 && key != name {
+				out[name] = append(out[name], templateFile{f, 2, d, root})
+			}
+			break
 		}
 	}
-	return file, text, ok
+	return out
+}
+
+// template finds a template by the name that the file from uses. The folders
+// that lie above it come first, of these those that an app loads from.
+func (p *Project) template(name, from string) (file string, text []byte, ok bool) {
+	<-p.understood
+	p.templatesOnce.Do(func() { p.templates = p.templateIndex() })
+	var best *templateFile
+	var score [4]int
+	cands := p.templates[path.Clean("/" + name)[1:]]
+	for i := range cands {
+		c := &cands[i]
+		// How well it fits: whether it lies above, its folder's kind, the distance.
+		s := [4]int{c.rank, -common(c.root, from), -common(c.folder, from), len(c.f.Path)}
+		if c.root != "" && !strings.HasPrefix(from, c.root+"/") {
+			s[0] += 3
+		} else if c.rank > 0 {
+			s[1] = len(c.root) // the outer one: Flask asks the app before its blueprints
+		}
+		if best == nil || slices.Compare(s[:], score[:]) < 0 {
+			best, score = c, s
+		}
+	}
+	if best == nil {
+		return "", nil, false
+	}
+	return best.f.Path, best.f.Data, true
+}
+
+// common returns how many bytes two paths begin with alike.
+func common(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // FlowSpan returns the place of a span of the flow.

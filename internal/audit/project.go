@@ -126,11 +126,14 @@ type Project struct {
 	gitIndex func() (map[string]bool, error)
 	took     time.Duration
 
-	progress func(Phase, int, int)
-	names    *pysyntax.Interner // of its Python
-	flowOnce sync.Once
-	flowDone atomic.Bool
-	flow     *pyflow.Result
+	progress      func(Phase, int, int)
+	names         *pysyntax.Interner // of its Python
+	flowOnce      sync.Once
+	understood    chan struct{} // closed when Flask is there, for what runs beside that
+	templatesOnce sync.Once
+	templates     map[string][]templateFile // by name, set by templatesOnce
+	flowDone      atomic.Bool
+	flow          *pyflow.Result
 }
 
 // File is one text file.
@@ -228,10 +231,12 @@ func (t *Tree) Project(ctx context.Context) (*Project, error) {
 	p.NotUnderstood = slices.Concat(problems...)
 	p.sort()
 	p.index()
+	p.understood = make(chan struct{})
 	if t.opt.Flow {
 		go p.Flow(ctx)
 	}
 	p.understand()
+	close(p.understood)
 	p.took = t.p.took + time.Since(start)
 	return p, ctx.Err()
 }
@@ -349,7 +354,9 @@ func (p *Project) With(contents map[string][]byte) *Project {
 	}
 	n.sort()
 	n.index()
+	n.understood = make(chan struct{})
 	n.understand()
+	close(n.understood)
 	n.took = time.Since(start)
 	return n
 }

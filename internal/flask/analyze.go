@@ -494,7 +494,7 @@ func (a *analyzer) completeApp(o *obj) {
 	if s.kind == funcScope {
 		for _, r := range s.returns {
 			if slices.Contains(a.eval(s, r), o) {
-				app.Factory = s.qual
+				app.Factory, app.factoryFile, app.factoryStart = s.qual, u.path, s.start
 			}
 		}
 	}

@@ -76,7 +76,15 @@ type App struct {
 	// Args are the keyword arguments given to the constructor.
 	Args map[string]Value `json:"args,omitempty"`
 
-	id int
+	id           int
+	factoryFile  string
+	factoryStart uint32
+}
+
+// FactoryAt returns the file and the offset in bytes of the definition of
+// the factory; ok is false for an app made at import.
+func (a *App) FactoryAt() (file string, start uint32, ok bool) {
+	return a.factoryFile, a.factoryStart, a.Factory != ""
 }
 
 // Blueprint is one blueprint (or Flask-RESTX namespace).

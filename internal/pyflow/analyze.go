@@ -25,9 +25,14 @@ type Config struct {
 	// the library, by their dotted path. What a model does not define falls
 	// back to the facts.
 	Models map[string]*Source
-	// Template finds a template by the name the program uses; nil means that
-	// there are none. The path is relative to the project.
-	Template func(name string) (path string, text []byte, ok bool)
+	// Template finds a template by the name that the file from (Python or a
+	// template) uses; nil means that there are none. Paths are relative to the
+	// project. It must give the same for all files of a folder.
+	Template func(name, from string) (path string, text []byte, ok bool)
+	// Factories returns functions that make the app; it is called when all
+	// modules are loaded. One that no module has called is called then, as a
+	// server does.
+	Factories func() []Span
 	// Steps bounds what one entry point may take; 0 means 150,000.
 	Steps int
 	// Workers is how many goroutines may run; 0 means one for each processor.
@@ -266,6 +271,7 @@ func (it *interp) loadAll(files []*fileInfo) *state {
 			st.heap.flatten()
 		}
 	}
+	it.runFactories(st)
 	it.loading = false
 	it.promote()
 	st.heap.flatten()
@@ -274,6 +280,33 @@ func (it *interp) loadAll(files []*fileInfo) *state {
 	}
 	it.arena, it.memo, it.baseWritten = nil, nil, nil
 	return &state{heap: &heap{}, shared: true}
+}
+
+// runFactories calls the functions that make the app and that no module has
+// called: what they keep is there before any request.
+func (it *interp) runFactories(st *state) {
+	if it.p.cfg.Factories == nil {
+		return
+	}
+	for _, at := range it.p.cfg.Factories() {
+		for _, fn := range it.made {
+			if fn.nested || fn.owner != nil || fn.file.path != at.File || fn.file.src.Test || fn.file.f.Node(fn.id).Start != at.Start || it.called[funcKey{fn.file, fn.id}] {
+				continue
+			}
+			it.begin()
+			s := &state{heap: st.heap, shared: true}
+			st.shared = true
+			it.callFunction(s, fn, nil, &call{rest: unknown})
+			it.total += it.steps
+			if it.out() {
+				it.gaveUp = append(it.gaveUp, GaveUp{At: at, Name: fn.fullName(), Reason: "it takes too many steps"})
+			}
+			if !s.dead {
+				st.heap, st.shared = s.heap, true
+				it.promote()
+			}
+		}
+	}
 }
 
 // flatten makes h a heap without parents.

@@ -333,6 +333,9 @@ func (it *interp) setAttr(st *state, o *value, name string, x *value, at Span) {
 				}
 				for _, b := range obj.cls.libs {
 					it.setFacts(st, b+"."+name, a, nil, x, at)
+					if c := it.p.facts.canonical(b); it.p.facts.keeps[c] {
+						it.setLibField(c+"."+name, x)
+					}
 				}
 			}
 			w := it.write(st, a.obj)
@@ -354,8 +357,8 @@ func (it *interp) setAttr(st *state, o *value, name string, x *value, at Span) {
 			it.setLibField(a.str+"."+name, x)
 		case vInst:
 			it.setFacts(st, a.str+"."+name, a, nil, x, at)
-			if a.str == "flask.ctx._AppCtxGlobals" || a.str == "flask.g" {
-				it.setLibField("flask.g."+name, x)
+			if c := it.p.facts.canonical(a.str); it.p.facts.keeps[c] {
+				it.setLibField(c+"."+name, x)
 			}
 		case vBound:
 			if p := it.pathOf(st, a); p != "" {

@@ -2,6 +2,7 @@ package pyflow
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -37,6 +38,8 @@ import (
 //	template-text ARG           it renders the template whose text is ARG
 //	markup                      the result is safe markup: template escaping leaves it alone
 //	enter PATH                  "with x as y" gives y an instance of PATH
+//	keeps                       of a class with one instance: what the project puts into its fields is read from
+//	                            any instance
 //
 // ARG is an index from 0 (self not counted), a keyword's name, both as
 // 0=name, self for the receiver, * for every argument, or result.
@@ -52,6 +55,7 @@ type Facts struct {
 	like   map[string]string
 	base   map[string][]string
 	any    map[string][]Fact // of "*.name", by name
+	keeps  map[string]bool
 	// byClass has every path of which something is known about an attribute.
 	byClass map[string]bool
 	n       int
@@ -63,7 +67,7 @@ var verbs = map[string][2]int{
 	"like": {1, 1}, "base": {1, 1}, "passes": {1, 16}, "clean": {0, 32}, "number": {0, 0}, "boolean": {0, 0},
 	"chars": {1, 1}, "drops": {1, 1}, "excludes": {1, 8}, "normalizes": {0, 0}, "checks": {2, 2}, "ensures": {2, 2},
 	"never": {0, 0}, "calls": {1, 8}, "entry": {1, 2}, "methods": {2, 8}, "wraps": {0, 0}, "template": {1, 1}, "template-text": {1, 1},
-	"markup": {0, 0}, "enter": {1, 1},
+	"markup": {0, 0}, "enter": {1, 1}, "keeps": {0, 0},
 }
 
 // ParseFacts reads facts: lines of a path and one or several verbs with
@@ -73,7 +77,7 @@ var verbs = map[string][2]int{
 //
 // The error names the line and what is wrong with it.
 func ParseFacts(name, text string) (*Facts, error) {
-	fs := &Facts{byPath: map[string][]Fact{}, like: map[string]string{}, base: map[string][]string{}, any: map[string][]Fact{}, byClass: map[string]bool{}}
+	fs := &Facts{byPath: map[string][]Fact{}, like: map[string]string{}, base: map[string][]string{}, any: map[string][]Fact{}, keeps: map[string]bool{}, byClass: map[string]bool{}}
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
@@ -123,6 +127,7 @@ func (fs *Facts) Merge(other *Facts) {
 	for p, q := range other.like {
 		fs.like[p] = q
 	}
+	maps.Copy(fs.keeps, other.keeps)
 	for p, q := range other.base {
 		fs.base[p] = append(fs.base[p], q...)
 	}
@@ -136,6 +141,8 @@ func (fs *Facts) add(f Fact) {
 	switch {
 	case f.Verb == "like":
 		fs.like[f.Path] = f.Args[0]
+	case f.Verb == "keeps":
+		fs.keeps[f.Path] = true
 	case f.Verb == "base":
 		fs.base[f.Path] = append(fs.base[f.Path], f.Args[0])
 	case strings.HasPrefix(f.Path, "*."):

@@ -259,7 +259,7 @@ func (it *interp) execImportFrom(st *state, id pysyntax.ID) {
 	}
 	base := it.fr.file
 	var m *value
-	full := mod
+	full, folder := mod, ""
 	if level > 0 {
 		pkg := base.name
 		dir := path.Dir(base.path)
@@ -273,8 +273,9 @@ func (it *interp) execImportFrom(st *state, id pysyntax.ID) {
 		full = strings.TrimPrefix(pkg+"."+mod, ".")
 		full = strings.TrimSuffix(full, ".")
 		if pkg == "" || base.name == "" {
-			// A folder that Python would not take for a package.
-			m = it.importPath(st, path.Join(dir, strings.ReplaceAll(mod, ".", "/")))
+			// A folder without __init__.py.
+			folder = path.Join(dir, strings.ReplaceAll(mod, ".", "/"))
+			m = it.importPath(st, folder)
 		}
 	}
 	it.importHits(st, full, id)
@@ -296,7 +297,12 @@ func (it *interp) execImportFrom(st *state, id pysyntax.ID) {
 		var v *value
 		switch {
 		case m == nil:
-			v = it.libNamed(st, full+"."+n.Name)
+			if folder != "" {
+				v = it.importPath(st, path.Join(folder, n.Name))
+			}
+			if v == nil {
+				v = it.libNamed(st, full+"."+n.Name)
+			}
 		case m.kind == vModule:
 			v = it.importName(st, m.mod, n.Name, full)
 		default:

@@ -26,7 +26,8 @@ type program struct {
 	library                        map[string]bool
 	models                         map[string]*fileInfo
 	roots                          []string
-	templates                      sync.Map // parsed, by name
+	templates                      sync.Map // parsed, by name and the folder it is asked for from
+	parsed                         sync.Map // the same by path
 	templateFilters, templateNames map[string]*value
 	base                           *heap // after the modules were loaded
 	baseInterp                     *interp

@@ -768,7 +768,7 @@ func (it *interp) libRead(st *state, v *value, at Span) *value {
 // flask.g, for whoever reads it later.
 func (it *interp) setLibField(path string, v *value) {
 	path = it.p.facts.canonical(path)
-	if it.reachesNew(v, 0) {
+	if !it.loading && it.reachesNew(v, 0) {
 		v = opaque(shallowLabels(v))
 	}
 	if old := it.libFields[path]; old != nil {

@@ -4,6 +4,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/dewar-security/dewar/internal/jinja"
 )
@@ -76,7 +77,7 @@ func (it *interp) render(st *state, name, source *value, c *call) *value {
 }
 
 func (it *interp) renderName(st *state, name string, vars map[string]*value, at Span) bool {
-	t := it.template(name)
+	t := it.template(name, it.at(&call{at: at}).File)
 	if t == nil {
 		return false
 	}
@@ -84,19 +85,21 @@ func (it *interp) renderName(st *state, name string, vars map[string]*value, at 
 	return true
 }
 
-// template returns a parsed template by the name the program uses; nil if
-// there is none.
-func (it *interp) template(name string) *jinja.Template {
-	if t, ok := it.p.templates.Load(name); ok {
+// template returns a parsed template by the name that the file from uses;
+// nil if there is none.
+func (it *interp) template(name, from string) *jinja.Template {
+	key := [2]string{name, path.Dir(from)}
+	if t, ok := it.p.templates.Load(key); ok {
 		return t.(*jinja.Template)
 	}
 	var t *jinja.Template
 	if it.p.cfg.Template != nil {
-		if p, src, ok := it.p.cfg.Template(name); ok && len(src) < 2<<20 {
-			t = jinja.Parse(p, src)
+		if p, src, ok := it.p.cfg.Template(name, from); ok && len(src) < 2<<20 {
+			once, _ := it.p.parsed.LoadOrStore(p, sync.OnceValue(func() *jinja.Template { return jinja.Parse(p, src) }))
+			t = once.(func() *jinja.Template)()
 		}
 	}
-	it.p.templates.Store(name, t)
+	it.p.templates.Store(key, t)
 	return t
 }
 
@@ -197,7 +200,7 @@ func (r *rendering) top(t *jinja.Template) {
 		if !n.isConstText() {
 			continue
 		}
-		if p := r.it.template(n.str); p != nil && p != t {
+		if p := r.it.template(n.str, r.from()); p != nil && p != t {
 			found = true
 			sub := *r
 			sub.t, sub.depth, sub.fixed = p, r.depth+1, Span{}
@@ -291,7 +294,7 @@ func (r *rendering) node(n jinja.Node) {
 		r.caller = old
 	case *jinja.Include:
 		for _, x := range r.names(n.Template) {
-			t := r.it.template(x)
+			t := r.it.template(x, r.from())
 			if t == nil || r.depth >= maxTemplateDepth {
 				continue
 			}
@@ -342,6 +345,14 @@ func (r *rendering) node(n jinja.Node) {
 	}
 }
 
+// from is the file that names other templates.
+func (r *rendering) from() string {
+	if r.fixed.File != "" {
+		return r.fixed.File
+	}
+	return r.t.Path
+}
+
 // names returns the constant names that an expression may be.
 func (r *rendering) names(e jinja.Expr) []string {
 	var out []string
@@ -363,7 +374,7 @@ func (r *rendering) names(e jinja.Expr) []string {
 
 // imported returns the macros of a template.
 func (r *rendering) imported(name string) map[string]*macro {
-	t := r.it.template(name)
+	t := r.it.template(name, r.from())
 	if t == nil || r.depth >= maxTemplateDepth {
 		return nil
 	}
