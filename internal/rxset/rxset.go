@@ -5,12 +5,17 @@ package rxset
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
+	"unsafe"
 
 	"rsc.io/binaryregexp"
 )
@@ -66,48 +71,142 @@ func PMFile(data []byte) Pattern {
 // Set is a compiled list of patterns. It is safe for concurrent use.
 type Set struct {
 	patterns []*pattern
+	alphabet *alphabet
+	dfas     []*dfa
+
+	used    atomic.Int64 // bytes in the dfas' tables
+	scratch sync.Pool    // of *scratch
+	buffers sync.Pool    // of *buffer
 }
+
+const (
+	// maxTable is how many bytes the table of one automaton may take.
+	maxTable = 512 << 10
+	// maxTables is how many they may take together.
+	maxTables = 12 << 20
+)
 
 // pattern is one Pattern ready to run alone.
 type pattern struct {
 	mode    Mode // never Rx
 	expr    string
 	phrases []string
+	nfa     *nfa // nil for phrases, and for what is too large for an automaton
+	dfa     *dfa
 
 	once sync.Once
 	text *regexp.Regexp
 	bin  *binaryregexp.Regexp
 }
 
+// buffer is what one Match needs.
+type buffer struct {
+	symbols []byte
+}
+
 // Compile prepares patterns; the numbers in a Bits are their positions. An
 // expression that does not compile is an error that names it.
 func Compile(patterns []Pattern) (*Set, error) {
 	s := &Set{patterns: make([]*pattern, len(patterns))}
+	s.scratch.New = func() any { return &scratch{} }
+	s.buffers.New = func() any { return &buffer{} }
+	progs := make([]*syntax.Prog, len(patterns))
 	for i, p := range patterns {
-		q := &pattern{mode: p.Mode, expr: p.Expr, phrases: p.Phrases}
-		if p.Mode == Rx {
-			q.mode = Text
-			q.expr = "(?sm)" + p.Expr
-			if isBinary(q.expr) {
-				q.mode, q.expr = Bytes, p.Expr
-			}
-		}
+		q := p.resolve()
 		s.patterns[i] = q
-		var err error
-		switch q.mode {
-		case Text:
-			_, err = regexp.Compile(q.expr)
-		case Bytes:
-			_, err = binaryregexp.Compile(q.expr)
-		case Phrases:
-		default:
-			err = fmt.Errorf("unknown mode %d", p.Mode)
+		if q.mode == Phrases {
+			continue
+		}
+		re, err := q.parse()
+		if err == nil {
+			progs[i], err = syntax.Compile(re)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("pattern %d: %w", i, err)
 		}
 	}
+	s.alphabet = s.chooseAlphabet(progs)
+	for i, q := range s.patterns {
+		if progs[i] == nil {
+			continue
+		}
+		symbols := s.alphabet.symbols
+		if q.mode == Bytes {
+			symbols = byteSymbols
+		}
+		if q.nfa = newNFA(progs[i], symbols); q.nfa != nil {
+			q.dfa = newDFA(s, []*nfa{q.nfa})
+			s.dfas = append(s.dfas, q.dfa)
+		}
+	}
 	return s, nil
+}
+
+// resolve decides what Rx stands for.
+func (p Pattern) resolve() *pattern {
+	q := &pattern{mode: p.Mode, expr: p.Expr, phrases: p.Phrases}
+	if p.Mode == Rx {
+		q.mode, q.expr = Text, "(?sm)"+p.Expr
+		if isBinary(q.expr) {
+			q.mode, q.expr = Bytes, p.Expr
+		}
+	}
+	return q
+}
+
+// chooseAlphabet returns the alphabet for the programs of the texts. Where
+// they tell too many characters apart it drops those that tell most of them
+// from progs, so that Go's regexp runs them.
+func (s *Set) chooseAlphabet(progs []*syntax.Prog) *alphabet {
+	sets := make([][][]rune, len(progs))
+	for i, prog := range progs {
+		if prog == nil || s.patterns[i].mode != Text {
+			continue
+		}
+		known := map[string]bool{}
+		var key []byte
+		for k := range prog.Inst {
+			switch in := &prog.Inst[k]; in.Op {
+			case syntax.InstRune, syntax.InstRune1:
+				pairs := instRunes(in)
+				if len(pairs) == 0 || pairs[len(pairs)-1] < utf8.RuneSelf {
+					continue
+				}
+				key = key[:0]
+				for _, r := range pairs {
+					key = binary.LittleEndian.AppendUint32(key, uint32(r))
+				}
+				if !known[string(key)] {
+					known[string(key)] = true
+					sets[i] = append(sets[i], pairs)
+				}
+			}
+		}
+	}
+	for {
+		if a := newAlphabet(slices.Concat(sets...)); a != nil {
+			return a
+		}
+		worst, most := 0, -1
+		for i := range sets {
+			n := 0
+			for _, pairs := range sets[i] {
+				n += len(pairs)
+			}
+			if n > most {
+				worst, most = i, n
+			}
+		}
+		sets[worst], progs[worst] = nil, nil
+	}
+}
+
+// flush throws away the tables of every automaton.
+func (s *Set) flush() {
+	for _, d := range s.dfas {
+		d.cur.Store(nil)
+	}
+	s.used.Store(0)
 }
 
 // Len returns how many patterns s has.
@@ -119,15 +218,36 @@ func (s *Set) NewBits() Bits { return NewBits(len(s.patterns)) }
 // Match adds to out every pattern of among that matches value; a nil among
 // is all of them. Nothing is taken out of out. It does not keep value.
 func (s *Set) Match(value string, among, out Bits) {
+	b := s.buffers.Get().(*buffer)
+	symbols := s.symbols(b, value)
 	for i, p := range s.patterns {
-		if (among == nil || among.Has(i)) && p.match(value) {
+		if (among == nil || among.Has(i)) && p.match(value, symbols) {
 			out.Set(i)
 		}
 	}
+	s.buffers.Put(b)
 }
 
 // Contains reports whether pattern i matches value.
-func (s *Set) Contains(i int, value string) bool { return s.patterns[i].match(value) }
+func (s *Set) Contains(i int, value string) bool {
+	b := s.buffers.Get().(*buffer)
+	defer s.buffers.Put(b)
+	return s.patterns[i].match(value, s.symbols(b, value))
+}
+
+// symbols returns value's symbols, which are value's own or b's memory.
+func (s *Set) symbols(b *buffer, value string) string {
+	i := 0
+	for i < len(value) && value[i] < utf8.RuneSelf {
+		i++
+	}
+	if i == len(value) {
+		return value
+	}
+	b.symbols = append(b.symbols[:0], value[:i]...)
+	b.symbols = s.alphabet.encode(b.symbols, value[i:])
+	return unsafe.String(&b.symbols[0], len(b.symbols))
+}
 
 // Submatch returns what pattern i's regular expression captures in value,
 // the whole match first, as pairs of offsets as regexp's
@@ -169,7 +289,14 @@ func (p *pattern) compile() {
 	})
 }
 
-func (p *pattern) match(value string) bool {
+// match answers for p alone.
+func (p *pattern) match(value, symbols string) bool {
+	if p.dfa != nil {
+		if p.mode == Bytes {
+			symbols = value
+		}
+		return p.dfa.match(symbols) != 0
+	}
 	p.compile()
 	switch p.mode {
 	case Text:
