@@ -28,7 +28,7 @@ var Profiles = []guard.Profile{guard.Production, guard.Staging, guard.Developmen
 // control that has something to set, and three about Dewar's own work. The
 // reference page and the JSON schema in docs/ are generated from it.
 type Config struct {
-	Profile guard.Profile `toml:"profile" default:"production" jsonschema:"enum=production,enum=staging,enum=development" jsonschema_description:"Where the app runs; it chooses the defaults. Any section can be repeated as [profiles.NAME.SECTION] for one profile only."`
+	Profile guard.Profile `toml:"profile" reload:"restart" default:"production" jsonschema:"enum=production,enum=staging,enum=development" jsonschema_description:"Where the app runs; it chooses the defaults. Any section can be repeated as [profiles.NAME.SECTION] for one profile only."`
 
 	App   App   `toml:"app" jsonschema_description:"Which app, and how to reach it."`
 	Audit Audit `toml:"audit" jsonschema_description:"What dewar audit reads and when it fails."`
@@ -50,9 +50,9 @@ type Config struct {
 
 // App is the [app] section.
 type App struct {
-	Target   string `toml:"target" jsonschema_description:"The WSGI app as module:name or module:factory('argument'). Empty: found as flask does (FLASK_APP, .flaskenv, wsgi.py, app.py)."`
-	Upstream string `toml:"upstream" jsonschema_description:"URL of an app that something else runs (http://127.0.0.1:8000 or unix:/run/app.sock); dewar then starts no gunicorn."`
-	Python   string `toml:"python" jsonschema_description:"The Python interpreter of the app's virtual environment. Empty: $VIRTUAL_ENV, .venv, venv, then PATH."`
+	Target   string `toml:"target" reload:"restart" jsonschema_description:"The WSGI app as module:name or module:factory('argument'). Empty: found as flask does (FLASK_APP, .flaskenv, wsgi.py, app.py)."`
+	Upstream string `toml:"upstream" reload:"restart" jsonschema_description:"URL of an app that something else runs (http://127.0.0.1:8000 or unix:/run/app.sock); dewar then starts no gunicorn."`
+	Python   string `toml:"python" reload:"restart" jsonschema_description:"The Python interpreter of the app's virtual environment. Empty: $VIRTUAL_ENV, .venv, venv, then PATH."`
 	Name     string `toml:"name" jsonschema_description:"The app's name in reports. Empty: the folder's name."`
 }
 

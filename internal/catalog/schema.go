@@ -10,6 +10,7 @@ import (
 	"github.com/invopop/jsonschema"
 
 	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/control/deployment"
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/store"
 )
@@ -127,6 +128,9 @@ func Reference() []SectionDoc {
 				continue
 			}
 			field := Field{Key: l.key, Type: typeName(l.field), Doc: l.field.Tag.Get("jsonschema_description"), Environment: l.env}
+			if d := deployment.Effect(l.field.Tag.Get("reload")).Describe(); d != "" {
+				field.Doc += " " + d
+			}
 			show := func(tag string) string {
 				text, ok := l.field.Tag.Lookup(tag)
 				v := reflect.New(l.field.Type).Elem()

@@ -159,8 +159,8 @@ func (a *app) check(ctx context.Context, dir string, loaded *catalog.Loaded, p p
 	case state.Console == "":
 		r.Looked["guard"] = "running, but its console is switched off (deployment.console)"
 	default:
-		ev, err := askConsole(ctx, state)
-		if err != nil {
+		var ev []evidence.Evidence
+		if err := askConsole(ctx, state, http.MethodGet, "/evidence", 10*time.Second, &ev); err != nil {
 			r.Looked["guard"] = "could not be asked: " + err.Error()
 			break
 		}
@@ -184,36 +184,17 @@ func (a *app) running(dir string) (gateway.State, error) {
 	return gateway.ReadState(sd)
 }
 
-// askConsole gets the guard's evidence over its private listener.
-func askConsole(ctx context.Context, s gateway.State) ([]evidence.Evidence, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	base := s.Console
+// consoleTransport returns the way to a console whose URL is *base; for a unix
+// socket it makes *base a URL to ask for.
+func consoleTransport(base *string) *http.Transport {
 	transport := &http.Transport{Proxy: nil}
-	if path, ok := strings.CutPrefix(base, "unix:"); ok {
+	if path, ok := strings.CutPrefix(*base, "unix:"); ok {
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		}
-		base = "http://localhost"
+		*base = "http://localhost"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+"/evidence", nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+s.ConsoleToken)
-	res, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the console answered %s", res.Status)
-	}
-	var out []evidence.Evidence
-	if err := json.NewDecoder(io.LimitReader(res.Body, 16<<20)).Decode(&out); err != nil {
-		return nil, fmt.Errorf("the console's answer: %w", err)
-	}
-	return out, nil
+	return transport
 }
 
 // waitFor waits until something answers at the site's address.

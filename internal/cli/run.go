@@ -39,7 +39,9 @@ In production it refuses to start with debug mode on, with a weak SECRET_KEY or
 on a development server; --profile development relaxes that and says so.
 
 Ctrl-C or SIGTERM ends it in good order: nothing new is accepted, running
-requests finish, gunicorn ends.` + exitHelp,
+requests finish, gunicorn ends. Settings, certificates and rule files are read
+again when they change (deployment.watch) and by "dewar reload"; SIGHUP does that
+and loads the app's code anew, beside the old until that has finished.` + exitHelp,
 		Example: `  dewar run --profile development
   dewar run --app 'shop:create_app("prod")'
   dewar run --upstream http://127.0.0.1:8000
@@ -55,11 +57,7 @@ requests finish, gunicorn ends.` + exitHelp,
 				more = append(more, flag(c, name, key)...)
 			}
 			sort.Slice(more, func(i, j int) bool { return more[i].Key < more[j].Key })
-			loaded, err := a.load(dir, more...)
-			if err != nil {
-				return err
-			}
-			return a.run(c.Context(), dir, loaded)
+			return a.run(c.Context(), dir, func() (*catalog.Loaded, error) { return a.load(dir, more...) })
 		},
 	}
 	f := c.Flags()
@@ -73,18 +71,41 @@ requests finish, gunicorn ends.` + exitHelp,
 
 // guardRun is one running guard: what the console and the chain share.
 type guardRun struct {
-	a      *app
-	loaded *catalog.Loaded
-	bus    *event.Bus
-	chain  *guard.Chain
-	gw     *gateway.Gateway
+	a       *app
+	dir     string
+	load    func() (*catalog.Loaded, error)
+	bus     *event.Bus
+	metrics *console.Metrics
+	// chainOf makes a chain from settings.
+	chainOf  func(*gateway.Gateway, *catalog.Config) (*guard.Chain, []guard.Bound, error)
+	selfTest error
+	read     gateway.Stamps // of the files the settings depend on, at the start
+	// reloading is held while settings are changed.
+	reloading sync.Mutex
 
 	mu         sync.Mutex
+	loaded     *catalog.Loaded // in force
+	chain      *guard.Chain
+	gw         *gateway.Gateway
 	preflights []evidence.Evidence
-	selfTest   error
+	last       reloaded // the last reload
+	since      time.Time
 }
 
-func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error {
+// settings returns what is in force.
+func (r *guardRun) settings() *catalog.Loaded {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.loaded
+}
+
+func (a *app) run(ctx context.Context, dir string, load func() (*catalog.Loaded, error)) error {
+	loaded, err := load()
+	if err != nil {
+		return err
+	}
+	// Before anything is made of them: what changes from now on is seen.
+	read := gateway.StampFiles(loaded.Files(dir))
 	cfg := loaded.Config
 	out := a.progress()
 	fmt.Fprintf(a.stderr, "%s %s guard   profile %s\n", out.name("dewar"), version, cfg.Profile)
@@ -94,7 +115,7 @@ func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error
 		return err
 	}
 	defer bus.Close()
-	r := &guardRun{a: a, loaded: loaded, bus: bus, selfTest: monitoring.SelfTest(cfg.Monitoring)}
+	r := &guardRun{a: a, dir: dir, load: load, loaded: loaded, since: time.Now(), read: read, bus: bus, selfTest: monitoring.SelfTest(cfg.Monitoring)}
 	if r.selfTest != nil {
 		return fmt.Errorf("the security log would leak: %w", r.selfTest)
 	}
@@ -110,15 +131,10 @@ func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error
 		ProbeKey: probeKey, ConsoleToken: consoleToken,
 		Progress:  func(s gateway.Step) { out.step(s) },
 		Output:    func(line string) { out.app(redact.Line(line)) },
-		Preflight: r.preflight,
+		Preflight: r.preflight, Trial: r.trial,
 	}
 	if opts.Upstream == "" {
-		origin := ""
-		if cfg.App.Target != "" {
-			origin = loaded.Origin("app.target").String()
-		}
-		opts.App, err = gateway.FindApp(dir, gateway.AppOptions{Target: cfg.App.Target, TargetSource: origin, Python: cfg.App.Python, Environ: a.environ, Profile: cfg.Profile})
-		if err != nil {
+		if opts.App, err = r.findApp(loaded); err != nil {
 			return err
 		}
 	}
@@ -127,6 +143,19 @@ func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error
 		specs = append(specs, l.Spec)
 	}
 	metrics := console.NewMetrics(version, specs, bus.Lost)
+	r.metrics = metrics
+	r.chainOf = func(g *gateway.Gateway, cfg *catalog.Config) (*guard.Chain, []guard.Bound, error) {
+		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts}
+		bound, err := catalog.Bind(cfg, env)
+		if err != nil {
+			return nil, nil, err
+		}
+		chain, err := guard.NewChain(guard.Options{
+			Layers: bound, Overrides: cfg.Routes, Forward: g.Forwarder(), Publish: bus.Publish, Now: time.Now,
+			ProbeKey: []byte(probeKey), LogAllowed: cfg.Monitoring.Requests, Metrics: metrics,
+		})
+		return chain, bound, err
+	}
 	opts.OnWorker, opts.OnConnectionError = metrics.WorkerStarted, func(string) { metrics.ConnectionError() }
 	opts.OnRestart = func() {
 		metrics.Restarted()
@@ -138,6 +167,7 @@ func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error
 			Address: cfg.Deployment.Console, Token: consoleToken, Ready: r.ready, Metrics: metrics, Events: r.events, Layers: r.health,
 			Checklist: func(context.Context) (any, error) { return r.checklist(), nil },
 			Evidence:  func(context.Context) (any, error) { return r.evidence(), nil },
+			Reload:    func(ctx context.Context, app bool) (any, error) { return r.reload(ctx, "dewar reload", app), nil },
 		})
 		if err != nil {
 			return err
@@ -148,24 +178,12 @@ func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error
 		opts.Actors = append(opts.Actors, cons.Actor())
 	}
 	opts.Handler = func(g *gateway.Gateway) (http.Handler, error) {
-		r.mu.Lock()
-		r.gw = g
-		r.mu.Unlock()
-		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts}
-		bound, err := catalog.Bind(cfg, env)
+		chain, bound, err := r.chainOf(g, cfg)
 		if err != nil {
-			return nil, err
-		}
-		o := guard.Options{
-			Layers: bound, Overrides: cfg.Routes, Forward: g.Forwarder(), Publish: bus.Publish, Now: time.Now,
-			ProbeKey: []byte(probeKey), LogAllowed: cfg.Monitoring.Requests, Metrics: metrics,
-		}
-		chain, err := guard.NewChain(o)
-		if err != nil {
-			return nil, err
+			return nil, located(loaded, err)
 		}
 		r.mu.Lock()
-		r.chain = chain
+		r.gw, r.chain = g, chain
 		r.mu.Unlock()
 		out.step(gateway.Step{Kind: gateway.StepDone, Name: "layers", Text: layersText(bound, cfg.Routes)})
 		out.step(gateway.Step{Kind: gateway.StepDone, Name: "log", Text: cfg.Monitoring.Log + " · redaction tested with canaries"})
@@ -174,6 +192,7 @@ func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error
 		}
 		return chain, nil
 	}
+	opts.Actors = append(opts.Actors, gateway.Actor{Name: "reload", Run: r.watch})
 	bus.Publish(event.Event{Time: time.Now(), Name: "sys_startup", Severity: event.Info, Message: "the guard starts", Control: "monitoring", Attributes: map[string]string{"version": version, "profile": string(cfg.Profile)}})
 	err = gateway.Run(ctx, opts)
 	msg := "the guard stopped"
@@ -184,21 +203,42 @@ func (a *app) run(ctx context.Context, dir string, loaded *catalog.Loaded) error
 	return err
 }
 
+// findApp looks for the app under the settings given.
+func (r *guardRun) findApp(l *catalog.Loaded) (gateway.App, error) {
+	cfg, origin := l.Config, ""
+	if cfg.App.Target != "" {
+		origin = l.Origin("app.target").String()
+	}
+	return gateway.FindApp(r.dir, gateway.AppOptions{Target: cfg.App.Target, TargetSource: origin, Python: cfg.App.Python, Environ: r.a.environ, Profile: cfg.Profile})
+}
+
 // preflight judges the app before the first request, and again when a later
 // worker says something else.
 func (r *guardRun) preflight(f guard.Facts) error {
-	refusals, warnings, ev := guard.RunPreflights(r.loaded.Config.Profile, f, catalog.Preflights())
+	profile := r.settings().Config.Profile
+	refusals, warnings, ev := guard.RunPreflights(profile, f, catalog.Preflights())
 	r.mu.Lock()
 	r.preflights = ev
 	r.mu.Unlock()
 	for _, w := range warnings {
 		r.a.progress().step(gateway.Step{Kind: gateway.StepWarning, Name: "relaxed", Text: fmt.Sprintf("%s: %s (production refuses to start)", w.Preflight.Name, w.Problem)})
 	}
+	return refused("refusing to start in profile "+string(profile), refusals)
+}
+
+// trial judges an app that was loaded anew, before it gets a request.
+func (r *guardRun) trial(f guard.Facts) error {
+	profile := r.settings().Config.Profile
+	refusals, _, _ := guard.RunPreflights(profile, f, catalog.Preflights())
+	return refused("the app as it is now would not start in profile "+string(profile), refusals)
+}
+
+func refused(what string, refusals []guard.PreflightResult) error {
 	if len(refusals) == 0 {
 		return nil
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "refusing to start in profile %s:", r.loaded.Config.Profile)
+	b.WriteString(what + ":")
 	for _, p := range refusals {
 		fmt.Fprintf(&b, "\n  ✗ %s: %s\n    fix: %s", p.Preflight.Name, p.Problem, p.Preflight.Fix)
 	}
@@ -219,13 +259,14 @@ func (r *guardRun) ready() error {
 // evidence is what the guard can say about the promises now.
 func (r *guardRun) evidence() []evidence.Evidence {
 	r.mu.Lock()
-	chain, pre := r.chain, r.preflights
+	chain, pre, last, loaded := r.chain, r.preflights, r.last, r.loaded
 	r.mu.Unlock()
 	out := append([]evidence.Evidence(nil), pre...)
 	if chain != nil {
 		out = append(out, chain.Evidence()...)
 	}
-	return append(out, monitoring.Evidence(r.loaded.Config.Monitoring, r.bus, r.selfTest, time.Now()))
+	out = append(out, last.evidence(time.Now()))
+	return append(out, monitoring.Evidence(loaded.Config.Monitoring, r.bus, r.selfTest, time.Now()))
 }
 
 func (r *guardRun) checklist() *control.Checklist {

@@ -8,6 +8,9 @@
 //	GET /checklist  the folded checklist, JSON                   bearer token
 //	GET /evidence   what the guard knows about itself, JSON      bearer token
 //	GET /events     the latest events, JSON (?n=100)             bearer token
+//	POST /reload    settings are read again (?app=1: the app's   bearer token
+//	                code as well); the answer says what came
+//	                of it, JSON
 //
 // It listens on loopback or a unix socket and nowhere else. Loopback is not
 // private on a machine with several users, so what could help an attacker
@@ -59,6 +62,9 @@ type Options struct {
 	Checklist, Evidence func(context.Context) (any, error)
 	// Events returns the latest n events or fewer, redacted, newest first.
 	Events func(n int) []event.Event
+	// Reload reads the settings again, and loads the app's code anew if app
+	// is set. It returns what is encoded as JSON.
+	Reload func(ctx context.Context, app bool) (any, error)
 	// Metrics is what /metrics shows.
 	Metrics *Metrics
 }
@@ -109,7 +115,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		Handler:           handler(o, network == "unix"),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      60 * time.Second,
+		WriteTimeout:      5 * time.Minute, // a reload waits for the app
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    8 << 10,
 	}
@@ -179,6 +185,16 @@ func handler(o Options, unix bool) http.Handler {
 			writeJSON(w, events)
 		})
 	}
+	if o.Reload != nil {
+		private("/reload", func(w http.ResponseWriter, r *http.Request) {
+			v, err := o.Reload(r.Context(), r.URL.Query().Get("app") == "1")
+			if err != nil {
+				text(w, http.StatusInternalServerError, err.Error()+"\n")
+				return
+			}
+			writeJSON(w, v)
+		})
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
@@ -191,7 +207,10 @@ func handler(o Options, unix bool) http.Handler {
 			text(w, http.StatusMisdirectedRequest, "this console answers to the loopback address only\n")
 		case site != "" && site != "same-origin" && site != "none":
 			text(w, http.StatusForbidden, "not for other sites\n")
-		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		case r.URL.Path == "/reload" && r.Method != http.MethodPost:
+			h.Set("Allow", "POST")
+			text(w, http.StatusMethodNotAllowed, "POST only\n")
+		case r.Method != http.MethodGet && r.Method != http.MethodHead && r.URL.Path != "/reload":
 			h.Set("Allow", "GET, HEAD")
 			text(w, http.StatusMethodNotAllowed, "GET only\n")
 		default:

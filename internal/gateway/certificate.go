@@ -129,6 +129,47 @@ func stampOf(name string) fileStamp {
 	return fileStamp{st.ModTime(), st.Size(), st}
 }
 
+// Stamps tells whether files changed, by what the file system says about them.
+type Stamps struct {
+	names  []string
+	stamps []fileStamp
+}
+
+// StampFiles looks at files as they are now. One that is not there is one
+// that may come.
+func StampFiles(names []string) Stamps {
+	s := Stamps{names: names}
+	for _, n := range names {
+		s.stamps = append(s.stamps, stampOf(n))
+	}
+	return s
+}
+
+// Changed lists the files of s that are not as they were in old, or that old
+// did not look at.
+func (s Stamps) Changed(old Stamps) []string {
+	var out []string
+	for i, n := range s.names {
+		j := slices.Index(old.names, n)
+		if j < 0 || !s.stamps[i].same(old.stamps[j]) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Of returns what s says about names; files that it did not look at are looked
+// at now.
+func (s Stamps) Of(names []string) Stamps {
+	out := StampFiles(names)
+	for i, n := range names {
+		if j := slices.Index(s.names, n); j >= 0 {
+			out.stamps[i] = s.stamps[j]
+		}
+	}
+	return out
+}
+
 const maxPEM = 1 << 20
 
 // newFileCertificates loads the pair; an unusable one is an error that names

@@ -28,11 +28,25 @@
 // Programs that the app starts and that leave its process group are not
 // followed: holding them is the sandbox's work.
 //
+// # Reload
+//
+// [Gateway.Change] replaces what can be replaced, all of a change or nothing:
+//
+//	chain         an atomic pointer; each request stays in the one it began in
+//	certificate   an atomic pointer; the next handshake gets the new one
+//	time-outs     a new front of HTTP servers, which gets the new connections
+//	app           a new generation, a second gunicorn on its own socket, that
+//	              has loaded the app and passed the preflights; the old one
+//	              ends when its last request has
+//
+// Whoever is in something that is replaced is counted (users), and nothing is
+// closed under them.
+//
 // # Where later work goes
 //
 // ACME is a third implementation of the unexported certificates interface.
 // HTTP/3 and the PROXY protocol belong into Gateway.open, beside and below
-// bound. Reload without loss passes the listeners that Gateway.open made.
+// bound.
 package gateway
 
 import (

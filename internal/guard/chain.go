@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -644,6 +645,20 @@ func (c *Chain) Health() map[string]error {
 		}
 	}
 	return out
+}
+
+// Close closes the layers that can be closed, when another chain has taken
+// this one's place and its last request has ended.
+func (c *Chain) Close() error {
+	var errs []error
+	for i := range c.layers {
+		if l, ok := c.layers[i].Layer.(io.Closer); ok {
+			if err := l.Close(); err != nil {
+				errs = append(errs, fmt.Errorf("layer %s: %w", c.layers[i].Spec.Name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Evidence says what the guard enforces now, one line per layer.

@@ -93,6 +93,10 @@ func Refuse(status int, reason, detail string) Decision {
 // many goroutines at once, and must not keep x. It may change x.Request (take
 // away a forged header) and x.Client; it must not read the body except
 // through [Exchange.Body].
+//
+// A reload makes every layer anew, while requests are still in the old ones.
+// What must outlive it belongs into [Env.Store]. A Layer with a Close method
+// is closed when it has been replaced and its last request has ended.
 type Layer interface {
 	Request(x *Exchange) Decision
 }

@@ -4,9 +4,9 @@ import "github.com/dewar-security/dewar/internal/guard"
 
 // Config is the [deployment] section of dewar.toml: how the app is served.
 type Config struct {
-	Listen        []string       `toml:"listen" default:":443" staging:":443" development:"127.0.0.1:8443" jsonschema_description:"Addresses that serve HTTPS (HTTP/1.1 and HTTP/2)."`
-	ListenHTTP    []string       `toml:"listen-http" default:":80" staging:":80" development:"127.0.0.1:8080" jsonschema_description:"Addresses that redirect HTTP to HTTPS; with tls = \"off\" they serve the app."`
-	TLS           string         `toml:"tls" default:"files" development:"local" jsonschema:"enum=files,enum=local,enum=off" jsonschema_description:"Where the certificate comes from: files (certificate and key), local (a certificate authority made once on this machine, development only), off (something in front ends TLS; needs trusted-proxies)."`
+	Listen        []string       `toml:"listen" reload:"restart" default:":443" staging:":443" development:"127.0.0.1:8443" jsonschema_description:"Addresses that serve HTTPS (HTTP/1.1 and HTTP/2)."`
+	ListenHTTP    []string       `toml:"listen-http" reload:"restart" default:":80" staging:":80" development:"127.0.0.1:8080" jsonschema_description:"Addresses that redirect HTTP to HTTPS; with tls = \"off\" they serve the app."`
+	TLS           string         `toml:"tls" reload:"restart" default:"files" development:"local" jsonschema:"enum=files,enum=local,enum=off" jsonschema_description:"Where the certificate comes from: files (certificate and key), local (a certificate authority made once on this machine, development only), off (something in front ends TLS; needs trusted-proxies)."`
 	Certificate   string         `toml:"certificate" jsonschema_description:"File with the PEM certificate chain; read again when it changes."`
 	Key           string         `toml:"key" jsonschema_description:"File with the PEM private key."`
 	PublicPort    int            `toml:"public-port" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Port in redirects to HTTPS when it is not the one listened on (port forwarding, containers)."`
@@ -16,16 +16,17 @@ type Config struct {
 	HTTPS         guard.Mode     `toml:"https" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the https layer: redirect and allowed hosts."`
 	Request       guard.Mode     `toml:"request" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the request layer, which refuses what two parsers could read differently."`
 	Methods       []string       `toml:"methods" default:"GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS" jsonschema_description:"Methods that reach the app."`
-	Workers       int            `toml:"workers" jsonschema:"minimum=0,maximum=512" jsonschema_description:"gunicorn worker processes; 0 means one more than twice the CPUs this process may use, at most 12."`
-	Threads       int            `toml:"threads" default:"4" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Threads per worker."`
-	Timeout       guard.Duration `toml:"timeout" default:"30s" jsonschema_description:"How long the app may take to begin its answer, and a worker may be stuck before gunicorn replaces it."`
-	HeaderTimeout guard.Duration `toml:"header-timeout" default:"10s" jsonschema_description:"How long a client may take to send a request's head."`
-	BodyTimeout   guard.Duration `toml:"body-timeout" default:"60s" jsonschema_description:"How long a client may take to send a request's body; longer as long as it comes at 4 KiB a second or more."`
-	IdleTimeout   guard.Duration `toml:"idle-timeout" default:"75s" jsonschema_description:"How long an idle keep-alive connection stays open."`
-	Grace         guard.Duration `toml:"grace" default:"20s" jsonschema_description:"How long running requests may take to finish at shutdown."`
-	MaxConns      int            `toml:"max-connections" default:"4096" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"Client connections at once on each listener; more wait in the kernel's queue."`
-	MaxHeader     guard.Size     `toml:"max-header" default:"32 KiB" jsonschema_description:"Largest request head."`
-	MaxRequests   int            `toml:"max-requests" default:"10000" jsonschema:"minimum=0" jsonschema_description:"Requests after which a worker is replaced, with a tenth of jitter; 0 means never."`
-	Preload       bool           `toml:"preload" jsonschema_description:"Import the app once before the workers fork (gunicorn --preload)."`
-	Console       string         `toml:"console" default:"127.0.0.1:9180" jsonschema_description:"Private address for health, readiness, metrics and the checklist; must be loopback or unix:/path. Empty switches it off."`
+	Workers       int            `toml:"workers" reload:"app" jsonschema:"minimum=0,maximum=512" jsonschema_description:"gunicorn worker processes; 0 means one more than twice the CPUs this process may use, at most 12."`
+	Threads       int            `toml:"threads" reload:"app" default:"4" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Threads per worker."`
+	Timeout       guard.Duration `toml:"timeout" reload:"app" default:"30s" jsonschema_description:"How long the app may take to begin its answer, and a worker may be stuck before gunicorn replaces it."`
+	HeaderTimeout guard.Duration `toml:"header-timeout" reload:"connection" default:"10s" jsonschema_description:"How long a client may take to send a request's head."`
+	BodyTimeout   guard.Duration `toml:"body-timeout" reload:"connection" default:"60s" jsonschema_description:"How long a client may take to send a request's body; longer as long as it comes at 4 KiB a second or more."`
+	IdleTimeout   guard.Duration `toml:"idle-timeout" reload:"connection" default:"75s" jsonschema_description:"How long an idle keep-alive connection stays open."`
+	Grace         guard.Duration `toml:"grace" reload:"app" default:"20s" jsonschema_description:"How long running requests may take to finish at shutdown."`
+	MaxConns      int            `toml:"max-connections" reload:"restart" default:"4096" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"Client connections at once on each listener; more wait in the kernel's queue."`
+	MaxHeader     guard.Size     `toml:"max-header" reload:"app" default:"32 KiB" jsonschema_description:"Largest request head."`
+	MaxRequests   int            `toml:"max-requests" reload:"app" default:"10000" jsonschema:"minimum=0" jsonschema_description:"Requests after which a worker is replaced, with a tenth of jitter; 0 means never."`
+	Preload       bool           `toml:"preload" reload:"app" jsonschema_description:"Import the app once before the workers fork (gunicorn --preload)."`
+	Watch         bool           `toml:"watch" default:"true" jsonschema_description:"Read settings, certificates and rule files again when they change, without a restart. SIGHUP and dewar reload always do. What cannot be used is reported and changes nothing."`
+	Console       string         `toml:"console" reload:"restart" default:"127.0.0.1:9180" jsonschema_description:"Private address for health, readiness, metrics and the checklist; must be loopback or unix:/path. Empty switches it off."`
 }

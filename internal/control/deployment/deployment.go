@@ -22,6 +22,7 @@ var Control = &control.Control{
 	Rules:      rules,
 	Layers:     layers,
 	Preflights: preflights,
+	Services:   services,
 	Checks:     checks,
 	Empty: map[evidence.Face]control.Absence{
 		evidence.Detect: control.NotYet("detectors are not built yet; the events they will read are already written"),

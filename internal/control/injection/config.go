@@ -17,7 +17,7 @@ type Config struct {
 	InspectBody       guard.Size  `toml:"inspect-body" default:"256 KiB" jsonschema_description:"How much of a body is inspected, contents of files not counted. A larger value costs CPU: about 6 ms per KiB of text today."`
 	Oversize          string      `toml:"oversize" default:"refuse" jsonschema:"enum=refuse,enum=inspect-prefix" jsonschema_description:"What happens to a body with more to inspect than inspect-body: refuse (413), or inspect-prefix, which looks at the beginning only and lets attacks hide behind padding."`
 	MaxArguments      int         `toml:"max-arguments" default:"4000" jsonschema:"minimum=1" jsonschema_description:"Most values in a query, form or JSON body."`
-	Rules             []string    `toml:"rules" jsonschema_description:"SecLang files with rules of your own, loaded after the Core Rule Set; relative to where Dewar is started."`
+	Rules             []string    `toml:"rules" file:"start" jsonschema_description:"SecLang files with rules of your own, loaded after the Core Rule Set; relative to where Dewar is started."`
 	Exclude           []Exclusion `toml:"exclude" jsonschema_description:"Rules or parameters left out on every route; for single routes use waf in [[route]]."`
 	Responses         bool        `toml:"responses" jsonschema_description:"Inspect the beginning of text responses for leaks as well. Costly: 50 ms of CPU for 100 KiB of HTML."`
 	ResponseThreshold int         `toml:"response-threshold" default:"4" jsonschema:"minimum=1" jsonschema_description:"Anomaly score at which a response is replaced."`
