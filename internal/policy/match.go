@@ -1,0 +1,213 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A node is a place between two slashes of rules: the fixed texts that can
+// stand next, and the rules that have a variable part there.
+type node struct {
+	fixed map[string]*node
+	// rules are tried by their expression, from this place on.
+	rules []*rule
+	// ends are rules that end here.
+	ends []*rule
+}
+
+// rule is a compiled rule.
+type rule struct {
+	route *Route
+	rx    *regexp.Regexp
+}
+
+// maxRule bounds a rule, in bytes.
+const maxRule = 4 << 10
+
+// part matches one variable part of a rule: <converter(args):name>.
+var part = regexp.MustCompile(`<(?:([a-zA-Z_][a-zA-Z0-9_]*)(?:\((.*?)\))?:)?([a-zA-Z_][a-zA-Z0-9_]*)>`)
+
+// add compiles the rule of route and puts it into the tree.
+func (p *Policy) add(route *Route) error {
+	if !strings.HasPrefix(route.Rule, "/") {
+		return errors.New("a rule begins with a slash")
+	}
+	if len(route.Rule) > maxRule {
+		return fmt.Errorf("longer than %d bytes", maxRule)
+	}
+	// The fixed beginning, up to the slash before the first variable part.
+	fixed := route.Rule
+	if i := strings.IndexByte(fixed, '<'); i >= 0 {
+		fixed = fixed[:strings.LastIndexByte(fixed[:i], '/')+1]
+	}
+	n := &p.tree
+	segments := strings.Split(fixed, "/")[1:]
+	for i, s := range segments {
+		if i == len(segments)-1 && s == "" {
+			break
+		}
+		if n.fixed == nil {
+			n.fixed = map[string]*node{}
+		}
+		if n.fixed[s] == nil {
+			n.fixed[s] = &node{}
+		}
+		n = n.fixed[s]
+	}
+	r := &rule{route: route}
+	if fixed == route.Rule {
+		n.ends = append(n.ends, r)
+	} else {
+		expr, err := expression(route)
+		if err != nil {
+			return err
+		}
+		if r.rx, err = regexp.Compile(expr); err != nil {
+			return fmt.Errorf("cannot be compiled: %w", err)
+		}
+		n.rules = append(n.rules, r)
+	}
+	p.routes = append(p.routes, route)
+	return nil
+}
+
+// expression returns what paths a rule matches.
+func expression(route *Route) (string, error) {
+	var b strings.Builder
+	b.WriteString(`^(?s:`)
+	rest := strings.TrimSuffix(route.Rule, "/")
+	for {
+		m := part.FindStringSubmatchIndex(rest)
+		if m == nil {
+			break
+		}
+		b.WriteString(regexp.QuoteMeta(rest[:m[0]]))
+		sub := func(i int) string {
+			if m[2*i] < 0 {
+				return ""
+			}
+			return rest[m[2*i]:m[2*i+1]]
+		}
+		b.WriteString("(?:" + route.converter(sub(1), sub(2), sub(3)) + ")")
+		rest = rest[m[1]:]
+	}
+	if strings.ContainsAny(rest, "<>") {
+		return "", errors.New("a variable part is not closed or has no name")
+	}
+	b.WriteString(regexp.QuoteMeta(rest))
+	b.WriteString(`/?)$`)
+	return b.String(), nil
+}
+
+// converter returns the expression of one variable part, as Werkzeug's
+// converters have it. What is not known accepts anything.
+func (r *Route) converter(name, args, param string) string {
+	switch name {
+	case "", "default", "string":
+		low, high := 1, -1
+		for option := range strings.SplitSeq(args, ",") {
+			key, value, _ := strings.Cut(option, "=")
+			n, err := strconv.Atoi(strings.TrimSpace(value))
+			if err != nil || n < 0 || n > 1000 {
+				continue
+			}
+			switch strings.TrimSpace(key) {
+			case "length":
+				low, high = n, n
+			case "minlength":
+				low = n
+			case "maxlength":
+				high = n
+			}
+		}
+		if high < low && high >= 0 {
+			return `[^/]+`
+		}
+		if high < 0 {
+			return fmt.Sprintf(`[^/]{%d,}`, low)
+		}
+		return fmt.Sprintf(`[^/]{%d,%d}`, low, high)
+	case "int":
+		return `-?\d+` // signed=True allows the minus
+	case "float":
+		return `-?\d+\.\d+`
+	case "uuid":
+		return `[A-Fa-f0-9]{8}-[A-Fa-f0-9]{4}-[A-Fa-f0-9]{4}-[A-Fa-f0-9]{4}-[A-Fa-f0-9]{12}`
+	case "path":
+		return `[^/].*?`
+	case "any":
+		var words []string
+		for w := range strings.SplitSeq(args, ",") {
+			words = append(words, regexp.QuoteMeta(strings.Trim(strings.TrimSpace(w), `'"`)))
+		}
+		return strings.Join(words, "|")
+	}
+	// A converter of the project.
+	if i := slices.IndexFunc(r.Params, func(p Param) bool { return p.Name == param }); i >= 0 && r.Params[i].Regex != "" {
+		if _, err := regexp.Compile(r.Params[i].Regex); err == nil {
+			return r.Params[i].Regex
+		}
+	}
+	return `.+?`
+}
+
+// Match returns the routes that a request may reach. path is decoded and
+// without the query, as the app sees it.
+func (p *Policy) Match(method, path string) Match {
+	m := Match{complete: len(p.gaps) == 0}
+	path = mergeSlashes(path)
+	n := &p.tree
+	rest := strings.TrimPrefix(path, "/")
+	for {
+		for _, r := range n.rules {
+			if r.rx.MatchString(path) {
+				m.found(r.route, method)
+			}
+		}
+		if rest == "" {
+			for _, r := range n.ends {
+				m.found(r.route, method)
+			}
+			return m
+		}
+		segment := rest
+		if i := strings.IndexByte(rest, '/'); i >= 0 {
+			// /a/ counts as /a, too: to say that a path may be answered
+			// is the safe side.
+			segment, rest = rest[:i], rest[i+1:]
+		} else {
+			rest = ""
+		}
+		if n = n.fixed[segment]; n == nil {
+			return m
+		}
+	}
+}
+
+func (m *Match) found(r *Route, method string) {
+	m.Path = true
+	answers := r.Answers
+	if len(answers) == 0 {
+		answers = r.Methods
+	}
+	if slices.Contains(answers, method) {
+		m.Routes = append(m.Routes, r)
+	}
+}
+
+func mergeSlashes(path string) string {
+	if !strings.Contains(path, "//") {
+		return path
+	}
+	var b strings.Builder
+	for i := range len(path) {
+		if path[i] != '/' || i == 0 || path[i-1] != '/' {
+			b.WriteByte(path[i])
+		}
+	}
+	return b.String()
+}

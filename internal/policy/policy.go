@@ -1,0 +1,209 @@
+// Package policy says what the source of an app expects of each request: which
+// paths and methods it answers, and what it reads from where and as what. It
+// is the audit's route map, made fast to ask:
+//
+//	p, err := policy.Decode(file)       // dewar.policy.json
+//	m := p.Match("POST", "/cart/7")     // what the app's router would pick from
+//	typ, known := m.Type(policy.Form, "quantity") // "int", true
+//
+// The map comes from reading the program, so it may be incomplete, and says
+// where. Nothing in here refuses a request; a caller that wants to asks
+// [Match.Certain] first. Every answer is on the safe side: where several
+// routes could answer, a type counts only if all of them agree on it, and a
+// field is unknown to the app only if none of them can read it.
+//
+// # How paths are matched
+//
+// As Werkzeug's router does, with the converters string, int, float, path,
+// uuid and any; a converter of the project counts by the expression that the
+// audit found, or else accepts anything. A rule that ends with a slash also
+// answers without it (by a redirect), and repeated slashes are merged (by a
+// redirect, too). Hosts and subdomains are not looked at.
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Version is the version of the file's form.
+const Version = 1
+
+// maxFile bounds a policy file, in bytes.
+const maxFile = 64 << 20
+
+// Where a field stands.
+const (
+	Query  = "query"
+	Form   = "form"
+	JSON   = "json"
+	File   = "file"
+	Header = "header"
+	Cookie = "cookie"
+)
+
+// Policy is a route map. It is safe for concurrent use.
+type Policy struct {
+	routes []*Route
+	gaps   []Gap
+	// tree finds the rules that can match a path by its first parts.
+	tree node
+}
+
+// Route is one route of the app.
+type Route struct {
+	Rule     string   `json:"rule"`
+	Methods  []string `json:"methods"`
+	Answers  []string `json:"answers"`
+	Endpoint string   `json:"endpoint"`
+	File     string   `json:"file"`
+	Line     int      `json:"line"`
+
+	Params      []Param `json:"params"`
+	Fields      []Field `json:"fields"`
+	OtherFields bool    `json:"other_fields"`
+	ReadsBody   bool    `json:"reads_body"`
+
+	Login struct {
+		Required bool     `json:"required"`
+		Roles    []string `json:"roles"`
+	} `json:"login"`
+	Kind  string   `json:"kind"`
+	Kinds []string `json:"kinds"`
+	Sinks []string `json:"sinks"`
+}
+
+// Is says whether the route is for kind: login, logout, reset, upload, ….
+func (r *Route) Is(kind string) bool { return r.Kind == kind || slices.Contains(r.Kinds, kind) }
+
+// Param is one variable part of a rule.
+type Param struct {
+	Name      string `json:"name"`
+	Converter string `json:"converter"`
+	Args      string `json:"args"`
+	Type      string `json:"type"`
+	Regex     string `json:"regex"`
+}
+
+// Field is one named part of the request that a route reads.
+type Field struct {
+	In   string `json:"in"`
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+// Gap is something in the source that was not understood: the map may lack
+// routes because of it.
+type Gap struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
+	What string `json:"what"`
+}
+
+// Decode reads a route map as "dewar routes --json" prints it. A rule that
+// cannot be read is an error that names the rule.
+func Decode(r io.Reader) (*Policy, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("policy: more than %d MiB", maxFile>>20)
+	}
+	var file struct {
+		Version   int      `json:"version"`
+		Routes    []*Route `json:"routes"`
+		Unmounted []*Route `json:"unmounted"`
+		Unknown   []Gap    `json:"not_understood"`
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			line := 1 + strings.Count(string(data[:min(int(syntax.Offset), len(data))]), "\n")
+			return nil, fmt.Errorf("policy: line %d: %w", line, err)
+		}
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if file.Version != Version {
+		return nil, fmt.Errorf("policy: version %d: this Dewar reads version %d; make the file again with \"dewar routes --json\"", file.Version, Version)
+	}
+	p := &Policy{gaps: file.Unknown}
+	for i, route := range file.Routes {
+		if route == nil {
+			return nil, fmt.Errorf("policy: route %d is null", i+1)
+		}
+		if err := p.add(route); err != nil {
+			return nil, fmt.Errorf("policy: route %d, rule %q: %w", i+1, route.Rule, err)
+		}
+	}
+	// What nothing was seen to register may be registered all the same, at
+	// a prefix that nobody knows.
+	for _, route := range file.Unmounted {
+		if route != nil {
+			p.gaps = append(p.gaps, Gap{File: route.File, Line: route.Line, What: "route " + route.Rule + " of a blueprint that nothing was seen to register"})
+		}
+	}
+	return p, nil
+}
+
+// Routes returns all routes, in the file's order. They must not be changed.
+func (p *Policy) Routes() []*Route { return p.routes }
+
+// Gaps returns why the map may lack routes; none says that it is complete.
+func (p *Policy) Gaps() []Gap { return p.gaps }
+
+// Match is what the app may do with a request.
+type Match struct {
+	// Routes are those whose rule matches the path and that answer the
+	// method. The router picks one of them.
+	Routes []*Route
+	// Path says that a rule matches the path, whatever the method.
+	Path bool
+	// complete says that no other route can exist.
+	complete bool
+}
+
+// Certain says that the map has no gaps: a path without a rule is one that
+// the app does not answer.
+func (m Match) Certain() bool { return m.complete }
+
+// Type returns as what the app reads a named field: "" is text. known is
+// false when some route that could answer reads it as something else or not by
+// that name, or may read fields whose names are not known.
+func (m Match) Type(in, name string) (typ string, known bool) {
+	for i, r := range m.Routes {
+		if r.OtherFields {
+			return "", false
+		}
+		j := slices.IndexFunc(r.Fields, func(f Field) bool { return f.In == in && f.Name == name })
+		if j < 0 || i > 0 && r.Fields[j].Type != typ {
+			return "", false
+		}
+		typ = r.Fields[j].Type
+	}
+	return typ, len(m.Routes) > 0
+}
+
+// Reads says whether some route that could answer may read the named field.
+func (m Match) Reads(in, name string) bool {
+	for _, r := range m.Routes {
+		if r.OtherFields || slices.ContainsFunc(r.Fields, func(f Field) bool { return f.In == in && f.Name == name }) {
+			return true
+		}
+	}
+	return len(m.Routes) == 0
+}
+
+// Is says whether every route that could answer is for kind.
+func (m Match) Is(kind string) bool {
+	for _, r := range m.Routes {
+		if !r.Is(kind) {
+			return false
+		}
+	}
+	return len(m.Routes) > 0
+}
