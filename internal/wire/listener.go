@@ -1,0 +1,316 @@
+package wire
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Options says what a [Listener] does with connections.
+type Options struct {
+	Limits Limits
+	// TLS ends TLS; nil means clear text, and HTTP/1 only.
+	TLS *tls.Config
+	// Connections is the most at once; 0 means 4096. When they are all taken
+	// the one that has been silent for longest, without having sent its first
+	// request, makes place for a new one.
+	Connections int
+	// PerClient is the most at once from one address, IPv6 counted by /64; 0
+	// means no limit.
+	PerClient int
+	// Exempt names addresses that PerClient does not apply to: proxies.
+	Exempt func(netip.Addr) bool
+	// Report is told about connections that come to nothing: failed
+	// handshakes, floods, too many from one address. It may be nil.
+	Report func(net.Addr, error)
+}
+
+// ErrTooMany is reported for a connection above Options.PerClient.
+var ErrTooMany = errors.New("too many connections from one address")
+
+// Listener takes connections, ends TLS and gives net/http those that have
+// something to say: what has not sent a whole head yet costs a goroutine and
+// a small buffer, and is the first to go when there are too many.
+//
+// Accept returns a [*Conn], a [*TLSConn] or a [*Stream] (HTTP/2).
+type Listener struct {
+	net.Listener
+	o   Options
+	lim Limits
+
+	start sync.Once
+	ready chan net.Conn
+	done  chan struct{}
+	slots chan struct{}
+
+	mu      sync.Mutex
+	err     error
+	closed  bool
+	parked  *list.List // of net.Conn, oldest first
+	clients map[netip.Prefix]int
+}
+
+// NewListener wraps ln.
+func NewListener(ln net.Listener, o Options) *Listener {
+	if o.Connections <= 0 {
+		o.Connections = 4096
+	}
+	return &Listener{
+		Listener: ln, o: o, lim: o.Limits.withDefaults(),
+		ready: make(chan net.Conn), done: make(chan struct{}), slots: make(chan struct{}, o.Connections),
+		parked: list.New(), clients: map[netip.Prefix]int{},
+	}
+}
+
+// Accept implements [net.Listener].
+func (l *Listener) Accept() (net.Conn, error) {
+	l.start.Do(func() { go l.accept() })
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.done:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return nil, l.err
+	}
+}
+
+// Close implements [net.Listener]. Connections that are not net/http's yet
+// are closed.
+func (l *Listener) Close() error {
+	err := l.Listener.Close()
+	l.end(net.ErrClosed)
+	return err
+}
+
+func (l *Listener) end(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed, l.err = true, err
+	close(l.done)
+	for e := l.parked.Front(); e != nil; e = e.Next() {
+		e.Value.(net.Conn).Close()
+	}
+}
+
+func (l *Listener) accept() {
+	wait := time.Duration(0)
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			var temporary interface{ Temporary() bool }
+			if errors.As(err, &temporary) && temporary.Temporary() { // out of files, as net/http does
+				wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+				select {
+				case <-time.After(wait):
+					continue
+				case <-l.done:
+				}
+			}
+			l.end(err)
+			return
+		}
+		wait = 0
+		if !l.admit(c) {
+			continue
+		}
+		select {
+		case l.slots <- struct{}{}:
+		default:
+			l.evict()
+			select {
+			case l.slots <- struct{}{}:
+			case <-l.done:
+				c.Close()
+				return
+			}
+		}
+		go l.prepare(c)
+	}
+}
+
+// evict closes the connection that has been waiting for longest.
+func (l *Listener) evict() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.parked.Front(); e != nil {
+		l.parked.Remove(e)
+		e.Value.(net.Conn).Close()
+	}
+}
+
+// network is what is counted as one client.
+func network(a net.Addr) (netip.Prefix, bool) {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	ip := t.AddrPort().Addr().Unmap().WithZone("")
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	p, err := ip.Prefix(bits)
+	return p, err == nil
+}
+
+func (l *Listener) counted(c net.Conn) (netip.Prefix, bool) {
+	if l.o.PerClient <= 0 {
+		return netip.Prefix{}, false
+	}
+	p, ok := network(c.RemoteAddr())
+	if !ok || l.o.Exempt != nil && l.o.Exempt(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")) {
+		return netip.Prefix{}, false
+	}
+	return p, true
+}
+
+func (l *Listener) admit(c net.Conn) bool {
+	p, ok := l.counted(c)
+	if !ok {
+		return true
+	}
+	l.mu.Lock()
+	n := l.clients[p]
+	if n < l.o.PerClient {
+		l.clients[p] = n + 1
+	}
+	l.mu.Unlock()
+	if n < l.o.PerClient {
+		return true
+	}
+	c.Close()
+	l.report(c, ErrTooMany)
+	return false
+}
+
+// release gives back what an ended connection had.
+func (l *Listener) release(c net.Conn) {
+	<-l.slots
+	if p, ok := l.counted(c); ok {
+		l.mu.Lock()
+		if n := l.clients[p]; n > 1 {
+			l.clients[p] = n - 1
+		} else {
+			delete(l.clients, p)
+		}
+		l.mu.Unlock()
+	}
+}
+
+func (l *Listener) report(c net.Conn, err error) {
+	if l.o.Report != nil {
+		l.o.Report(c.RemoteAddr(), err)
+	}
+}
+
+// prepare brings a connection to where it has something to say.
+func (l *Listener) prepare(c net.Conn) {
+	var once sync.Once
+	release := func() { once.Do(func() { l.release(c) }) }
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		c.Close()
+		release()
+		return
+	}
+	place := l.parked.PushBack(c)
+	l.mu.Unlock()
+
+	_ = c.SetDeadline(time.Now().Add(l.lim.HeadTime))
+	out, err := l.open(c, release)
+	l.mu.Lock()
+	l.parked.Remove(place) // evict may have done it
+	closed := l.closed
+	l.mu.Unlock()
+	if err != nil || closed {
+		c.Close()
+		release()
+		var slow net.Error
+		if err != nil && err != io.EOF && !errors.Is(err, net.ErrClosed) && !(errors.As(err, &slow) && slow.Timeout()) {
+			l.report(c, err)
+		}
+		return
+	}
+	_ = out.SetDeadline(time.Time{})
+	select {
+	case l.ready <- out:
+	case <-l.done:
+		out.Close()
+	}
+}
+
+// open ends TLS and waits for the first head, or for HTTP/2's preface.
+func (l *Listener) open(c net.Conn, release func()) (net.Conn, error) {
+	if l.o.TLS == nil {
+		k := newConn(c, &l.lim)
+		k.onClose = release
+		return k, k.await()
+	}
+	t := tls.Server(c, l.o.TLS)
+	ctx, cancel := context.WithTimeout(context.Background(), l.lim.HeadTime)
+	err := t.HandshakeContext(ctx)
+	cancel()
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
+		_, _ = io.WriteString(plain.Conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nThis address speaks HTTPS.\n")
+		return nil, errors.New("HTTP on an HTTPS address")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	switch s := t.ConnectionState(); s.NegotiatedProtocol {
+	case "", "http/1.1", "http/1.0":
+		k := newConn(t, &l.lim)
+		k.onClose = release
+		return &TLSConn{k, s}, k.await()
+	case "h2":
+		f := newStream(t, func(f *Fault) { l.report(c, f) })
+		f.onClose = release
+		first := make([]byte, prefaceLen+frameHeaderLen)
+		n, err := io.ReadAtLeast(t, first, prefaceLen)
+		f.first = first[:n]
+		return f, err
+	default:
+		// A challenge by TLS-ALPN-01 ends with the handshake (RFC 8737).
+		return nil, io.EOF
+	}
+}
+
+// await reads the first head.
+func (c *Conn) await() error {
+	c.mu.Lock()
+	c.deadline = time.Now().Add(c.lim.HeadTime)
+	c.mu.Unlock()
+	return c.readHead()
+}
+
+// TLSOf returns what the handshake of an HTTP/2 connection settled, or nil.
+func TLSOf(c net.Conn) *tls.ConnectionState {
+	if s, ok := c.(*Stream); ok {
+		if t, ok := s.Conn.(*tls.Conn); ok {
+			state := t.ConnectionState()
+			return &state
+		}
+	}
+	return nil
+}
+
+func looksLikeHTTP(b [5]byte) bool {
+	switch string(b[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		return true
+	}
+	return false
+}
