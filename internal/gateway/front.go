@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dewar-security/dewar/internal/control/deployment"
+	"github.com/dewar-security/dewar/internal/wire"
 )
 
 // front is the HTTP servers under one set of limits and time-outs. net/http
@@ -37,7 +37,7 @@ func (g *Gateway) newFront(c deployment.Config) *front {
 		p := new(http.Protocols)
 		p.SetHTTP1(true)
 		s := &http.Server{
-			Handler:           timeBodies(http.HandlerFunc(g.newestHandler), time.Duration(c.BodyTimeout)),
+			Handler:           timeBodies(insideTLS(http.HandlerFunc(g.newestHandler)), time.Duration(c.BodyTimeout)),
 			ReadHeaderTimeout: time.Duration(c.HeaderTimeout),
 			IdleTimeout:       time.Duration(c.IdleTimeout),
 			// No ReadTimeout and WriteTimeout: they would cut uploads and
@@ -47,7 +47,9 @@ func (g *Gateway) newFront(c deployment.Config) *front {
 			BaseContext:                  func(net.Listener) context.Context { return g.base },
 			ErrorLog:                     log.New(lineWriter(complain), "", 0),
 			Protocols:                    p,
-			ConnState: func(_ net.Conn, s http.ConnState) {
+			ConnContext:                  wire.Context,
+			ConnState: func(conn net.Conn, s http.ConnState) {
+				wire.Track(conn, s)
 				switch s {
 				case http.StateNew:
 					f.conns.Add(1)
@@ -57,8 +59,9 @@ func (g *Gateway) newFront(c deployment.Config) *front {
 			},
 		}
 		if secure {
-			p.SetHTTP2(true)
-			s.TLSConfig = &tls.Config{NextProtos: []string{"h2", "http/1.1"}} // read by net/http only
+			// TLS has ended in wire.Listener, and only what chose h2 there can
+			// begin with HTTP/2's preface here.
+			p.SetUnencryptedHTTP2(true)
 			s.HTTP2 = &http.HTTP2Config{
 				MaxConcurrentStreams: 100,
 				SendPingTimeout:      30 * time.Second,
@@ -80,6 +83,17 @@ func (g *Gateway) newFront(c deployment.Config) *front {
 		start(1, f.secure)
 	}
 	return f
+}
+
+// insideTLS gives requests of HTTP/2 what net/http gives those of HTTP/1:
+// the state of the TLS that they came through.
+func insideTLS(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil {
+			r.TLS = wire.TLSOf(r.Context())
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // servers lists the servers of f.

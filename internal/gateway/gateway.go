@@ -519,7 +519,6 @@ type openListener struct {
 // listen opens the public addresses.
 func (g *Gateway) listen(ctx context.Context) ([]openListener, error) {
 	var out []openListener
-	c := g.o.Config
 	for _, a := range g.addresses() {
 		ln, err := Listen(ctx, a.setting, a.spec)
 		if err != nil {
@@ -532,11 +531,7 @@ func (g *Gateway) listen(ctx context.Context) ([]openListener, error) {
 			g.redirects = append(g.redirects, g.url(ln.Addr(), false))
 		}
 		g.mu.Unlock()
-		ln = bound(ln, c.MaxConns, time.Duration(c.BodyTimeout))
-		if a.tls {
-			ln = tls.NewListener(ln, g.tlsConfig())
-		}
-		out = append(out, openListener{ln, a.tls})
+		out = append(out, openListener{g.strict(ln, a.tls), a.tls})
 	}
 	return out, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,9 +18,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/dewar-security/dewar/internal/control/deployment"
+	"github.com/dewar-security/dewar/internal/wire"
 )
 
 // Listen opens one address of a setting of the [deployment] section. What cannot be opened is one message
@@ -143,16 +143,37 @@ func portOwner(address string) string {
 	return ""
 }
 
-// boundedListener bounds the number of connections, and how long a client may
-// refuse to take what is written to it: a reader that never reads would hold
+// boundedListener bounds how long a client may refuse to take what is written to it: a reader that never reads would hold
 // a worker's thread (CWE-400, "slow read").
 type boundedListener struct {
 	net.Listener
 	stall time.Duration
 }
 
-func bound(ln net.Listener, conns int, stall time.Duration) net.Listener {
-	return netutil.LimitListener(boundedListener{ln, stall}, min(conns, maxOpen()))
+// strict returns the listener whose connections net/http gets: bounded, out of
+// TLS, and read strictly before net/http reads them.
+func (g *Gateway) strict(ln net.Listener, secure bool) net.Listener {
+	c := g.config()
+	o := wire.Options{
+		Limits: func() wire.Limits {
+			c := g.config()
+			return wire.Limits{Head: int(c.MaxHeader), HeadTime: time.Duration(c.HeaderTimeout)}
+		},
+		Connections: min(c.MaxConns, maxOpen()),
+		PerClient:   c.MaxPerClient,
+		Exempt: func(a netip.Addr) bool {
+			return a.IsLoopback() || deployment.Trusts(g.config().TrustedProxy, a)
+		},
+		Report: func(_ net.Addr, err error) {
+			if g.o.OnConnectionError != nil {
+				g.o.OnConnectionError(clean(err.Error()))
+			}
+		},
+	}
+	if secure {
+		o.TLS = g.tlsConfig()
+	}
+	return wire.NewListener(boundedListener{ln, time.Duration(c.BodyTimeout)}, o)
 }
 
 // maxOpen is how many client connections the limit on open files allows: each
@@ -179,6 +200,15 @@ func (l boundedListener) Accept() (net.Conn, error) {
 type boundedConn struct {
 	net.Conn
 	stall time.Duration
+}
+
+// CloseWrite tells the client that nothing more will come, and still reads:
+// closing on unread bytes would throw away the answer on its way.
+func (c *boundedConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Write gives the client a fixed time for each write (at most 32 KiB, a TLS

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/evidence"
+	"github.com/dewar-security/dewar/internal/wire"
 )
 
 // Bound is a layer with its description and the mode that the settings give
@@ -160,7 +161,14 @@ func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.Client.Scheme = "https"
 	}
 	asked := request{method: r.Method, host: r.Host, path: r.URL.EscapedPath(), query: r.URL.RawQuery, agent: r.UserAgent()}
-	proof := c.probe(x)
+	fault := wire.FaultOf(r.Context())
+	proof := ""
+	if fault == nil {
+		proof = c.probe(x)
+	} else {
+		path, query, _ := strings.Cut(fault.Target, "?")
+		asked = request{method: fault.Method, host: fault.Host, path: path, query: query}
+	}
 	finished := false
 	defer func() {
 		// A mistake of ours (the layers' own were caught before): the visitor
@@ -188,6 +196,11 @@ func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
+	if fault != nil {
+		c.write(out, x, c.malformed(x, fault), proof)
+		finished = true
+		return
+	}
 	if d := c.inspect(x); d.Verdict != Allow {
 		c.write(out, x, d, proof)
 		finished = true
@@ -321,6 +334,23 @@ func (c *Chain) crashed(x *Exchange, v any) Decision {
 	x.stacks[upstreamLayer] = string(debug.Stack())
 	d := Refuse(http.StatusInternalServerError, "guard-failed", fmt.Sprintf("the guard panicked: %v", v))
 	d.Layer, d.Event, d.Severity = upstreamLayer, crashEvent, event.Critical
+	x.Decisions = append(x.Decisions, d)
+	if c.o.Metrics != nil {
+		c.o.Metrics.Decision(d)
+	}
+	return d
+}
+
+// malformed is the decision about bytes that are no request, or more than one.
+// It stands in every mode: there is nothing that could be passed on.
+func (c *Chain) malformed(x *Exchange, f *wire.Fault) Decision {
+	d := Refuse(f.Status, f.Reason, f.Detail)
+	d.Layer, d.Event, d.Severity = pathLayer, inputEvent, event.Warn
+	if c.pathFrom >= 0 {
+		l := &c.layers[c.pathFrom]
+		l.seen.Add(1)
+		l.denied.Add(1)
+	}
 	x.Decisions = append(x.Decisions, d)
 	if c.o.Metrics != nil {
 		c.o.Metrics.Decision(d)
@@ -491,9 +521,12 @@ func (c *Chain) explain(x *Exchange, err error) (d Decision, tell bool) {
 	var up *UpstreamError
 	var tooLarge *http.MaxBytesError
 	var slow net.Error
+	var fault *wire.Fault
 	switch {
 	case errors.As(err, &denied):
 		return denied.d, true
+	case errors.As(err, &fault):
+		d = Refuse(fault.Status, fault.Reason, fault.Detail)
 	case errors.Is(err, ErrClientGone):
 		return d, false
 	case errors.As(err, &up):

@@ -21,13 +21,18 @@ var sentences = map[int]string{
 	408: "The request took too long to arrive.",
 	411: "The request must say how long it is.",
 	413: "The request is too large.",
+	414: "The address is too long.",
 	415: "This kind of content is not accepted here.",
+	417: "What the request expects is not offered here.",
 	421: "This site does not answer to that name.",
 	429: "Too many requests. Please wait a little.",
+	431: "The request's header is too large.",
 	500: "Something went wrong here.",
+	501: "The request uses what this server does not know.",
 	502: "The application did not answer.",
 	503: "The application is not available right now.",
 	504: "The application took too long to answer.",
+	505: "This server does not speak that version of HTTP.",
 }
 
 // linger is how long the body of a refused request may still come: a client

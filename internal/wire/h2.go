@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -50,6 +51,7 @@ func (f *flood) take(now time.Time) bool {
 // DATA frames (CVE-2019-9512, 9515, 9518) for as long as they come.
 type Stream struct {
 	net.Conn
+	tls    *tls.ConnectionState
 	report func(*Fault)
 	now    func() time.Time
 

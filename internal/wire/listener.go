@@ -15,7 +15,8 @@ import (
 
 // Options says what a [Listener] does with connections.
 type Options struct {
-	Limits Limits
+	// Limits is asked for every new connection; nil means the defaults.
+	Limits func() Limits
 	// TLS ends TLS; nil means clear text, and HTTP/1 only.
 	TLS *tls.Config
 	// Connections is the most at once; 0 means 4096. When they are all taken
@@ -42,20 +43,26 @@ var ErrTooMany = errors.New("too many connections from one address")
 // Accept returns a [*Conn], a [*TLSConn] or a [*Stream] (HTTP/2).
 type Listener struct {
 	net.Listener
-	o   Options
-	lim Limits
+	o Options
 
-	start sync.Once
-	ready chan net.Conn
-	done  chan struct{}
-	slots chan struct{}
+	start   sync.Once
+	ready   chan net.Conn
+	closing chan struct{} // no new connections
+	done    chan struct{} // and the last of those that were waiting is gone
+	slots   chan struct{}
 
 	mu      sync.Mutex
 	err     error
 	closed  bool
-	parked  *list.List // of net.Conn, oldest first
+	over    bool
+	waiting int        // connections that are not net/http's yet
+	parked  *list.List // of net.Conn: those without a request, oldest first
 	clients map[netip.Prefix]int
 }
+
+// lastCall is how long a connection that was there before Close may take to
+// send its request.
+const lastCall = time.Second
 
 // NewListener wraps ln.
 func NewListener(ln net.Listener, o Options) *Listener {
@@ -63,8 +70,8 @@ func NewListener(ln net.Listener, o Options) *Listener {
 		o.Connections = 4096
 	}
 	return &Listener{
-		Listener: ln, o: o, lim: o.Limits.withDefaults(),
-		ready: make(chan net.Conn), done: make(chan struct{}), slots: make(chan struct{}, o.Connections),
+		Listener: ln, o: o, ready: make(chan net.Conn),
+		closing: make(chan struct{}), done: make(chan struct{}), slots: make(chan struct{}, o.Connections),
 		parked: list.New(), clients: map[netip.Prefix]int{},
 	}
 }
@@ -82,8 +89,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements [net.Listener]. Connections that are not net/http's yet
-// are closed.
+// Close implements [net.Listener]. Accept goes on for a moment with the
+// connections that were there before: a client that has connected is about to
+// send its request.
 func (l *Listener) Close() error {
 	err := l.Listener.Close()
 	l.end(net.ErrClosed)
@@ -97,9 +105,36 @@ func (l *Listener) end(err error) {
 		return
 	}
 	l.closed, l.err = true, err
+	close(l.closing)
+	if l.waiting == 0 {
+		l.finish()
+	} else {
+		time.AfterFunc(lastCall, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.finish()
+		})
+	}
+}
+
+// finish ends Accept. The caller holds mu.
+func (l *Listener) finish() {
+	if l.over {
+		return
+	}
+	l.over = true
 	close(l.done)
 	for e := l.parked.Front(); e != nil; e = e.Next() {
 		e.Value.(net.Conn).Close()
+	}
+}
+
+// left says that a connection is net/http's now, or came to nothing.
+func (l *Listener) left() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting--; l.waiting == 0 && l.closed {
+		l.finish()
 	}
 }
 
@@ -114,7 +149,7 @@ func (l *Listener) accept() {
 				select {
 				case <-time.After(wait):
 					continue
-				case <-l.done:
+				case <-l.closing:
 				}
 			}
 			l.end(err)
@@ -130,7 +165,7 @@ func (l *Listener) accept() {
 			l.evict()
 			select {
 			case l.slots <- struct{}{}:
-			case <-l.done:
+			case <-l.closing:
 				c.Close()
 				return
 			}
@@ -219,26 +254,32 @@ func (l *Listener) prepare(c net.Conn) {
 	var once sync.Once
 	release := func() { once.Do(func() { l.release(c) }) }
 	l.mu.Lock()
-	if l.closed {
+	if l.over {
 		l.mu.Unlock()
 		c.Close()
 		release()
 		return
 	}
+	l.waiting++
 	place := l.parked.PushBack(c)
 	l.mu.Unlock()
+	defer l.left()
 
-	_ = c.SetDeadline(time.Now().Add(l.lim.HeadTime))
-	out, err := l.open(c, release)
+	lim := Limits{}
+	if l.o.Limits != nil {
+		lim = l.o.Limits()
+	}
+	lim = lim.withDefaults()
+	_ = c.SetDeadline(time.Now().Add(lim.HeadTime))
+	out, err := l.open(c, &lim, release)
 	l.mu.Lock()
 	l.parked.Remove(place) // evict may have done it
-	closed := l.closed
 	l.mu.Unlock()
-	if err != nil || closed {
+	if err != nil {
 		c.Close()
 		release()
 		var slow net.Error
-		if err != nil && err != io.EOF && !errors.Is(err, net.ErrClosed) && !(errors.As(err, &slow) && slow.Timeout()) {
+		if err != io.EOF && !errors.Is(err, net.ErrClosed) && !(errors.As(err, &slow) && slow.Timeout()) {
 			l.report(c, err)
 		}
 		return
@@ -252,14 +293,14 @@ func (l *Listener) prepare(c net.Conn) {
 }
 
 // open ends TLS and waits for the first head, or for HTTP/2's preface.
-func (l *Listener) open(c net.Conn, release func()) (net.Conn, error) {
+func (l *Listener) open(c net.Conn, lim *Limits, release func()) (net.Conn, error) {
 	if l.o.TLS == nil {
-		k := newConn(c, &l.lim)
+		k := newConn(c, lim)
 		k.onClose = release
 		return k, k.await()
 	}
 	t := tls.Server(c, l.o.TLS)
-	ctx, cancel := context.WithTimeout(context.Background(), l.lim.HeadTime)
+	ctx, cancel := context.WithTimeout(context.Background(), lim.HeadTime)
 	err := t.HandshakeContext(ctx)
 	cancel()
 	var plain tls.RecordHeaderError
@@ -272,11 +313,12 @@ func (l *Listener) open(c net.Conn, release func()) (net.Conn, error) {
 	}
 	switch s := t.ConnectionState(); s.NegotiatedProtocol {
 	case "", "http/1.1", "http/1.0":
-		k := newConn(t, &l.lim)
+		k := newConn(t, lim)
 		k.onClose = release
 		return &TLSConn{k, s}, k.await()
 	case "h2":
 		f := newStream(t, func(f *Fault) { l.report(c, f) })
+		f.tls = &s
 		f.onClose = release
 		first := make([]byte, prefaceLen+frameHeaderLen)
 		n, err := io.ReadAtLeast(t, first, prefaceLen)
@@ -294,17 +336,6 @@ func (c *Conn) await() error {
 	c.deadline = time.Now().Add(c.lim.HeadTime)
 	c.mu.Unlock()
 	return c.readHead()
-}
-
-// TLSOf returns what the handshake of an HTTP/2 connection settled, or nil.
-func TLSOf(c net.Conn) *tls.ConnectionState {
-	if s, ok := c.(*Stream); ok {
-		if t, ok := s.Conn.(*tls.Conn); ok {
-			state := t.ConnectionState()
-			return &state
-		}
-	}
-	return nil
 }
 
 func looksLikeHTTP(b [5]byte) bool {

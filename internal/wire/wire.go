@@ -27,6 +27,7 @@ package wire
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"time"
@@ -143,8 +144,20 @@ func plain(s []byte) string {
 //
 // [http.Server.ConnContext]: https://pkg.go.dev/net/http#Server.ConnContext
 func Context(ctx context.Context, c net.Conn) context.Context {
+	if s, ok := c.(*Stream); ok {
+		return context.WithValue(ctx, connKey{}, s)
+	}
 	if k := Unwrap(c); k != nil {
 		return context.WithValue(ctx, connKey{}, k)
 	}
 	return ctx
+}
+
+// TLSOf returns what the handshake of an HTTP/2 connection settled, or nil:
+// net/http knows it only of HTTP/1.
+func TLSOf(ctx context.Context) *tls.ConnectionState {
+	if s, ok := ctx.Value(connKey{}).(*Stream); ok {
+		return s.tls
+	}
+	return nil
 }

@@ -344,7 +344,7 @@ func TestUnreadBody(t *testing.T) {
 }
 
 func TestSlowHead(t *testing.T) {
-	a := serve(t, Options{Limits: Limits{HeadTime: 200 * time.Millisecond}}, echo)
+	a := serve(t, Options{Limits: func() Limits { return Limits{HeadTime: 200 * time.Millisecond} }}, echo)
 	for _, before := range []string{"", "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"} {
 		got := talk(t, a, before+"GET /2 HTTP/1.1\r\nHost:")
 		if len(got) == 0 || got[len(got)-1] != "408 request-slow" {

@@ -114,6 +114,17 @@ func parseProxy(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
+// Trusts reports whether a is among the addresses and networks of a
+// trusted-proxies setting.
+func Trusts(proxies []string, a netip.Addr) bool {
+	for _, s := range proxies {
+		if p, err := parseProxy(s); err == nil && p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
 // trusts reports whether a may speak for clients.
 func (l *client) trusts(a netip.Addr) bool {
 	for _, p := range l.trusted {

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/wire"
 )
 
 // Limits of the request layer. They are far above what browsers send and
@@ -28,7 +29,7 @@ var requestSpec = &guard.Spec{
 	Blocking: true,
 	Failure:  guard.FailClosed,
 	Event:    "input_validation_fail",
-	Reasons: []guard.Reason{
+	Reasons: append([]guard.Reason{
 		{
 			Name: "request-method",
 			Why:  "The method is not among those the app serves; TRACE and CONNECT would turn the guard into a mirror or a tunnel.",
@@ -69,7 +70,16 @@ var requestSpec = &guard.Spec{
 			Why:  "More header fields, parameters or bytes in the request line than any browser sends; parsing them costs the app's worker.",
 			Fix:  "Shorten the request: the limits are 80 fields, 1000 parameters and 8000 bytes of path and query.",
 		},
-	},
+	}, wireReasons()...),
+}
+
+// wireReasons are those for which no request gets as far as the layer. They
+// stand in every mode: what has no unambiguous reading cannot be passed on.
+func wireReasons() (out []guard.Reason) {
+	for _, r := range wire.Reasons {
+		out = append(out, guard.Reason{Name: r.Name, Why: r.Why, Fix: r.Fix})
+	}
+	return out
 }
 
 // strayHeaders reach no app: the server or a framework would let them change

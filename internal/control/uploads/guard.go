@@ -16,6 +16,7 @@ import (
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/waf"
+	"github.com/dewar-security/dewar/internal/wire"
 )
 
 var layers = []*guard.Spec{bodySpec}
@@ -33,6 +34,7 @@ var bodySpec = &guard.Spec{
 		{Name: "body-encoding", Why: "A compressed request body can unpack to a thousand times its size (CWE-409), and no rule could read it.", Fix: "Let the client send the body uncompressed."},
 		{Name: "body-type", Why: "The content type is not one that this app accepts.", Fix: "Add it to content-types."},
 		{Name: "body-incomplete", Why: "The client did not send the whole body; the app never saw the request.", Fix: "Nothing: the client went away or was cut off."},
+		{Name: "body-chunks", Why: "The chunks of the body are not framed as RFC 9112 section 7.1 says: where it ends, and the next request begins, would be a matter of taste (CWE-444).", Fix: "Correct the client: no browser and no library sends such chunks."},
 		{Name: "body-slow", Why: "A client that sends a byte now and then would hold a worker for hours (slowloris).", Fix: "Raise body-timeout in [deployment] for slow, honest clients."},
 		{Name: "body-storage", Why: "The body did not fit into memory and could not be put on disk; half a body must not reach the app.", Fix: "Make room in $TMPDIR."},
 		{Name: "body-multipart", Why: "A multipart body that two parsers read differently smuggles a file past a check.", Fix: "Correct the client: RFC 7578 says what a multipart body looks like."},
@@ -121,7 +123,10 @@ func (l *bodyLayer) Request(x *guard.Exchange) guard.Decision {
 func bufferError(err error, limit guard.Size) guard.Decision {
 	var tooLarge *http.MaxBytesError
 	var timeout net.Error
+	var fault *wire.Fault
 	switch {
+	case errors.As(err, &fault):
+		return guard.Refuse(fault.Status, fault.Reason, oneLine(fault.Detail))
 	case errors.As(err, &tooLarge):
 		return guard.Refuse(http.StatusRequestEntityTooLarge, "body-too-large", fmt.Sprintf("more than %d bytes", int64(limit)))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
