@@ -157,7 +157,7 @@ is sent anywhere.` + exitHelp,
 		}
 		return nil
 	}
-	root.AddCommand(a.auditCommand(), a.fixCommand(), a.routesCommand(), a.lspCommand(), a.runCommand(), a.reloadCommand(), a.probeCommand(), a.checkCommand(), a.explainCommand(), a.initCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.auditCommand(), a.fixCommand(), a.routesCommand(), a.lspCommand(), a.runCommand(), a.reloadCommand(), a.wafCommand(), a.probeCommand(), a.checkCommand(), a.explainCommand(), a.initCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 

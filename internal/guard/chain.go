@@ -591,6 +591,7 @@ func (c *Chain) finish(x *Exchange, w *recorder, asked *request) {
 			e.Name = "http_request"
 		}
 		e.Control = c.controlOf(d.Layer)
+		e.Attributes = d.Attributes
 		if stack, ok := x.stacks[d.Layer]; ok && (d.Reason == "layer-failed" || d.Reason == "guard-failed") {
 			e.Attributes = map[string]string{"stack": stack}
 		}

@@ -75,6 +75,10 @@ type Decision struct {
 	Event string
 	// Severity is the event's; 0 lets the layer's Spec decide.
 	Severity event.Severity
+	// Attributes are more fields for the event, under keys that the layer's
+	// documentation names. Nothing in them may quote the request unless the
+	// redaction can judge it by the key.
+	Attributes map[string]string
 
 	// Layer and Mode are filled in by the chain.
 	Layer string

@@ -20,6 +20,8 @@ type Config struct {
 	Rules             []string    `toml:"rules" file:"start" jsonschema_description:"SecLang files with rules of your own, loaded after the Core Rule Set; relative to where Dewar is started."`
 	Exclude           []Exclusion `toml:"exclude" jsonschema_description:"Rules or parameters left out on every route; for single routes use waf in [[route]]."`
 	Responses         bool        `toml:"responses" jsonschema_description:"Inspect the beginning of text responses for leaks as well. Costly: 50 ms of CPU for 100 KiB of HTML."`
+	Record            string      `toml:"record" jsonschema_description:"File to which inspected requests are recorded for dewar waf replay, secrets replaced by texts of the same shape; empty: nothing is recorded."`
+	RecordSize        guard.Size  `toml:"record-size" default:"64 MiB" jsonschema_description:"How much of the recorded traffic is kept."`
 	ResponseThreshold int         `toml:"response-threshold" default:"4" jsonschema:"minimum=1" jsonschema_description:"Anomaly score at which a response is replaced."`
 }
 
@@ -43,7 +45,7 @@ func (c *Config) Problems() []guard.Problem {
 	for _, n := range []struct {
 		key string
 		v   int64
-	}{{"threshold", int64(c.Threshold)}, {"response-threshold", int64(c.ResponseThreshold)}, {"inspect-body", int64(c.InspectBody)}, {"max-arguments", int64(c.MaxArguments)}} {
+	}{{"threshold", int64(c.Threshold)}, {"response-threshold", int64(c.ResponseThreshold)}, {"inspect-body", int64(c.InspectBody)}, {"record-size", int64(c.RecordSize)}, {"max-arguments", int64(c.MaxArguments)}} {
 		if n.v < 0 {
 			add(n.key, "must be positive")
 		}

@@ -3,6 +3,7 @@ package injection
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -51,8 +52,11 @@ type WAF struct {
 
 	mu    sync.RWMutex
 	plans map[*guard.Override]*waf.Plan
-	// broken is the first route override whose exclusions do not compile.
+	// broken is the first route override whose exclusions do not compile, or
+	// why traffic is not recorded.
 	broken error
+
+	record *recorder // nil: nothing is recorded
 }
 
 // NewWAF loads the rules and returns the waf layer.
@@ -64,7 +68,21 @@ func NewWAF(cfg Config, _ guard.Env) (guard.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &WAF{engine: engine, cfg: cfg, plans: map[*guard.Override]*waf.Plan{}}, nil
+	l := &WAF{engine: engine, cfg: cfg, plans: map[*guard.Override]*waf.Plan{}}
+	if cfg.Record != "" {
+		if l.record, err = newRecorder(cfg.Record, cfg.RecordSize); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// Close implements [io.Closer].
+func (l *WAF) Close() error {
+	if l.record == nil {
+		return nil
+	}
+	return l.record.close()
 }
 
 // CheckOverride compiles the exclusions of a route override ahead of the first
@@ -116,6 +134,9 @@ func (l *WAF) Describe() string {
 	if l.cfg.Oversize == "inspect-prefix" {
 		s += ", only the beginning of large bodies"
 	}
+	if l.record != nil {
+		s += "; requests are recorded"
+	}
 	if !l.cfg.Responses {
 		s += "; responses are not inspected"
 	}
@@ -124,6 +145,36 @@ func (l *WAF) Describe() string {
 
 // Request implements [guard.Layer].
 func (l *WAF) Request(x *guard.Exchange) guard.Decision {
+	d := l.inspect(x)
+	if l.record != nil {
+		l.keep(x, d)
+	}
+	return d
+}
+
+// keep records the request. That it cannot is no reason to refuse it.
+func (l *WAF) keep(x *guard.Exchange, d guard.Decision) {
+	r := x.Request
+	var body []byte
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		if b, err := x.Buffer(); err == nil && b.Size() > 0 {
+			body, _ = io.ReadAll(io.LimitReader(b.Reader(), waf.DefaultMaxInspect))
+		}
+	}
+	uri := r.RequestURI
+	if uri == "" {
+		uri = r.URL.RequestURI()
+	}
+	if err := l.record.write(r, uri, body, d, x.Start); err != nil {
+		l.mu.Lock()
+		if l.broken == nil {
+			l.broken = fmt.Errorf("traffic is not recorded: %w", err)
+		}
+		l.mu.Unlock()
+	}
+}
+
+func (l *WAF) inspect(x *guard.Exchange) guard.Decision {
 	r := x.Request
 	in := waf.Request{
 		Method: r.Method, URI: r.RequestURI, Proto: r.Proto, Host: r.Host, Header: r.Header,
@@ -151,6 +202,7 @@ func (l *WAF) Request(x *guard.Exchange) guard.Decision {
 		return guard.Pass()
 	}
 	d := guard.Refuse(v.Status, "waf-"+string(v.Reason), detail(v))
+	d.Attributes = attributes(v)
 	for _, m := range v.Matches {
 		if m.ID >= 913000 && m.ID < 914000 {
 			d.Event = "malicious_attack_tool"
@@ -190,6 +242,22 @@ func inspectable(r *http.Response) bool {
 		return !strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Disposition")), "attachment")
 	}
 	return false
+}
+
+// attributes are the rules that matched and where, for reports: rule ids with
+// the names of parameters, no values.
+func attributes(v waf.Verdict) map[string]string {
+	var b strings.Builder
+	for i, m := range v.Matches {
+		if i == 32 {
+			break
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "%d@%s", m.ID, strings.ReplaceAll(m.Variable, " ", "_"))
+	}
+	return map[string]string{"waf.matches": b.String()}
 }
 
 // detail says what matched, where, and for the first match what, unless the

@@ -1,0 +1,192 @@
+package injection
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	encjson "encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/event"
+	"github.com/dewar-security/dewar/internal/guard"
+)
+
+// TestRecord records requests and reads them back: what the rules need is
+// there, and no secret is.
+func TestRecord(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "traffic.jsonl")
+	l := newLayer(t, Config{Record: name})
+	send := func(method, target, contentType, body string, header map[string]string) guard.Decision {
+		x := exchange(method, target, contentType, body)
+		x.Start = time.Now()
+		for k, v := range header {
+			x.Request.Header.Set(k, v)
+		}
+		return l.Request(x)
+	}
+	send("GET", "/search?q=red+shoes&token=hunter2hunter2", "", "", map[string]string{"Cookie": "session=s3cr3tValue; theme=dark", "Authorization": "Bearer abcDEF123", "Referer": "https://example.com/reset?token=zzsecretzz#x"})
+	send("POST", "/login", form, "email=ann%40example.org&password=correct+horse%26battery", nil)
+	send("POST", "/api", "application/json", `{"note": "hi", "api_key": "AKxSECRETx77", "deep": [{"password": "pw123456", "n": 5}]}`, nil)
+	boundary := "multipart/form-data; boundary=b"
+	send("POST", "/up", boundary, "--b\r\nContent-Disposition: form-data; name=\"title\"\r\n\r\nholiday\r\n--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.png\"\r\n\r\nFILECONTENT\r\n--b--\r\n", nil)
+	if d := send("GET", "/search?q="+"1%27+union+select+name+from+staff--", "", "", nil); d.Verdict != guard.Deny || d.Attributes["waf.matches"] == "" || !strings.Contains(d.Attributes["waf.matches"], "@ARGS:q") {
+		t.Fatalf("an attack: %+v", d)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(name)
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", st, err)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"hunter2", "s3cr3t", "dark", "abcDEF", "zzsecretzz", "horse", "battery", "SECRET", "pw123", "FILECONTENT"} {
+		if bytes.Contains(data, []byte(secret)) {
+			t.Errorf("%q is in the record:\n%s", secret, data)
+		}
+	}
+	var past []Past
+	if skipped, err := ReadPast(bytes.NewReader(data), func(p *Past) error { past = append(past, *p); return nil }); err != nil || skipped != 0 || len(past) != 5 {
+		t.Fatalf("%d requests, %d skipped, %v", len(past), skipped, err)
+	}
+	if past[0].URI != "/search?q=red+shoes&token=xxxxxx0xxxxxx0" {
+		t.Errorf("uri %q", past[0].URI)
+	}
+	if c := past[0].Header.Get("Cookie"); c != "session=x0xx0xXxxxx; theme=xxxx" {
+		t.Errorf("cookie %q", c)
+	}
+	if !strings.Contains(past[1].Body, "password=xxxxxxx+xxxxx%41xxxxxxx") || !strings.Contains(past[2].Body, `"note":"hi"`) || !strings.Contains(past[3].Body, "holiday") {
+		t.Errorf("bodies %q %q %q", past[1].Body, past[2].Body, past[3].Body)
+	}
+	if !past[4].Denied || past[4].Reason != "waf-attack" {
+		t.Errorf("%+v", past[4])
+	}
+
+	// The same verdicts come out again.
+	r, err := NewReplay(Config{}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range past {
+		o, err := r.Judge(t.Context(), &past[i])
+		if err != nil || o.Denied != past[i].Denied {
+			t.Errorf("%s %s: denied %v, then %v (%v) %s", past[i].Method, past[i].URI, o.Denied, past[i].Denied, err, o.Verdict.Summary())
+		}
+	}
+}
+
+func TestReadPast(t *testing.T) {
+	har, err := encjson.Marshal(map[string]any{"log": map[string]any{"entries": []any{
+		map[string]any{"startedDateTime": "2026-01-02T03:04:05Z", "request": map[string]any{"method": "POST", "url": "https://example.com/a?b=c", "httpVersion": "HTTP/2", "headers": []any{map[string]any{"name": ":authority", "value": "x"}, map[string]any{"name": "X-A", "value": "1"}}, "postData": map[string]any{"mimeType": form, "params": []any{map[string]any{"name": "k", "value": "v w"}}}}},
+		map[string]any{"request": map[string]any{"method": "PUT", "url": "https://example.com/z", "postData": map[string]any{"mimeType": "text/plain", "text": base64.StdEncoding.EncodeToString([]byte("raw")), "encoding": "base64"}}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, log string
+		want      []string
+		skipped   int
+	}{
+		{"combined", `203.0.113.9 - ann [02/Jan/2026:03:04:05 +0100] "GET /a?q=%27+or+1=1 HTTP/1.1" 200 5 "https://example.com/\x22x" "Mozilla/5.0 \"q\""` + "\n\nnonsense\n" + `203.0.113.9 - - [02/Jan/2026:03:04:06 +0100] "POST /b HTTP/1.0" 302 -`, []string{"GET /a?q=%27+or+1=1 ", "POST /b "}, 1},
+		{"HAR", string(har), []string{"POST /a?b=c k=v+w", "PUT /z raw"}, 0},
+		{"security log", `{"event.name":"http_request","http.request.method":"GET","url.path":"/a b","url.query":"q=1","dewar.verdict":"deny","dewar.reason":"waf-attack"}` + "\n" + `{"event.name":"sys_startup"}`, []string{"GET /a%20b?q=1 "}, 1},
+		{"record", `{"method":"GET","uri":"/x"}`, []string{"GET /x "}, 0},
+	} {
+		var got []string
+		skipped, err := ReadPast(strings.NewReader(c.log), func(p *Past) error {
+			got = append(got, p.Method+" "+p.URI+" "+string(p.body()))
+			return nil
+		})
+		if err != nil || skipped != c.skipped || fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%s: %q, %d skipped, %v; want %q, %d", c.name, got, skipped, err, c.want, c.skipped)
+		}
+	}
+	if _, err := ReadPast(strings.NewReader(`{"log": {"entries": [`), func(*Past) error { return nil }); err == nil {
+		t.Error("half a HAR file is none")
+	}
+}
+
+// TestCompare replays a log by two paranoia levels.
+func TestCompare(t *testing.T) {
+	before, err := NewReplay(Config{}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := NewReplay(Config{Paranoia: 2}, []guard.Override{{Path: "/safe/**", Reason: "test", Modes: map[string]guard.Mode{"waf": guard.Off}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c Comparison
+	for i, uri := range []string{"/a?q=hello", "/order/12345?q=1%27+union+select+name+from+staff--", "/order/777?note=x+%3D%3D+y", "/order/778?note=x+%3D%3D+y", "/safe/x?q=1%27+union+select+name+from+staff--"} {
+		if err := c.Compare(t.Context(), &Past{Method: "GET", URI: uri, Line: i + 1}, before, after); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Sort()
+	if c.Requests != 5 || len(c.Kept) == 0 || len(c.New) == 0 || len(c.Freed) == 0 {
+		t.Fatalf("%+v", c)
+	}
+	if l := c.New[0]; l.Route != "/order/<int>" || l.Requests != 2 || l.First != 3 || l.Rule == 0 {
+		t.Errorf("%+v", l)
+	}
+	if l := c.Freed[0]; l.Route != "/safe/x" {
+		t.Errorf("%+v", l)
+	}
+	toml := Proposal(c.New)
+	if !strings.Contains(toml, `path = "/order/*"`) || !strings.Contains(toml, `parameters = ["note"]`) {
+		t.Errorf("proposal:\n%s", toml)
+	}
+}
+
+func TestReport(t *testing.T) {
+	var r Report
+	add := func(client, verdict, path, matches string) {
+		r.Add(&event.Event{Time: time.Unix(1000, 0), Layer: "waf", Verdict: verdict, Method: "POST", Path: path, Reason: "waf-attack", Client: netip.MustParseAddr(client), Attributes: map[string]string{"waf.matches": matches}})
+	}
+	for i := range 5 {
+		add(fmt.Sprintf("203.0.113.%d", i), "observe", fmt.Sprintf("/post/%d", i), "941100@ARGS:body 941160@ARGS:body")
+	}
+	add("203.0.113.77", "deny", "/login", "942100@ARGS:user")
+	add("2001:db8::1", "deny", "/login", "942100@ARGS:user")
+	add("2001:db8::2", "deny", "/login", "942100@ARGS:user")
+	r.Add(&event.Event{Layer: "csrf", Verdict: "deny"})
+	r.Sort()
+	if r.Denied != 3 || r.Observed != 5 || len(r.Groups) != 3 {
+		t.Fatalf("%+v", r)
+	}
+	if g := r.Groups[0]; g.Clients != 5 || g.Route != "/post/<int>" || g.Parameter != "ARGS:body" || g.Observed != 5 {
+		t.Errorf("%+v", g)
+	}
+	if g := r.Groups[2]; g.Clients != 2 || g.Requests != 3 {
+		t.Errorf("one network of IPv6 is one client: %+v", g)
+	}
+	if p := r.Proposal(); !strings.Contains(p, "exclude = [941100, 941160]") || strings.Contains(p, "942100") {
+		t.Errorf("proposal:\n%s", p)
+	}
+}
+
+func FuzzReadPast(f *testing.F) {
+	f.Add([]byte(`203.0.113.9 - - [02/Jan/2026:03:04:05 +0100] "GET /a HTTP/1.1" 200 5 "-" "x"`))
+	f.Add([]byte(`{"method":"GET","uri":"/x","header":{"A":["b"]},"body":"c"}`))
+	f.Add([]byte(`{"log":{"entries":[{"request":{"method":"GET","url":"http://a/b"}}]}}`))
+	r, err := NewReplay(Config{}, nil, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, log []byte) {
+		_, _ = ReadPast(bytes.NewReader(log), func(p *Past) error {
+			_, _ = r.Judge(context.Background(), p)
+			return nil
+		})
+	})
+}
