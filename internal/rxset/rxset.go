@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"regexp"
 	"regexp/syntax"
 	"slices"
@@ -73,6 +74,7 @@ type Set struct {
 	patterns []*pattern
 	alphabet *alphabet
 	dfas     []*dfa
+	filter   *filter
 
 	used    atomic.Int64 // bytes in the dfas' tables
 	scratch sync.Pool    // of *scratch
@@ -91,7 +93,8 @@ type pattern struct {
 	mode    Mode // never Rx
 	expr    string
 	phrases []string
-	nfa     *nfa // nil for phrases, and for what is too large for an automaton
+	rest    []string // phrases that the filter does not decide, folded
+	nfa     *nfa     // nil for phrases, and for what is too large for an automaton
 	dfa     *dfa
 
 	once sync.Once
@@ -102,6 +105,9 @@ type pattern struct {
 // buffer is what one Match needs.
 type buffer struct {
 	symbols []byte
+	kinds   uint64           // filter.kind of every symbol
+	may     Bits             // patterns that may match
+	met     [maxClauses]Bits // patterns whose clauses have come true
 }
 
 // Compile prepares patterns; the numbers in a Bits are their positions. An
@@ -109,7 +115,14 @@ type buffer struct {
 func Compile(patterns []Pattern) (*Set, error) {
 	s := &Set{patterns: make([]*pattern, len(patterns))}
 	s.scratch.New = func() any { return &scratch{} }
-	s.buffers.New = func() any { return &buffer{} }
+	s.buffers.New = func() any {
+		b := &buffer{may: s.NewBits()}
+		for k := range b.met {
+			b.met[k] = s.NewBits()
+		}
+		return b
+	}
+	trees := make([]*syntax.Regexp, len(patterns))
 	progs := make([]*syntax.Prog, len(patterns))
 	for i, p := range patterns {
 		q := p.resolve()
@@ -117,28 +130,37 @@ func Compile(patterns []Pattern) (*Set, error) {
 		if q.mode == Phrases {
 			continue
 		}
-		re, err := q.parse()
-		if err == nil {
-			progs[i], err = syntax.Compile(re)
+		var err error
+		if trees[i], err = q.parse(); err == nil {
+			progs[i], err = syntax.Compile(trees[i])
 		}
 		if err != nil {
 			return nil, fmt.Errorf("pattern %d: %w", i, err)
 		}
 	}
 	s.alphabet = s.chooseAlphabet(progs)
+	fb := newFilterBuilder(len(patterns), s.alphabet)
+	text := &literals{symbols: s.alphabet.symbols, fold: fb.f.fold}
+	raw := &literals{symbols: byteSymbols, fold: (*alphabet)(nil).fold(), raw: true}
 	for i, q := range s.patterns {
-		if progs[i] == nil {
+		l := text
+		switch {
+		case q.mode == Phrases:
+			q.rest = fb.addPhrases(i, q.phrases)
+			continue
+		case q.mode == Bytes:
+			l = raw
+		case progs[i] == nil:
+			fb.add(i, need{}) // its characters are not in the alphabet
 			continue
 		}
-		symbols := s.alphabet.symbols
-		if q.mode == Bytes {
-			symbols = byteSymbols
-		}
-		if q.nfa = newNFA(progs[i], symbols); q.nfa != nil {
+		fb.add(i, l.of(trees[i]))
+		if q.nfa = newNFA(progs[i], l.symbols); q.nfa != nil {
 			q.dfa = newDFA(s, []*nfa{q.nfa})
 			s.dfas = append(s.dfas, q.dfa)
 		}
 	}
+	s.filter = fb.finish()
 	return s, nil
 }
 
@@ -219,10 +241,14 @@ func (s *Set) NewBits() Bits { return NewBits(len(s.patterns)) }
 // is all of them. Nothing is taken out of out. It does not keep value.
 func (s *Set) Match(value string, among, out Bits) {
 	b := s.buffers.Get().(*buffer)
-	symbols := s.symbols(b, value)
-	for i, p := range s.patterns {
-		if (among == nil || among.Has(i)) && p.match(value, symbols) {
-			out.Set(i)
+	symbols := s.read(b, value)
+	s.filter.look(b, symbols, len(value), among, out)
+	for k, w := range b.may {
+		for ; w != 0; w &= w - 1 {
+			i := k<<6 + bits.TrailingZeros64(w)
+			if s.patterns[i].match(value, symbols) {
+				out.Set(i)
+			}
 		}
 	}
 	s.buffers.Put(b)
@@ -230,22 +256,34 @@ func (s *Set) Match(value string, among, out Bits) {
 
 // Contains reports whether pattern i matches value.
 func (s *Set) Contains(i int, value string) bool {
+	p := s.patterns[i]
+	if p.mode == Phrases {
+		return p.containsPhrase(value, p.phrases)
+	}
 	b := s.buffers.Get().(*buffer)
 	defer s.buffers.Put(b)
-	return s.patterns[i].match(value, s.symbols(b, value))
+	return p.match(value, s.read(b, value))
 }
 
-// symbols returns value's symbols, which are value's own or b's memory.
-func (s *Set) symbols(b *buffer, value string) string {
-	i := 0
-	for i < len(value) && value[i] < utf8.RuneSelf {
-		i++
+// read returns value's symbols, which are value's own or b's memory, and
+// counts their kinds.
+func (s *Set) read(b *buffer, value string) string {
+	kind := &s.filter.kind
+	kinds, high := uint64(0), byte(0)
+	for i := range len(value) {
+		kinds |= kind[value[i]]
+		high |= value[i]
 	}
-	if i == len(value) {
+	if high < utf8.RuneSelf {
+		b.kinds = kinds
 		return value
 	}
-	b.symbols = append(b.symbols[:0], value[:i]...)
-	b.symbols = s.alphabet.encode(b.symbols, value[i:])
+	b.symbols = s.alphabet.encode(b.symbols[:0], value)
+	kinds = 0
+	for _, c := range b.symbols {
+		kinds |= kind[c]
+	}
+	b.kinds = kinds
 	return unsafe.String(&b.symbols[0], len(b.symbols))
 }
 
@@ -304,8 +342,13 @@ func (p *pattern) match(value, symbols string) bool {
 	case Bytes:
 		return p.bin.MatchString(value)
 	}
+	return p.containsPhrase(value, p.rest)
+}
+
+// containsPhrase reports whether one of phrases stands in value.
+func (p *pattern) containsPhrase(value string, phrases []string) bool {
 	folded := lowerASCII(value)
-	for _, ph := range p.phrases {
+	for _, ph := range phrases {
 		if strings.Contains(folded, lowerASCII(ph)) {
 			return true
 		}

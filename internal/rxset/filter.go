@@ -1,0 +1,479 @@
+package rxset
+
+import (
+	"cmp"
+	"encoding/binary"
+	"math"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"unicode/utf8"
+)
+
+// filter tells in one pass over a value which patterns may match. A pattern
+// it rules out does not match; of phrases it may also say that they do.
+//
+// It asks three things. Is the value long enough? Is there, for each of a
+// pattern's masks, a symbol of it in the value? Is there, for each of its
+// clauses, one of the strings? The first two take a table look-up for each
+// byte and are remembered by the kinds of symbols seen. For the third every
+// string is looked for by a window of two to four symbols in it, chosen to
+// be rare: a flag for each pair of symbols says whether a window begins
+// there, a hash table has what stands behind the windows.
+type filter struct {
+	patterns int
+	// kind is a bit for each symbol: symbols that no mask tells apart share
+	// one (and, if there are more than 64, some that masks do tell apart).
+	kind [256]uint64
+	// masks are the sets of kinds that patterns ask for.
+	masks []mask
+	known [256]atomic.Pointer[maskAnswer]
+	// long has the patterns that a value of so many bytes is long enough
+	// for.
+	long [64]Bits
+
+	// need says which patterns wait for their first and second clause.
+	need    [maxClauses]Bits
+	scanned Bits // those with any, and phrases
+	decided Bits // phrases that scan alone decides
+	fold    *[256]byte
+	letter  [256]uint8              // symbol to letter of windows; 0 is in none
+	pairs   [1 << 14]uint8          // by two letters: which windows begin so
+	seen    [windowBits / 64]uint64 // by hash: which windows there are
+	slots   []slot                  // hash table of windows
+	entries []entry
+	strings string // what the entries refer to
+	posts   []uint32
+}
+
+// mask asks for a symbol of some kinds.
+type mask struct {
+	kinds    uint64
+	patterns Bits
+}
+
+// maskAnswer is what the masks say to some kinds.
+type maskAnswer struct {
+	kinds uint64
+	pass  Bits
+}
+
+// slot is one window: entries[first:first+n] begin there.
+type slot struct {
+	key   uint32 // 0 is empty
+	first uint32
+	n     uint32
+}
+
+// entry is a string of which a window is looked for.
+type entry struct {
+	at     uint32 // in filter.strings
+	len    uint16
+	window uint16 // where the window is
+	posts  uint32 // in filter.posts: what follows if the string is found
+	n      uint16
+	exact  bool // a phrase: only ASCII letters fold
+}
+
+const (
+	// windowBits is the size of filter.seen.
+	windowBits = 1 << 16
+	// postClause and postMatch are the kinds of a post, beside the pattern's
+	// number: it meets a clause, or the pattern matches.
+	postKinds = maxClauses + 1
+	postMatch = maxClauses
+	// A window's pair flags by its length.
+	has2, has3, has4 = 1, 2, 4
+)
+
+// wish is a string and what its being there means.
+type wish struct {
+	text  string
+	exact bool
+	posts []uint32
+}
+
+// filterBuilder collects what the patterns need.
+type filterBuilder struct {
+	f      *filter
+	masks  map[symset]Bits
+	wishes map[string]*wish
+	words  []string // keys of wishes in the order in which they came
+}
+
+func newFilterBuilder(n int, a *alphabet) *filterBuilder {
+	f := &filter{patterns: n, fold: a.fold(), scanned: NewBits(n), decided: NewBits(n)}
+	for i := range f.need {
+		f.need[i] = NewBits(n)
+	}
+	for i := range f.long {
+		f.long[i] = NewBits(n)
+	}
+	return &filterBuilder{f: f, masks: map[symset]Bits{}, wishes: map[string]*wish{}}
+}
+
+// rarely is how often a clause may come true at a place of ordinary values
+// and still be worth looking for.
+const rarely = 0.01
+
+// add says what pattern i needs.
+func (b *filterBuilder) add(i int, n need) {
+	n.settle()
+	for length := range b.f.long {
+		if length >= n.min || length == len(b.f.long)-1 {
+			b.f.long[length].Set(i)
+		}
+	}
+	for _, m := range bestMasks(n.masks) {
+		if b.masks[m] == nil {
+			b.masks[m] = NewBits(b.f.patterns)
+		}
+		b.masks[m].Set(i)
+	}
+	kind := 0
+clauses:
+	for _, c := range bestClauses(n.clauses) {
+		if weighClause(c) > rarely {
+			continue
+		}
+		for _, s := range c {
+			if len(s) < 2 {
+				continue clauses // masks do as well
+			}
+		}
+		for _, s := range c {
+			b.wish(s, false, uint32(i*postKinds+kind))
+		}
+		b.f.need[kind].Set(i)
+		b.f.scanned.Set(i)
+		kind++
+	}
+}
+
+// addPhrases says that pattern i matches where one of phrases stands. It
+// returns those that it cannot look for: shorter than two bytes, or with
+// others than ASCII.
+func (b *filterBuilder) addPhrases(i int, phrases []string) (rest []string) {
+	n := need{min: math.MaxInt}
+	var any symset
+	for _, s := range phrases {
+		n.min = min(n.min, len(s))
+		s = lowerASCII(s)
+		// Its rarest byte; all of ASCII if it is empty.
+		rarest := symset{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
+		ascii := true
+		for _, c := range []byte(s) {
+			var m symset
+			m.add(c)
+			if 'a' <= c && c <= 'z' {
+				m.add(c - 'a' + 'A')
+			}
+			if m = spread(m); weighMask(m) < weighMask(rarest) {
+				rarest = m
+			}
+			ascii = ascii && c < utf8.RuneSelf
+		}
+		any = any.union(rarest)
+		if len(s) < 2 || !ascii {
+			rest = append(rest, s)
+			continue
+		}
+		b.wish(s, true, uint32(i*postKinds+postMatch))
+		b.f.scanned.Set(i)
+	}
+	if n.min > 0 {
+		n.masks = []symset{any}
+	}
+	b.add(i, n)
+	if len(rest) == 0 {
+		b.f.decided.Set(i)
+	}
+	return rest
+}
+
+func (b *filterBuilder) wish(s string, exact bool, post uint32) {
+	if len(s) > math.MaxUint16 {
+		s = s[:math.MaxUint16]
+	}
+	key := s
+	if exact {
+		key += "\xff"
+	}
+	w := b.wishes[key]
+	if w == nil {
+		w = &wish{text: s, exact: exact}
+		b.wishes[key] = w
+		b.words = append(b.words, key)
+	}
+	if !slices.Contains(w.posts, post) {
+		w.posts = append(w.posts, post)
+	}
+}
+
+// finish makes the tables.
+func (b *filterBuilder) finish() *filter {
+	f := b.f
+	b.kinds()
+	b.letters()
+	// Strings with few windows choose first; the others then take windows
+	// that begin with a pair that is flagged already, if they have one.
+	slices.SortStableFunc(b.words, func(x, y string) int { return cmp.Compare(len(x), len(y)) })
+	windows := map[uint32][]entry{}
+	var text strings.Builder
+	posts := map[string]uint32{}
+	for _, key := range b.words {
+		w := b.wishes[key]
+		at, k := f.window(w.text)
+		e := entry{at: uint32(text.Len()), len: uint16(len(w.text)), window: uint16(at), n: uint16(len(w.posts)), exact: w.exact}
+		text.WriteString(w.text)
+		list := string(uint32s(w.posts))
+		first, ok := posts[list]
+		if !ok {
+			first = uint32(len(f.posts))
+			posts[list] = first
+			f.posts = append(f.posts, w.posts...)
+		}
+		e.posts = first
+		f.pairs[f.pair(w.text[at], w.text[at+1])] |= [...]uint8{2: has2, 3: has3, 4: has4}[k]
+		key := f.key(w.text[at : at+k])
+		windows[key] = append(windows[key], e)
+	}
+	f.strings = text.String()
+	size := 16
+	for size < 3*len(windows) {
+		size *= 2
+	}
+	f.slots = make([]slot, size)
+	keys := make([]uint32, 0, len(windows))
+	for key := range windows {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		h := hashWindow(key)
+		f.seen[h%windowBits/64] |= 1 << (h % 64)
+		at := int(h) & (size - 1)
+		for f.slots[at].key != 0 {
+			at = (at + 1) & (size - 1)
+		}
+		f.slots[at] = slot{key: key, first: uint32(len(f.entries)), n: uint32(len(windows[key]))}
+		f.entries = append(f.entries, windows[key]...)
+	}
+	return f
+}
+
+func uint32s(list []uint32) []byte {
+	var b []byte
+	for _, v := range list {
+		b = binary.LittleEndian.AppendUint32(b, v)
+	}
+	return b
+}
+
+// kinds gives each symbol its kind: what masks it is in.
+func (b *filterBuilder) kinds() {
+	f := b.f
+	sets := make([]symset, 0, len(b.masks))
+	for m := range b.masks {
+		sets = append(sets, m)
+	}
+	slices.SortFunc(sets, func(x, y symset) int {
+		return cmp.Or(cmp.Compare(weighMask(x), weighMask(y)), slices.Compare(x[:], y[:]))
+	})
+	ids := map[string]int{}
+	in := make([]byte, (len(sets)+7)/8)
+	for c := range 256 {
+		clear(in)
+		for k, m := range sets {
+			if m.has(byte(c)) {
+				in[k/8] |= 1 << (k % 8)
+			}
+		}
+		id, ok := ids[string(in)]
+		if !ok {
+			id = len(ids)
+			ids[string(in)] = id
+		}
+		// Beyond 64 kinds some share a bit, so that a symbol of one counts
+		// as one of the other, too.
+		f.kind[c] = 1 << (id % 64)
+	}
+	for _, m := range sets {
+		kinds := uint64(0)
+		for c := range 256 {
+			if m.has(byte(c)) {
+				kinds |= f.kind[c]
+			}
+		}
+		f.masks = append(f.masks, mask{kinds: kinds, patterns: b.masks[m]})
+	}
+}
+
+// letters numbers the symbols in the strings: at most 127.
+func (b *filterBuilder) letters() {
+	f := b.f
+	n := uint8(0)
+	for _, key := range b.words {
+		for _, c := range []byte(b.wishes[key].text) {
+			if f.letter[c] == 0 {
+				n++
+				f.letter[c] = n
+			}
+		}
+	}
+	for c := range 256 {
+		if fc := f.fold[c]; fc < utf8.RuneSelf && int(fc) != c {
+			f.letter[c] = f.letter[fc]
+		}
+	}
+}
+
+func (f *filter) pair(a, b byte) int { return int(f.letter[a])<<7 | int(f.letter[b]) }
+
+// window chooses where to look for s, and by how many symbols.
+func (f *filter) window(s string) (at, n int) {
+	n = min(len(s), 4)
+	best := math.Inf(1)
+	for i := 0; i+n <= len(s); i++ {
+		w := 4 * weigh(s[i:i+n])
+		if f.pairs[f.pair(s[i], s[i+1])] == 0 {
+			w += weigh(s[i : i+2])
+		}
+		if w < best {
+			best, at = w, i
+		}
+	}
+	return at, n
+}
+
+// key packs the two to four letters of a window.
+func (f *filter) key(s string) uint32 {
+	key := uint32(0)
+	for i := range len(s) {
+		key |= uint32(f.letter[s[i]]) << (7 * i)
+	}
+	return key
+}
+
+func hashWindow(key uint32) uint32 {
+	key *= 0x9e3779b1
+	return key ^ key>>15
+}
+
+// look returns in b.may which patterns of among may match, of a value whose
+// symbols have been counted into b.kinds, and adds to out those of which it
+// is sure.
+func (f *filter) look(b *buffer, symbols string, length int, among, out Bits) {
+	pass := f.pass(b.kinds)
+	long := f.long[min(length, len(f.long)-1)]
+	may := b.may
+	scan := uint64(0)
+	for i := range may {
+		w := pass[i] & long[i]
+		if among != nil {
+			w &= among[i]
+		}
+		may[i] = w &^ f.decided[i]
+		scan |= w & f.scanned[i]
+	}
+	if scan == 0 {
+		return
+	}
+	for k := range b.met {
+		b.met[k].Clear()
+	}
+	f.scan(b, symbols, among, out)
+	for i := range may {
+		for k := range b.met {
+			may[i] &= b.met[k][i] | ^f.need[k][i]
+		}
+	}
+}
+
+// pass returns the patterns whose masks all have a symbol of some kinds.
+func (f *filter) pass(kinds uint64) Bits {
+	at := &f.known[(kinds*0x9e3779b97f4a7c15)>>56]
+	if a := at.Load(); a != nil && a.kinds == kinds {
+		return a.pass
+	}
+	a := &maskAnswer{kinds: kinds, pass: NewBits(f.patterns)}
+	for i := range f.patterns {
+		a.pass.Set(i)
+	}
+	for i := range f.masks {
+		if f.masks[i].kinds&kinds == 0 {
+			a.pass.AndNot(f.masks[i].patterns)
+		}
+	}
+	at.Store(a)
+	return a.pass
+}
+
+// scan looks for every string.
+func (f *filter) scan(b *buffer, v string, among, out Bits) {
+	if len(v) < 2 {
+		return
+	}
+	prev := uint32(f.letter[v[0]])
+	for i := 1; i < len(v); i++ {
+		next := uint32(f.letter[v[i]])
+		flags := f.pairs[(prev<<7|next)&(1<<14-1)]
+		key := prev | next<<7
+		prev = next
+		if flags == 0 {
+			continue
+		}
+		if flags&has2 != 0 {
+			f.found(b, v, i-1, key, among, out)
+		}
+		if i+1 >= len(v) {
+			return
+		}
+		key |= uint32(f.letter[v[i+1]]) << 14
+		if flags&has3 != 0 {
+			f.found(b, v, i-1, key, among, out)
+		}
+		if flags&has4 != 0 && i+2 < len(v) {
+			key |= uint32(f.letter[v[i+2]]) << 21
+			if h := hashWindow(key); f.seen[h%windowBits/64]>>(h%64)&1 != 0 {
+				f.found(b, v, i-1, key, among, out)
+			}
+		}
+	}
+}
+
+// found looks whether strings with the window of the given key, which may
+// begin at i, stand there.
+func (f *filter) found(b *buffer, v string, i int, key uint32, among, out Bits) {
+	at := int(hashWindow(key)) & (len(f.slots) - 1)
+	for f.slots[at].key != key {
+		if f.slots[at].key == 0 {
+			return
+		}
+		at = (at + 1) & (len(f.slots) - 1)
+	}
+	s := f.slots[at]
+entries:
+	for k := range f.entries[s.first : s.first+s.n] {
+		e := &f.entries[int(s.first)+k]
+		from := i - int(e.window)
+		if from < 0 || from+int(e.len) > len(v) {
+			continue
+		}
+		want, have := f.strings[e.at:e.at+uint32(e.len)], v[from:from+int(e.len)]
+		for k := range len(want) {
+			c := f.fold[have[k]]
+			if c != want[k] || e.exact && have[k] >= utf8.RuneSelf {
+				continue entries
+			}
+		}
+		for _, post := range f.posts[e.posts : e.posts+uint32(e.n)] {
+			p, kind := int(post/postKinds), post%postKinds
+			if kind != postMatch {
+				b.met[kind].Set(p)
+			} else if among == nil || among.Has(p) {
+				out.Set(p)
+			}
+		}
+	}
+}
