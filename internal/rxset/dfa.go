@@ -137,6 +137,9 @@ func newDFA(set *Set, group []*nfa) *dfa {
 			d.startLooks = d.looks // another may stand behind it
 		}
 	}
+	set.mu.Lock()
+	set.dfas = append(set.dfas, d)
+	set.mu.Unlock()
 	return d
 }
 
@@ -238,6 +241,16 @@ func (d *dfa) match(v string) uint32 {
 		_, e = d.step(t, row, d.classes)
 	}
 	return e & payload
+}
+
+// flush throws away the tables of every automaton.
+func (s *Set) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.dfas {
+		d.cur.Store(nil)
+	}
+	s.used.Store(0)
 }
 
 // begin makes a table with the first state.

@@ -37,10 +37,10 @@ type filter struct {
 	scanned Bits // those with any, and phrases
 	decided Bits // phrases that scan alone decides
 	fold    *[256]byte
-	letter  [256]uint8              // symbol to letter of windows; 0 is in none
-	pairs   [1 << 14]uint8          // by two letters: which windows begin so
-	seen    [windowBits / 64]uint64 // by hash: which windows there are
-	slots   []slot                  // hash table of windows
+	letter  [256]uint8                 // symbol to letter of windows; 0 is in none
+	pairs   [1 << 14 / 64]uint64       // a bit for two letters with which a short window begins
+	seen    [1 << seenBits / 64]uint64 // a bit for the hash of a window of four
+	slots   []slot                     // hash table of windows
 	entries []entry
 	strings string // what the entries refer to
 	posts   []uint32
@@ -49,6 +49,7 @@ type filter struct {
 // mask asks for a symbol of some kinds.
 type mask struct {
 	kinds    uint64
+	weight   float64
 	patterns Bits
 }
 
@@ -76,14 +77,12 @@ type entry struct {
 }
 
 const (
-	// windowBits is the size of filter.seen.
-	windowBits = 1 << 16
-	// postClause and postMatch are the kinds of a post, beside the pattern's
-	// number: it meets a clause, or the pattern matches.
+	// seenBits is the size of filter.seen.
+	seenBits = 17
+	// A post is a pattern's number and what comes of it: it meets its first
+	// or second clause, or the pattern matches.
 	postKinds = maxClauses + 1
 	postMatch = maxClauses
-	// A window's pair flags by its length.
-	has2, has3, has4 = 1, 2, 4
 )
 
 // wish is a string and what its being there means.
@@ -114,7 +113,7 @@ func newFilterBuilder(n int, a *alphabet) *filterBuilder {
 
 // rarely is how often a clause may come true at a place of ordinary values
 // and still be worth looking for.
-const rarely = 0.01
+const rarely = 0.002
 
 // add says what pattern i needs.
 func (b *filterBuilder) add(i int, n need) {
@@ -215,9 +214,6 @@ func (b *filterBuilder) finish() *filter {
 	f := b.f
 	b.kinds()
 	b.letters()
-	// Strings with few windows choose first; the others then take windows
-	// that begin with a pair that is flagged already, if they have one.
-	slices.SortStableFunc(b.words, func(x, y string) int { return cmp.Compare(len(x), len(y)) })
 	windows := map[uint32][]entry{}
 	var text strings.Builder
 	posts := map[string]uint32{}
@@ -234,8 +230,14 @@ func (b *filterBuilder) finish() *filter {
 			f.posts = append(f.posts, w.posts...)
 		}
 		e.posts = first
-		f.pairs[f.pair(w.text[at], w.text[at+1])] |= [...]uint8{2: has2, 3: has3, 4: has4}[k]
 		key := f.key(w.text[at : at+k])
+		if k < 4 {
+			pair := key & (1<<14 - 1)
+			f.pairs[pair/64] |= 1 << (pair % 64)
+		} else {
+			h := hashWindow(key) >> (32 - seenBits)
+			f.seen[h/64] |= 1 << (h % 64)
+		}
 		windows[key] = append(windows[key], e)
 	}
 	f.strings = text.String()
@@ -250,9 +252,7 @@ func (b *filterBuilder) finish() *filter {
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		h := hashWindow(key)
-		f.seen[h%windowBits/64] |= 1 << (h % 64)
-		at := int(h) & (size - 1)
+		at := int(hashWindow(key)>>8) & (size - 1)
 		for f.slots[at].key != 0 {
 			at = (at + 1) & (size - 1)
 		}
@@ -305,7 +305,7 @@ func (b *filterBuilder) kinds() {
 				kinds |= f.kind[c]
 			}
 		}
-		f.masks = append(f.masks, mask{kinds: kinds, patterns: b.masks[m]})
+		f.masks = append(f.masks, mask{kinds: kinds, weight: weighMask(m), patterns: b.masks[m]})
 	}
 }
 
@@ -328,25 +328,19 @@ func (b *filterBuilder) letters() {
 	}
 }
 
-func (f *filter) pair(a, b byte) int { return int(f.letter[a])<<7 | int(f.letter[b]) }
-
 // window chooses where to look for s, and by how many symbols.
 func (f *filter) window(s string) (at, n int) {
 	n = min(len(s), 4)
 	best := math.Inf(1)
 	for i := 0; i+n <= len(s); i++ {
-		w := 4 * weigh(s[i:i+n])
-		if f.pairs[f.pair(s[i], s[i+1])] == 0 {
-			w += weigh(s[i : i+2])
-		}
-		if w < best {
+		if w := weigh(s[i : i+n]); w < best {
 			best, at = w, i
 		}
 	}
 	return at, n
 }
 
-// key packs the two to four letters of a window.
+// key packs the two to four letters of a window, the first the lowest.
 func (f *filter) key(s string) uint32 {
 	key := uint32(0)
 	for i := range len(s) {
@@ -355,10 +349,8 @@ func (f *filter) key(s string) uint32 {
 	return key
 }
 
-func hashWindow(key uint32) uint32 {
-	key *= 0x9e3779b1
-	return key ^ key>>15
-}
+// hashWindow spreads a key over 32 bits, of which the upper are the better.
+func hashWindow(key uint32) uint32 { return key * 0x9e3779b1 }
 
 // look returns in b.may which patterns of among may match, of a value whose
 // symbols have been counted into b.kinds, and adds to out those of which it
@@ -411,32 +403,16 @@ func (f *filter) pass(kinds uint64) Bits {
 
 // scan looks for every string.
 func (f *filter) scan(b *buffer, v string, among, out Bits) {
-	if len(v) < 2 {
-		return
-	}
-	prev := uint32(f.letter[v[0]])
-	for i := 1; i < len(v); i++ {
-		next := uint32(f.letter[v[i]])
-		flags := f.pairs[(prev<<7|next)&(1<<14-1)]
-		key := prev | next<<7
-		prev = next
-		if flags == 0 {
-			continue
+	key := uint32(0) // of the last four letters
+	for i := range len(v) {
+		key = key>>7 | uint32(f.letter[v[i]])<<21
+		if h := hashWindow(key) >> (32 - seenBits); f.seen[h/64]>>(h%64)&1 != 0 {
+			f.found(b, v, i-3, key, among, out)
 		}
-		if flags&has2 != 0 {
-			f.found(b, v, i-1, key, among, out)
-		}
-		if i+1 >= len(v) {
-			return
-		}
-		key |= uint32(f.letter[v[i+1]]) << 14
-		if flags&has3 != 0 {
-			f.found(b, v, i-1, key, among, out)
-		}
-		if flags&has4 != 0 && i+2 < len(v) {
-			key |= uint32(f.letter[v[i+2]]) << 21
-			if h := hashWindow(key); f.seen[h%windowBits/64]>>(h%64)&1 != 0 {
-				f.found(b, v, i-1, key, among, out)
+		if pair := key >> 14; f.pairs[pair/64]>>(pair%64)&1 != 0 {
+			f.found(b, v, i-1, pair, among, out)
+			if i+1 < len(v) {
+				f.found(b, v, i-1, pair|uint32(f.letter[v[i+1]])<<14, among, out)
 			}
 		}
 	}
@@ -445,7 +421,7 @@ func (f *filter) scan(b *buffer, v string, among, out Bits) {
 // found looks whether strings with the window of the given key, which may
 // begin at i, stand there.
 func (f *filter) found(b *buffer, v string, i int, key uint32, among, out Bits) {
-	at := int(hashWindow(key)) & (len(f.slots) - 1)
+	at := int(hashWindow(key)>>8) & (len(f.slots) - 1)
 	for f.slots[at].key != key {
 		if f.slots[at].key == 0 {
 			return

@@ -104,3 +104,20 @@ func contains(pairs []rune, r rune) bool {
 	}
 	return false
 }
+
+// phraseTree returns a pattern of mode Bytes for phrases.
+func phraseTree(phrases []string) *syntax.Regexp {
+	any := &syntax.Regexp{Op: syntax.OpAlternate}
+	for _, s := range phrases {
+		all := &syntax.Regexp{Op: syntax.OpConcat}
+		for _, c := range []byte(s) {
+			pairs := []rune{rune(c), rune(c)}
+			if letter := c | 0x20; 'a' <= letter && letter <= 'z' {
+				pairs = []rune{rune(letter &^ 0x20), rune(letter &^ 0x20), rune(letter), rune(letter)}
+			}
+			all.Sub = append(all.Sub, &syntax.Regexp{Op: syntax.OpCharClass, Rune: pairs})
+		}
+		any.Sub = append(any.Sub, all)
+	}
+	return any
+}

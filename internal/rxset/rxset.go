@@ -73,17 +73,21 @@ func PMFile(data []byte) Pattern {
 type Set struct {
 	patterns []*pattern
 	alphabet *alphabet
-	dfas     []*dfa
 	filter   *filter
+	groups   []group
+	// alone has the patterns that are in no group.
+	alone Bits
 
-	used    atomic.Int64 // bytes in the dfas' tables
+	mu      sync.Mutex
+	dfas    []*dfa       // all that have been made
+	used    atomic.Int64 // bytes in their tables
 	scratch sync.Pool    // of *scratch
 	buffers sync.Pool    // of *buffer
 }
 
 const (
 	// maxTable is how many bytes the table of one automaton may take.
-	maxTable = 512 << 10
+	maxTable = 4096 << 10
 	// maxTables is how many they may take together.
 	maxTables = 12 << 20
 )
@@ -93,9 +97,9 @@ type pattern struct {
 	mode    Mode // never Rx
 	expr    string
 	phrases []string
-	rest    []string // phrases that the filter does not decide, folded
-	nfa     *nfa     // nil for phrases, and for what is too large for an automaton
-	dfa     *dfa
+	rest    []string    // phrases that the filter does not decide, folded
+	nfa     *nfa        // nil for phrases, and for what is too large for an automaton
+	dfa     func() *dfa // its own, made when first asked for; nil without nfa
 
 	once sync.Once
 	text *regexp.Regexp
@@ -146,7 +150,14 @@ func Compile(patterns []Pattern) (*Set, error) {
 		l := text
 		switch {
 		case q.mode == Phrases:
-			q.rest = fb.addPhrases(i, q.phrases)
+			rest := fb.addPhrases(i, q.phrases)
+			if len(rest) > 0 {
+				prog, err := syntax.Compile(phraseTree(rest).Simplify())
+				if err != nil {
+					return nil, fmt.Errorf("pattern %d: %w", i, err)
+				}
+				q.nfa = newNFA(prog, byteSymbols)
+			}
 			continue
 		case q.mode == Bytes:
 			l = raw
@@ -156,11 +167,11 @@ func Compile(patterns []Pattern) (*Set, error) {
 		}
 		fb.add(i, l.of(trees[i]))
 		if q.nfa = newNFA(progs[i], l.symbols); q.nfa != nil {
-			q.dfa = newDFA(s, []*nfa{q.nfa})
-			s.dfas = append(s.dfas, q.dfa)
+			q.dfa = sync.OnceValue(func() *dfa { return newDFA(s, []*nfa{q.nfa}) })
 		}
 	}
 	s.filter = fb.finish()
+	s.group()
 	return s, nil
 }
 
@@ -223,14 +234,6 @@ func (s *Set) chooseAlphabet(progs []*syntax.Prog) *alphabet {
 	}
 }
 
-// flush throws away the tables of every automaton.
-func (s *Set) flush() {
-	for _, d := range s.dfas {
-		d.cur.Store(nil)
-	}
-	s.used.Store(0)
-}
-
 // Len returns how many patterns s has.
 func (s *Set) Len() int { return len(s.patterns) }
 
@@ -243,8 +246,21 @@ func (s *Set) Match(value string, among, out Bits) {
 	b := s.buffers.Get().(*buffer)
 	symbols := s.read(b, value)
 	s.filter.look(b, symbols, len(value), among, out)
+	for k := range s.groups {
+		if g := &s.groups[k]; g.all.Intersects(b.may) {
+			v := symbols
+			if g.raw {
+				v = value
+			}
+			for m := g.dfa.match(v); m != 0; m &= m - 1 {
+				if i := g.members[bits.TrailingZeros32(m)]; b.may.Has(i) {
+					out.Set(i)
+				}
+			}
+		}
+	}
 	for k, w := range b.may {
-		for ; w != 0; w &= w - 1 {
+		for w &= s.alone[k]; w != 0; w &= w - 1 {
 			i := k<<6 + bits.TrailingZeros64(w)
 			if s.patterns[i].match(value, symbols) {
 				out.Set(i)
@@ -257,9 +273,6 @@ func (s *Set) Match(value string, among, out Bits) {
 // Contains reports whether pattern i matches value.
 func (s *Set) Contains(i int, value string) bool {
 	p := s.patterns[i]
-	if p.mode == Phrases {
-		return p.containsPhrase(value, p.phrases)
-	}
 	b := s.buffers.Get().(*buffer)
 	defer s.buffers.Put(b)
 	return p.match(value, s.read(b, value))
@@ -333,7 +346,7 @@ func (p *pattern) match(value, symbols string) bool {
 		if p.mode == Bytes {
 			symbols = value
 		}
-		return p.dfa.match(symbols) != 0
+		return p.dfa().match(symbols) != 0
 	}
 	p.compile()
 	switch p.mode {
@@ -342,13 +355,8 @@ func (p *pattern) match(value, symbols string) bool {
 	case Bytes:
 		return p.bin.MatchString(value)
 	}
-	return p.containsPhrase(value, p.rest)
-}
-
-// containsPhrase reports whether one of phrases stands in value.
-func (p *pattern) containsPhrase(value string, phrases []string) bool {
 	folded := lowerASCII(value)
-	for _, ph := range phrases {
+	for _, ph := range p.phrases {
 		if strings.Contains(folded, lowerASCII(ph)) {
 			return true
 		}
