@@ -35,9 +35,11 @@ type dfa struct {
 	context    []context // of each class; one more for the end
 	member     []symset  // which classes are in each set
 
-	set *Set // whose memory it uses
-	cur atomic.Pointer[table]
-	mu  sync.Mutex // to make states, and to write into a table
+	set   *Set // whose memory it uses
+	alone bool // it is not of a group
+	full  bool // the last step found the table full
+	cur   atomic.Pointer[table]
+	mu    sync.Mutex // to make states, and to write into a table
 }
 
 // table is the transitions as readers see them. A row has one entry for each
@@ -294,6 +296,7 @@ func (d *dfa) row(t *table, s state) (*table, uint32) {
 	stride := d.classes + 1
 	size := 4*stride + 4*len(s.pcs) + 96
 	if made.bytes+size > maxTable && len(made.list) > 2 || len(made.list) == maxRows {
+		d.full = true
 		return d.row(d.flush(), s)
 	}
 	if d.set.used.Add(int64(size)) > maxTables && len(made.list) > 2 {
@@ -338,8 +341,18 @@ func (s *state) same(o *state) bool {
 // step finds the entry of table t at row for class c, which nobody has
 // found before, and the table that row numbers in it are of.
 func (d *dfa) step(t *table, row uint32, c int) (*table, uint32) {
+	t, e, full := d.locked(t, row, c)
+	if full {
+		d.set.overflow(d)
+	}
+	d.set.restoreGroups()
+	return t, e
+}
+
+func (d *dfa) locked(t *table, row uint32, c int) (_ *table, entry uint32, full bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.full = false
 	stride := uint32(d.classes + 1)
 	s := t.made.list[row/stride]
 	now := d.cur.Load()
@@ -348,7 +361,7 @@ func (d *dfa) step(t *table, row uint32, c int) (*table, uint32) {
 	}
 	if now.made == t.made {
 		if e := atomic.LoadUint32(&now.trans[row+uint32(c)]); e != 0 {
-			return now, e
+			return now, e, false
 		}
 	}
 	sc := d.set.scratch.Get().(*scratch)
@@ -360,14 +373,14 @@ func (d *dfa) step(t *table, row uint32, c int) (*table, uint32) {
 		if now.made == t.made {
 			atomic.StoreUint32(&now.trans[row+uint32(c)], e)
 		}
-		return now, e
+		return now, e, false
 	}
 	now, id := d.row(now, next)
 	e := id*stride | mark
 	if now.made == t.made {
 		atomic.StoreUint32(&now.trans[row+uint32(c)], e)
 	}
-	return now, e
+	return now, e, d.full
 }
 
 // waits says whether anything can still come of a state: stop if not,

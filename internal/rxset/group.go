@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"time"
 )
 
 // group is patterns that one automaton runs: a pass over a value costs the
@@ -20,7 +21,7 @@ const (
 	// have: what a state costs to make goes by it.
 	maxGroupInst = 32000
 	// maxTrial is how many states a group may need for the sample.
-	maxTrial = 900
+	maxTrial = 1000
 )
 
 // group puts the patterns into groups. Neighbours in it are patterns that
@@ -48,8 +49,10 @@ func (s *Set) group() {
 	kind := func(i int) int {
 		switch {
 		case s.patterns[i].mode != Text:
-			return 2
+			return 3
 		case s.filter.need[0].Has(i):
+			return 2
+		case len(s.patterns[i].nfa.inst) > 40:
 			return 1
 		}
 		return 0
@@ -57,10 +60,11 @@ func (s *Set) group() {
 	slices.SortFunc(order, func(a, b int) int {
 		return cmp.Or(cmp.Compare(kind(a), kind(b)), cmp.Compare(rank[b], rank[a]), cmp.Compare(a, b))
 	})
+	var groups []group
 	for len(order) > 0 {
 		n := 1
 		inst := len(s.patterns[order[0]].nfa.inst)
-		for n < min(len(order), maxGroup) && (kind(order[n]) == 2) == (kind(order[0]) == 2) {
+		for n < min(len(order), maxGroup) && (kind(order[n]) == 3) == (kind(order[0]) == 3) {
 			inst += len(s.patterns[order[n]].nfa.inst)
 			if inst > maxGroupInst {
 				break
@@ -68,28 +72,83 @@ func (s *Set) group() {
 			n++
 		}
 		for {
-			g := group{members: order[:n], all: s.NewBits(), raw: kind(order[0]) == 2}
-			var nfas []*nfa
-			for _, i := range g.members {
-				g.all.Set(i)
-				nfas = append(nfas, s.patterns[i].nfa)
-			}
-			g.dfa = newDFA(s, nfas)
-			if n == 1 || g.dfa.fits(sample, maxTrial) {
-				s.groups = append(s.groups, g)
+			g := s.newGroup(order[:n])
+			if n == 1 || len(g.dfa.inst) < maxTrial || g.dfa.fits(sample, maxTrial) {
+				groups = append(groups, g)
 				order = order[n:]
 				break
 			}
 			n = (n + 1) / 2
 		}
 	}
-	s.mu.Lock()
-	s.dfas = s.dfas[:0]
-	for _, g := range s.groups {
-		s.dfas = append(s.dfas, g.dfa)
-	}
-	s.mu.Unlock()
+	s.first = groups
+	s.use(groups)
 	s.flush()
+}
+
+// newGroup makes a group of patterns that read alike.
+func (s *Set) newGroup(members []int) group {
+	g := group{members: members, all: s.NewBits(), raw: s.patterns[members[0]].mode != Text}
+	var nfas []*nfa
+	for _, i := range members {
+		g.all.Set(i)
+		nfas = append(nfas, s.patterns[i].nfa)
+	}
+	g.dfa = newDFA(s, nfas)
+	return g
+}
+
+// regroupAfter is for how long a group that was split stays so.
+const regroupAfter = 10 * time.Minute
+
+// overflow is told that the table of d is full. Of a group it makes two: most
+// often few patterns need many states, or those that need many together need
+// few apart. After regroupAfter the first groups are tried again, so that
+// values made to drive the groups apart do so for a while only.
+func (s *Set) overflow(d *dfa) {
+	s.regroup.Lock()
+	defer s.regroup.Unlock()
+	groups := *s.groups.Load()
+	at := slices.IndexFunc(groups, func(g group) bool { return g.dfa == d })
+	if at < 0 || len(groups[at].members) == 1 {
+		return
+	}
+	members := groups[at].members
+	half := len(members) / 2
+	groups = slices.Concat(groups[:at], []group{s.newGroup(members[:half]), s.newGroup(members[half:])}, groups[at+1:])
+	s.use(groups)
+	s.restore.Store(time.Now().Add(regroupAfter).UnixNano())
+}
+
+// restoreGroups goes back to the first groups if the time has come.
+func (s *Set) restoreGroups() {
+	if at := s.restore.Load(); at == 0 || time.Now().UnixNano() < at {
+		return
+	}
+	s.regroup.Lock()
+	defer s.regroup.Unlock()
+	if s.restore.Swap(0) != 0 {
+		s.use(s.first)
+	}
+}
+
+// use puts groups in the place of those that there are.
+func (s *Set) use(groups []group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dfas := slices.DeleteFunc(slices.Clone(s.dfas), func(d *dfa) bool { return !d.alone })
+	for _, g := range groups {
+		dfas = append(dfas, g.dfa)
+	}
+	for _, d := range s.dfas {
+		if !slices.Contains(dfas, d) {
+			if t := d.cur.Swap(nil); t != nil {
+				s.used.Add(-int64(t.made.bytes))
+			}
+		}
+	}
+	s.dfas = dfas
+	s.groups.Store(&groups)
 }
 
 // fits reports whether no more than most states are needed for a value.

@@ -74,11 +74,14 @@ type Set struct {
 	patterns []*pattern
 	alphabet *alphabet
 	filter   *filter
-	groups   []group
+	groups   atomic.Pointer[[]group]
+	first    []group // as Compile made them
 	// alone has the patterns that are in no group.
 	alone Bits
 
-	mu      sync.Mutex
+	regroup sync.Mutex   // to change groups
+	restore atomic.Int64 // when to go back to first, in nanoseconds; 0: never
+	mu      sync.Mutex   // for dfas
 	dfas    []*dfa       // all that have been made
 	used    atomic.Int64 // bytes in their tables
 	scratch sync.Pool    // of *scratch
@@ -87,7 +90,7 @@ type Set struct {
 
 const (
 	// maxTable is how many bytes the table of one automaton may take.
-	maxTable = 4096 << 10
+	maxTable = 1 << 20
 	// maxTables is how many they may take together.
 	maxTables = 12 << 20
 )
@@ -167,7 +170,11 @@ func Compile(patterns []Pattern) (*Set, error) {
 		}
 		fb.add(i, l.of(trees[i]))
 		if q.nfa = newNFA(progs[i], l.symbols); q.nfa != nil {
-			q.dfa = sync.OnceValue(func() *dfa { return newDFA(s, []*nfa{q.nfa}) })
+			q.dfa = sync.OnceValue(func() *dfa {
+				d := newDFA(s, []*nfa{q.nfa})
+				d.alone = true
+				return d
+			})
 		}
 	}
 	s.filter = fb.finish()
@@ -246,8 +253,9 @@ func (s *Set) Match(value string, among, out Bits) {
 	b := s.buffers.Get().(*buffer)
 	symbols := s.read(b, value)
 	s.filter.look(b, symbols, len(value), among, out)
-	for k := range s.groups {
-		if g := &s.groups[k]; g.all.Intersects(b.may) {
+	groups := *s.groups.Load()
+	for k := range groups {
+		if g := &groups[k]; g.all.Intersects(b.may) {
 			v := symbols
 			if g.raw {
 				v = value
