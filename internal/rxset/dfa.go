@@ -58,6 +58,8 @@ const (
 	toLine = 1 << 30
 	// payload is the rest of an entry.
 	payload = toLine - 1
+	// plain is above every offset of a row, less one.
+	plain = toLine - 1
 	// maxGroup is how many patterns fit into an entry.
 	maxGroup = 30
 	// maxRows is how many states a table may have.
@@ -209,16 +211,26 @@ func init() {
 
 // match returns the patterns of the group that match a string of symbols.
 func (d *dfa) match(v string) uint32 {
-	t := d.cur.Load()
-	if t == nil {
-		t = d.begin()
+	t := d.table()
+	return d.from(t, uint32(d.classes+1), v, 0)
+}
+
+// table returns the table that a run begins with, at the row behind the
+// first, unused one.
+func (d *dfa) table() *table {
+	if t := d.cur.Load(); t != nil {
+		return t
 	}
-	row := uint32(d.classes + 1) // the first state's
+	return d.begin()
+}
+
+// from goes on at v[i] in a row of t.
+func (d *dfa) from(t *table, row uint32, v string, i int) uint32 {
 	trans := t.trans
-	for i := 0; i < len(v); i++ {
+	for ; i < len(v); i++ {
 		c := uint32(d.class[v[i]])
 		e := atomic.LoadUint32(&trans[row+c])
-		if e-1 < toLine-1 { // neither unknown nor marked
+		if e-1 < plain { // neither unknown nor marked
 			row = e
 			continue
 		}
@@ -243,6 +255,52 @@ func (d *dfa) match(v string) uint32 {
 		_, e = d.step(t, row, d.classes)
 	}
 	return e & payload
+}
+
+// match4 runs four automata side by side: each waits for its own loads, so
+// that four take little longer than one. Where one of them cannot go on in
+// its table they finish one after the other.
+func match4(d *[4]*dfa, v string, out *[4]uint32) {
+	t0, t1, t2, t3 := d[0].table(), d[1].table(), d[2].table(), d[3].table()
+	r0, r1, r2, r3 := uint32(d[0].classes+1), uint32(d[1].classes+1), uint32(d[2].classes+1), uint32(d[3].classes+1)
+	c0, c1, c2, c3 := &d[0].class, &d[1].class, &d[2].class, &d[3].class
+	x0, x1, x2, x3 := t0.trans, t1.trans, t2.trans, t3.trans
+	i := 0
+	for ; i < len(v); i++ {
+		c := v[i]
+		e0 := atomic.LoadUint32(&x0[r0+uint32(c0[c])])
+		e1 := atomic.LoadUint32(&x1[r1+uint32(c1[c])])
+		e2 := atomic.LoadUint32(&x2[r2+uint32(c2[c])])
+		e3 := atomic.LoadUint32(&x3[r3+uint32(c3[c])])
+		if e0-1 >= plain || e1-1 >= plain || e2-1 >= plain || e3-1 >= plain {
+			break
+		}
+		r0, r1, r2, r3 = e0, e1, e2, e3
+	}
+	out[0] = d[0].from(t0, r0, v, i)
+	out[1] = d[1].from(t1, r1, v, i)
+	out[2] = d[2].from(t2, r2, v, i)
+	out[3] = d[3].from(t3, r3, v, i)
+}
+
+// match2 is match4 for two.
+func match2(d *[4]*dfa, v string, out *[4]uint32) {
+	t0, t1 := d[0].table(), d[1].table()
+	r0, r1 := uint32(d[0].classes+1), uint32(d[1].classes+1)
+	c0, c1 := &d[0].class, &d[1].class
+	x0, x1 := t0.trans, t1.trans
+	i := 0
+	for ; i < len(v); i++ {
+		c := v[i]
+		e0 := atomic.LoadUint32(&x0[r0+uint32(c0[c])])
+		e1 := atomic.LoadUint32(&x1[r1+uint32(c1[c])])
+		if e0-1 >= plain || e1-1 >= plain {
+			break
+		}
+		r0, r1 = e0, e1
+	}
+	out[0] = d[0].from(t0, r0, v, i)
+	out[1] = d[1].from(t1, r1, v, i)
 }
 
 // flush throws away the tables of every automaton.

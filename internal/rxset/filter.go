@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"unicode/utf8"
 )
 
@@ -27,7 +27,11 @@ type filter struct {
 	kind [256]uint64
 	// masks are the sets of kinds that patterns ask for.
 	masks []mask
-	known [256]atomic.Pointer[maskAnswer]
+	// byKind has for each kind the patterns whose first, second and third
+	// mask it meets, one behind the other, and open those that have no such
+	// mask.
+	byKind [64][]uint64
+	open   []uint64
 	// long has the patterns that a value of so many bytes is long enough
 	// for.
 	long [64]Bits
@@ -56,8 +60,12 @@ type mask struct {
 // maskAnswer is what the masks say to some kinds.
 type maskAnswer struct {
 	kinds uint64
+	valid bool
 	pass  Bits
 }
+
+// maskAnswers is how many of them a buffer remembers.
+const maskAnswers = 64
 
 // slot is one window: entries[first:first+n] begin there.
 type slot struct {
@@ -96,6 +104,7 @@ type wish struct {
 type filterBuilder struct {
 	f      *filter
 	masks  map[symset]Bits
+	slots  map[symset][]uint64 // as in filter.byKind
 	wishes map[string]*wish
 	words  []string // keys of wishes in the order in which they came
 }
@@ -105,10 +114,17 @@ func newFilterBuilder(n int, a *alphabet) *filterBuilder {
 	for i := range f.need {
 		f.need[i] = NewBits(n)
 	}
+	f.open = make([]uint64, maxMasks*len(f.scanned))
+	for i := range f.open {
+		f.open[i] = ^uint64(0)
+	}
+	for k := range f.byKind {
+		f.byKind[k] = make([]uint64, len(f.open))
+	}
 	for i := range f.long {
 		f.long[i] = NewBits(n)
 	}
-	return &filterBuilder{f: f, masks: map[symset]Bits{}, wishes: map[string]*wish{}}
+	return &filterBuilder{f: f, masks: map[symset]Bits{}, slots: map[symset][]uint64{}, wishes: map[string]*wish{}}
 }
 
 // rarely is how often a clause may come true at a place of ordinary values
@@ -123,11 +139,15 @@ func (b *filterBuilder) add(i int, n need) {
 			b.f.long[length].Set(i)
 		}
 	}
-	for _, m := range bestMasks(n.masks) {
+	words := len(b.f.scanned)
+	for slot, m := range bestMasks(n.masks) {
 		if b.masks[m] == nil {
 			b.masks[m] = NewBits(b.f.patterns)
+			b.slots[m] = make([]uint64, maxMasks*words)
 		}
 		b.masks[m].Set(i)
+		Bits(b.slots[m][slot*words:]).Set(i)
+		Bits(b.f.open[slot*words:]).Unset(i)
 	}
 	kind := 0
 clauses:
@@ -305,6 +325,14 @@ func (b *filterBuilder) kinds() {
 				kinds |= f.kind[c]
 			}
 		}
+		slots := b.slots[m]
+		for k := range f.byKind {
+			if kinds>>k&1 != 0 {
+				for i, w := range slots {
+					f.byKind[k][i] |= w
+				}
+			}
+		}
 		f.masks = append(f.masks, mask{kinds: kinds, weight: weighMask(m), patterns: b.masks[m]})
 	}
 }
@@ -356,7 +384,7 @@ func hashWindow(key uint32) uint32 { return key * 0x9e3779b1 }
 // symbols have been counted into b.kinds, and adds to out those of which it
 // is sure.
 func (f *filter) look(b *buffer, symbols string, length int, among, out Bits) {
-	pass := f.pass(b.kinds)
+	pass := f.pass(b, b.kinds)
 	long := f.long[min(length, len(f.long)-1)]
 	may := b.may
 	scan := uint64(0)
@@ -383,21 +411,23 @@ func (f *filter) look(b *buffer, symbols string, length int, among, out Bits) {
 }
 
 // pass returns the patterns whose masks all have a symbol of some kinds.
-func (f *filter) pass(kinds uint64) Bits {
-	at := &f.known[(kinds*0x9e3779b97f4a7c15)>>56]
-	if a := at.Load(); a != nil && a.kinds == kinds {
+func (f *filter) pass(b *buffer, kinds uint64) Bits {
+	a := &b.known[(kinds*0x9e3779b97f4a7c15)>>(64-6)]
+	if a.valid && a.kinds == kinds {
 		return a.pass
 	}
-	a := &maskAnswer{kinds: kinds, pass: NewBits(f.patterns)}
-	for i := range f.patterns {
-		a.pass.Set(i)
-	}
-	for i := range f.masks {
-		if f.masks[i].kinds&kinds == 0 {
-			a.pass.AndNot(f.masks[i].patterns)
+	sum := append(b.sum[:0], f.open...)
+	for rest := kinds; rest != 0; rest &= rest - 1 {
+		for i, w := range f.byKind[bits.TrailingZeros64(rest)] {
+			sum[i] |= w
 		}
 	}
-	at.Store(a)
+	n := len(a.pass)
+	for i := range a.pass {
+		a.pass[i] = sum[i] & sum[n+i] & sum[2*n+i]
+	}
+	b.sum = sum
+	a.kinds, a.valid = kinds, true
 	return a.pass
 }
 

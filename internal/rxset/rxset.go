@@ -112,9 +112,13 @@ type pattern struct {
 // buffer is what one Match needs.
 type buffer struct {
 	symbols []byte
+	ascii   bool             // the value is its own symbols
 	kinds   uint64           // filter.kind of every symbol
 	may     Bits             // patterns that may match
 	met     [maxClauses]Bits // patterns whose clauses have come true
+	run     []*group         // what to run
+	known   [maskAnswers]maskAnswer
+	sum     []uint64
 }
 
 // Compile prepares patterns; the numbers in a Bits are their positions. An
@@ -126,6 +130,9 @@ func Compile(patterns []Pattern) (*Set, error) {
 		b := &buffer{may: s.NewBits()}
 		for k := range b.met {
 			b.met[k] = s.NewBits()
+		}
+		for k := range b.known {
+			b.known[k].pass = s.NewBits()
 		}
 		return b
 	}
@@ -254,18 +261,40 @@ func (s *Set) Match(value string, among, out Bits) {
 	symbols := s.read(b, value)
 	s.filter.look(b, symbols, len(value), among, out)
 	groups := *s.groups.Load()
+	b.run = b.run[:0]
 	for k := range groups {
-		if g := &groups[k]; g.all.Intersects(b.may) {
-			v := symbols
-			if g.raw {
-				v = value
-			}
-			for m := g.dfa.match(v); m != 0; m &= m - 1 {
-				if i := g.members[bits.TrailingZeros32(m)]; b.may.Has(i) {
-					out.Set(i)
-				}
-			}
+		g := &groups[k]
+		switch {
+		case !g.all.Intersects(b.may):
+		case g.raw && !b.ascii:
+			b.report(g, g.dfa.match(value), out)
+		default:
+			b.run = append(b.run, g)
 		}
+	}
+	run := b.run
+	var d [4]*dfa
+	var m [4]uint32
+	for len(run) > 1 {
+		n := 2
+		if len(run) > 3 {
+			n = 4
+		}
+		for k, g := range run[:n] {
+			d[k] = g.dfa
+		}
+		if n == 4 {
+			match4(&d, symbols, &m)
+		} else {
+			match2(&d, symbols, &m)
+		}
+		for k, g := range run[:n] {
+			b.report(g, m[k], out)
+		}
+		run = run[n:]
+	}
+	if len(run) == 1 {
+		b.report(run[0], run[0].dfa.match(symbols), out)
 	}
 	for k, w := range b.may {
 		for w &= s.alone[k]; w != 0; w &= w - 1 {
@@ -276,6 +305,15 @@ func (s *Set) Match(value string, among, out Bits) {
 		}
 	}
 	s.buffers.Put(b)
+}
+
+// report adds the members of g that match, of those asked for.
+func (b *buffer) report(g *group, matched uint32, out Bits) {
+	for ; matched != 0; matched &= matched - 1 {
+		if i := g.members[bits.TrailingZeros32(matched)]; b.may.Has(i) {
+			out.Set(i)
+		}
+	}
 }
 
 // Contains reports whether pattern i matches value.
@@ -295,7 +333,8 @@ func (s *Set) read(b *buffer, value string) string {
 		kinds |= kind[value[i]]
 		high |= value[i]
 	}
-	if high < utf8.RuneSelf {
+	b.ascii = high < utf8.RuneSelf
+	if b.ascii {
 		b.kinds = kinds
 		return value
 	}
