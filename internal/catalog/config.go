@@ -53,6 +53,7 @@ type App struct {
 	Target   string `toml:"target" reload:"restart" jsonschema_description:"The WSGI app as module:name or module:factory('argument'). Empty: found as flask does (FLASK_APP, .flaskenv, wsgi.py, app.py)."`
 	Upstream string `toml:"upstream" reload:"restart" jsonschema_description:"URL of an app that something else runs (http://127.0.0.1:8000 or unix:/run/app.sock); dewar then starts no gunicorn."`
 	Python   string `toml:"python" reload:"restart" jsonschema_description:"The Python interpreter of the app's virtual environment. Empty: $VIRTUAL_ENV, .venv, venv, then PATH."`
+	Policy   string `toml:"policy" reload:"restart" default:"auto" jsonschema_description:"The app's route map for the guard: auto (dewar.policy.json if the project has one, else the project is audited at every start), off, or a file that dewar routes --json made."`
 	Name     string `toml:"name" jsonschema_description:"The app's name in reports. Empty: the folder's name."`
 }
 

@@ -57,6 +57,9 @@ type app struct {
 	stdout, stderr io.Writer
 	environ        []string
 
+	// self is the path of this program; empty in tests, which run in another.
+	self string
+
 	configFile string
 	profile    string
 	sets       []string
@@ -72,17 +75,21 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		<-ctx.Done()
 		stop()
 	}()
-	return execute(ctx, args, os.Environ(), stdin, stdout, stderr)
+	self, _ := os.Executable()
+	return (&app{stdin: stdin, stdout: stdout, stderr: stderr, environ: os.Environ(), self: self}).execute(ctx, args)
 }
 
 // execute is Main with everything given.
 func execute(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, environ: environ}
+	return (&app{stdin: stdin, stdout: stdout, stderr: stderr, environ: environ}).execute(ctx, args)
+}
+
+func (a *app) execute(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	err := root.ExecuteContext(ctx)
 	var status exitStatus
 	switch {

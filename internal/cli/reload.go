@@ -208,6 +208,10 @@ func (r *guardRun) change(ctx context.Context, code bool, out *reloaded) error {
 		_ = chain.Close()
 		return located(loaded, err)
 	}
+	if c.App != nil && r.policy.from != policyFile {
+		// The code is new: so may be what it reads.
+		r.policy.audit(ctx, r.a, r.dir)
+	}
 	r.mu.Lock()
 	r.loaded, r.chain = loaded, chain
 	r.mu.Unlock()

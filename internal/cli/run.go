@@ -79,6 +79,9 @@ type guardRun struct {
 	// chainOf makes a chain from settings.
 	chainOf  func(*gateway.Gateway, *catalog.Config) (*guard.Chain, []guard.Bound, error)
 	selfTest error
+	policy   *sourcePolicy
+	known    sync.Once // the policy was waited for
+	ctx      context.Context
 	read     gateway.Stamps // of the files the settings depend on, at the start
 	// reloading is held while settings are changed.
 	reloading sync.Mutex
@@ -115,7 +118,7 @@ func (a *app) run(ctx context.Context, dir string, load func() (*catalog.Loaded,
 		return err
 	}
 	defer bus.Close()
-	r := &guardRun{a: a, dir: dir, load: load, loaded: loaded, since: time.Now(), read: read, bus: bus, selfTest: monitoring.SelfTest(cfg.Monitoring)}
+	r := &guardRun{a: a, ctx: ctx, dir: dir, load: load, loaded: loaded, since: time.Now(), read: read, bus: bus, selfTest: monitoring.SelfTest(cfg.Monitoring)}
 	if r.selfTest != nil {
 		return fmt.Errorf("the security log would leak: %w", r.selfTest)
 	}
@@ -125,6 +128,10 @@ func (a *app) run(ctx context.Context, dir string, load func() (*catalog.Loaded,
 	probeKey, consoleToken := console.NewToken(), console.NewToken()
 	shared := store.NewMemory(store.MemoryOptions{})
 	defer shared.Close()
+
+	if r.policy, err = a.startPolicy(ctx, dir, cfg); err != nil {
+		return located(loaded, err)
+	}
 
 	opts := gateway.Options{
 		Dir: dir, Profile: cfg.Profile, Config: cfg.Deployment, Upstream: cfg.App.Upstream, Environ: a.environ,
@@ -145,7 +152,7 @@ func (a *app) run(ctx context.Context, dir string, load func() (*catalog.Loaded,
 	metrics := console.NewMetrics(version, specs, bus.Lost)
 	r.metrics = metrics
 	r.chainOf = func(g *gateway.Gateway, cfg *catalog.Config) (*guard.Chain, []guard.Bound, error) {
-		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts}
+		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts, Policy: r.policy.current}
 		bound, err := catalog.Bind(cfg, env)
 		if err != nil {
 			return nil, nil, err
@@ -215,6 +222,7 @@ func (r *guardRun) findApp(l *catalog.Loaded) (gateway.App, error) {
 // preflight judges the app before the first request, and again when a later
 // worker says something else.
 func (r *guardRun) preflight(f guard.Facts) error {
+	r.known.Do(func() { r.policy.wait(r.ctx, r.a.progress()) })
 	profile := r.settings().Config.Profile
 	refusals, warnings, ev := guard.RunPreflights(profile, f, catalog.Preflights())
 	r.mu.Lock()
@@ -265,7 +273,7 @@ func (r *guardRun) evidence() []evidence.Evidence {
 	if chain != nil {
 		out = append(out, chain.Evidence()...)
 	}
-	out = append(out, last.evidence(time.Now()))
+	out = append(out, last.evidence(time.Now()), r.policy.evidence(time.Now()))
 	return append(out, monitoring.Evidence(loaded.Config.Monitoring, r.bus, r.selfTest, time.Now()))
 }
 

@@ -21,9 +21,6 @@ import (
 	"github.com/dewar-security/dewar/internal/policy"
 )
 
-// policyFile is the route map that a project keeps beside its settings.
-const policyFile = "dewar.policy.json"
-
 func (a *app) wafCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "waf",

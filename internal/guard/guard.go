@@ -24,6 +24,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/evidence"
+	"github.com/dewar-security/dewar/internal/policy"
 	"github.com/dewar-security/dewar/internal/store"
 )
 
@@ -275,6 +276,9 @@ type Env struct {
 	CertificateNames func() []string
 	// Facts returns what the running app said about itself, once it runs.
 	Facts func() Facts
+	// Policy returns what the app's source says of its requests; nil while
+	// that is not known, or never will be. Nil itself means never.
+	Policy func() *policy.Policy
 }
 
 // Service is something that keeps a promise beside the layers: the security

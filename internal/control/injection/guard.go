@@ -36,6 +36,14 @@ var wafSpec = &guard.Spec{
 	},
 }
 
+var services = []*guard.Service{{
+	Name:    "route-map",
+	Control: "injection",
+	Does:    "tells the layers what the app's source expects of each request: its routes, and the fields that each reads, with their types",
+	Why:     "A field that the code reads as a number cannot become SQL; a rule about it would only stop honest requests. And what the guard does not know of the app it cannot hold requests to.",
+	Fix:     "Let dewar run read the project (app.policy = \"auto\"), or check in dewar.policy.json, made by dewar routes --json.",
+}}
+
 // inspector is what the layer needs of package waf.
 type inspector interface {
 	Inspect(context.Context, waf.Request) (waf.Verdict, error)

@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/catalog"
+	"github.com/dewar-security/dewar/internal/evidence"
+	"github.com/dewar-security/dewar/internal/gateway"
+	"github.com/dewar-security/dewar/internal/policy"
+)
+
+// policyFile is the route map that a project may keep beside its settings.
+const policyFile = "dewar.policy.json"
+
+// policyPatience is how long a start waits for the audit of the project.
+const policyPatience = time.Minute
+
+// sourcePolicy is what the source says of the app's requests, for the layers:
+// from a file of the project, or from an audit at every start. Without it the
+// guard works as for an app that nobody has read, and says so.
+type sourcePolicy struct {
+	done chan struct{} // closed when the first reading has ended
+
+	mu   sync.Mutex
+	p    *policy.Policy
+	from string // "dewar.policy.json", "the audit"
+	why  error  // why there is none
+}
+
+// current returns the policy, or nil.
+func (s *sourcePolicy) current() *policy.Policy {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.p
+}
+
+// startPolicy begins to read the policy. A file that cannot be used is an
+// error; an audit goes on beside the start.
+func (a *app) startPolicy(ctx context.Context, dir string, cfg *catalog.Config) (*sourcePolicy, error) {
+	s := &sourcePolicy{done: make(chan struct{})}
+	name := cfg.App.Policy
+	switch name {
+	case "off":
+		s.why = errors.New("app.policy is off")
+		close(s.done)
+		return s, nil
+	case "", "auto":
+		p, err := readPolicy(dir)
+		if p != nil || err != nil {
+			s.p, s.from = p, policyFile
+			close(s.done)
+			return s, err
+		}
+		if cfg.App.Upstream != "" && !hasPython(dir) {
+			s.why = errors.New("the app's source is not here")
+			close(s.done)
+			return s, nil
+		}
+		go func() {
+			defer close(s.done)
+			s.audit(ctx, a, dir)
+		}()
+		return s, nil
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(dir, name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("app.policy: %w", err)
+	}
+	defer f.Close()
+	s.p, err = policy.Decode(f)
+	s.from = cfg.App.Policy
+	close(s.done)
+	if err != nil {
+		return nil, fmt.Errorf("app.policy: %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// hasPython says whether a folder holds a Python file.
+func hasPython(dir string) bool {
+	for _, pattern := range []string{"*.py", "*/*.py"} {
+		if m, _ := filepath.Glob(filepath.Join(dir, pattern)); len(m) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// audit reads the project and takes its route map.
+func (s *sourcePolicy) audit(ctx context.Context, a *app, dir string) {
+	data, err := a.routeMap(ctx, dir)
+	var p *policy.Policy
+	if err == nil {
+		p, err = policy.Decode(bytes.NewReader(data))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		// What was known before stays: it is still nearly right.
+		s.why = fmt.Errorf("the project could not be read: %w", err)
+		return
+	}
+	s.p, s.from, s.why = p, "the audit", nil
+}
+
+// routeMap returns the route map of a project. A process of its own reads it:
+// an audit needs memory that a guard shall not keep.
+func (a *app) routeMap(ctx context.Context, dir string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, policyPatience)
+	defer cancel()
+	if a.self == "" {
+		var out bytes.Buffer
+		b := &app{stdin: a.stdin, stdout: &out, stderr: a.stderr, environ: a.environ, configFile: a.configFile, profile: a.profile, color: "never"}
+		root := b.root()
+		root.SetArgs([]string{"routes", "--json", dir})
+		err := root.ExecuteContext(ctx)
+		return out.Bytes(), err
+	}
+	args := []string{"routes", "--json"}
+	if a.configFile != "" {
+		args = append(args, "--config", a.configFile)
+	}
+	cmd := exec.CommandContext(ctx, a.self, append(args, "--", dir)...)
+	cmd.Env = a.environ
+	cmd.WaitDelay = time.Second
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, cmp.Or(shorten(errs.String(), 300), "no reason given"))
+	}
+	return out, err
+}
+
+// wait blocks until the policy is there, or cannot be had, and says so.
+func (s *sourcePolicy) wait(ctx context.Context, out *progress) {
+	select {
+	case <-s.done:
+	case <-time.After(policyPatience):
+	case <-ctx.Done():
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.p != nil:
+		text := fmt.Sprintf("%d routes from %s", len(s.p.Routes()), s.from)
+		if n := len(s.p.Gaps()); n > 0 {
+			text += fmt.Sprintf("; %d places were not understood, so there may be more", n)
+		}
+		out.step(gateway.Step{Kind: gateway.StepDone, Name: "route map", Text: text})
+	case s.why != nil:
+		out.step(gateway.Step{Kind: gateway.StepNote, Name: "route map", Text: "none: " + s.why.Error()})
+	default:
+		out.step(gateway.Step{Kind: gateway.StepWarning, Name: "route map", Text: "not ready after " + policyPatience.String() + "; the guard starts without it"})
+	}
+}
+
+// evidence says whether the layers know the app's routes.
+func (s *sourcePolicy) evidence(now time.Time) evidence.Evidence {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := evidence.Evidence{Control: "injection", Face: evidence.Guard, Check: "route-map", Time: now}
+	if s.p == nil {
+		e.Outcome, e.Summary = evidence.Error, "the guard does not know the app's routes"
+		if s.why != nil {
+			e.Summary += ": " + s.why.Error()
+		}
+		return e
+	}
+	e.Outcome, e.Partial = evidence.Pass, true
+	e.Summary = fmt.Sprintf("the guard knows %d routes and what they read, from %s", len(s.p.Routes()), s.from)
+	return e
+}
