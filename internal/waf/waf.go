@@ -62,6 +62,8 @@ import (
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 	"github.com/corazawaf/coraza/v3/types"
 	"github.com/corazawaf/coraza/v3/types/variables"
+
+	"github.com/dewar-security/dewar/internal/waf/seclang"
 )
 
 // RulesVersion is the version of the Core Rule Set that is compiled in.
@@ -102,6 +104,9 @@ type Config struct {
 	// of a response body are inspected.
 	Responses   bool
 	MaxResponse int64
+	// Reference leaves every verdict to Coraza, without the compiled rules
+	// in front of it.
+	Reference bool
 }
 
 // Exclusion takes something out of inspection.
@@ -206,6 +211,10 @@ type Engine struct {
 	cfg       Config
 	requests  coraza.WAF
 	responses coraza.WAF
+	// compiled and compiledResponses are the same rules compiled, or nil.
+	compiled, compiledResponses *seclang.Program
+	// gap says why the rules are not compiled, or not all of them.
+	gap string
 	// rules holds the ids that exist; attacks those of the Core Rule Set
 	// that look for attacks in parameters.
 	rules   map[int]bool
@@ -251,6 +260,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if e.global, err = e.Plan(cfg.Exclude...); err != nil {
 		return nil, err
+	}
+	if !cfg.Reference {
+		e.compile()
 	}
 	return e, nil
 }
@@ -413,15 +425,28 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 		v.Partial = b.partial
 	}
 
-	tx := e.requests.NewTransaction().(transaction)
-	defer func() {
-		if cerr := tx.Close(); err == nil && cerr != nil {
-			err = fmt.Errorf("waf: close the transaction: %w", cerr)
+	if e.compiled != nil {
+		if fast, unsure := e.inspectCompiled(r, b, v); unsure == "" {
+			return fast, nil
 		}
-	}()
+	}
+	return e.inspectReference(r, b, v)
+}
+
+// head is what requests are told to, by either engine.
+type head interface {
+	remover
+	ProcessConnection(client string, clientPort int, server string, serverPort int)
+	ProcessURI(uri, method, proto string)
+	AddPathRequestArgument(key, value string)
+	AddRequestHeader(key, value string)
+	SetServerName(name string)
+}
+
+// describe tells tx the head of a request, and what it is exempt from.
+func (e *Engine) describe(tx head, r *Request) {
 	e.global.apply(tx)
 	r.Plan.apply(tx)
-
 	tx.ProcessConnection(r.Client.String(), 0, "", 0)
 	tx.ProcessURI(r.URI, r.Method, r.Proto)
 	for _, segment := range pathArguments(r.URI) {
@@ -440,23 +465,41 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 	}
 	tx.AddRequestHeader("Host", r.Host)
 	tx.SetServerName(r.Host)
-	tx.Variables().RequestBodyProcessor().(setter).Set(b.processor)
+}
 
+// arguments tells tx of a body what its parser would not.
+func (b *body) arguments(tx interface {
+	RemoveRuleByID(id int)
+	AddPostRequestArgument(key, value string)
+}) {
+	if b.partial || b.guessed {
+		// A cut body cannot parse, and a guess may be wrong; what did
+		// parse is inspected all the same.
+		tx.RemoveRuleByID(ruleBodyError)
+	}
+	if b.guessed {
+		tx.AddPostRequestArgument("body", string(b.bytes))
+	}
+	if len(b.tail) > 0 {
+		tx.AddPostRequestArgument("json.cut", string(b.tail))
+	}
+}
+
+// inspectReference has Coraza judge a request.
+func (e *Engine) inspectReference(r Request, b body, v Verdict) (_ Verdict, err error) {
+	tx := e.requests.NewTransaction().(transaction)
+	defer func() {
+		if cerr := tx.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("waf: close the transaction: %w", cerr)
+		}
+	}()
+	e.describe(tx, &r)
+	tx.Variables().RequestBodyProcessor().(setter).Set(b.processor)
 	if it := tx.ProcessRequestHeaders(); it != nil {
 		return e.interrupted(tx, it, v), nil
 	}
 	if len(b.bytes) > 0 {
-		if b.partial || b.guessed {
-			// A cut body cannot parse, and a guess may be wrong; what did
-			// parse is inspected all the same.
-			tx.RemoveRuleByID(ruleBodyError)
-		}
-		if b.guessed {
-			tx.AddPostRequestArgument("body", string(b.bytes))
-		}
-		if len(b.tail) > 0 {
-			tx.AddPostRequestArgument("json.cut", string(b.tail))
-		}
+		b.arguments(tx)
 		it, _, err := tx.WriteRequestBody(b.bytes)
 		if err != nil {
 			return v, fmt.Errorf("waf: %w", err)
@@ -501,13 +544,18 @@ func (e *Engine) interrupted(tx transaction, it *types.Interruption, v Verdict) 
 	if it == nil {
 		return v
 	}
-	v.Denied, v.RuleID, v.Status = true, it.RuleID, it.Status
-	switch {
-	case it.RuleID == 949110 || it.RuleID == 949111:
+	return v.deny(it.RuleID, it.Status)
+}
+
+// deny completes a verdict with the rule that ended the request.
+func (v Verdict) deny(rule, status int) Verdict {
+	v.Denied, v.RuleID, v.Status = true, rule, status
+	switch rule {
+	case 949110, 949111:
 		v.Reason = ReasonAttack
-	case it.RuleID == ruleBodyError || it.RuleID == ruleMultipart || it.RuleID == ruleURI:
+	case ruleBodyError, ruleMultipart, ruleURI:
 		v.Reason = ReasonMalformed
-	case it.RuleID == ruleArgumentsQuery || it.RuleID == ruleArgumentsBody:
+	case ruleArgumentsQuery, ruleArgumentsBody:
 		v.Reason = ReasonArguments
 	default:
 		v.Reason = ReasonRule
@@ -523,8 +571,7 @@ func matches(tx types.Transaction) []Match {
 	var out []Match
 	for _, m := range tx.MatchedRules() {
 		id := m.Rule().ID()
-		// 900-905 and 949-999: initialisation, scores, correlation.
-		if m.Message() == "" || id >= 900000 && id < 911000 || id >= 949000 && id < 950000 || id >= 959000 && id < 1000000 {
+		if m.Message() == "" || bookkeeping(id) {
 			continue
 		}
 		match := Match{ID: id, Message: clean(m.Message()), Severity: m.Rule().Severity().String(), Data: clean(m.Data())}
@@ -537,6 +584,12 @@ func matches(tx types.Transaction) []Match {
 		out = append(out, match)
 	}
 	return out
+}
+
+// bookkeeping reports whether a rule says nothing about the request itself:
+// the Core Rule Set's initialisation, scores and correlation.
+func bookkeeping(id int) bool {
+	return id >= 900000 && id < 911000 || id >= 949000 && id < 950000 || id >= 959000 && id < 1000000
 }
 
 // clean makes text from a request fit for one line of a log: control
@@ -583,6 +636,16 @@ func (e *Engine) InspectResponse(r Response) (v Verdict, err error) {
 	if e.responses == nil {
 		return v, nil
 	}
+	if e.compiledResponses != nil {
+		if fast, unsure := e.inspectResponseCompiled(r, v); unsure == "" {
+			return fast, nil
+		}
+	}
+	return e.inspectResponseReference(r, v)
+}
+
+// inspectResponseReference has Coraza judge a response.
+func (e *Engine) inspectResponseReference(r Response, v Verdict) (_ Verdict, err error) {
 	tx := e.responses.NewTransaction().(transaction)
 	defer func() {
 		if cerr := tx.Close(); err == nil && cerr != nil {
@@ -620,12 +683,18 @@ func (e *Engine) InspectResponse(r Response) (v Verdict, err error) {
 	v.Matches = matches(tx)
 	v.Score = score(tx, "blocking_outbound_anomaly_score")
 	if it != nil {
-		v.Denied, v.RuleID, v.Status, v.Reason = true, it.RuleID, http.StatusInternalServerError, ReasonRule
-		if it.RuleID == 959100 || it.RuleID == 959101 {
-			v.Reason = ReasonAttack
-		}
+		v = v.denyResponse(it.RuleID)
 	}
 	return v, nil
+}
+
+// denyResponse completes a verdict with the rule that ended the response.
+func (v Verdict) denyResponse(rule int) Verdict {
+	v.Denied, v.RuleID, v.Status, v.Reason = true, rule, http.StatusInternalServerError, ReasonRule
+	if rule == 959100 || rule == 959101 {
+		v.Reason = ReasonAttack
+	}
+	return v
 }
 
 // Close releases the compiled rules. The engine must not be used afterwards.
