@@ -70,7 +70,7 @@ func Load(w coraza.WAF, files Files) (*Program, error) {
 			p.initial[i].set = true
 		}
 	}
-	if cfg.engine != types.RuleEngineOn {
+	if cfg.engine == types.RuleEngineOff {
 		p.gaps = append(p.gaps, "SecRuleEngine is "+cfg.engine.String())
 	}
 	p.fold()

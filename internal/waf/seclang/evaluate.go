@@ -125,7 +125,11 @@ func (x *Transaction) evaluate(r *rule) {
 			x.skip = f.count
 		}
 	}
-	switch r.verdict {
+	verdict := r.verdict
+	if x.p.cfg.engine != types.RuleEngineOn {
+		verdict = "" // DetectionOnly
+	}
+	switch verdict {
 	case "deny":
 		x.denied = &Interruption{RuleID: r.id, Status: r.status, Action: r.verdict}
 		if r.status == 0 {
@@ -164,6 +168,8 @@ func (x *Transaction) evaluate(r *rule) {
 // matched.
 func (x *Transaction) link(r *rule) int {
 	x.capture = r.capture
+	x.written = 0
+	x.linkNumber++
 	if r.op == nil || r.always {
 		d := data{}
 		if (r.head != r || r.multi) && r.msg != nil {
@@ -181,8 +187,6 @@ func (x *Transaction) link(r *rule) int {
 		return 0
 	}
 	before := len(x.values)
-	x.written = 0
-	x.linkNumber++
 	extra := x.exceptions[r.head.id]
 	for i := range r.targets {
 		t := &r.targets[i]
