@@ -1,6 +1,7 @@
 package waf
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -8,25 +9,33 @@ import (
 )
 
 // compile makes e.compiled. Rules that cannot be compiled are no error:
-// Coraza judges every request then, as it would without.
-func (e *Engine) compile() {
+// Coraza judges every request then, as it would without. Rules on which Coraza
+// would fail are one.
+func (e *Engine) compile() error {
 	p, err := seclang.Load(e.requests, rulesFS{})
 	if err != nil {
 		e.gap = err.Error()
-		return
+		return nil
+	}
+	if err := p.Fault(); err != nil {
+		return fmt.Errorf("waf: %w", err)
+	}
+	if e.cfg.Reference {
+		return nil
 	}
 	if gaps := p.Gaps(); len(gaps) > 0 {
 		e.gap = gaps[0]
 	}
 	e.compiled = p
 	if e.responses == nil {
-		return
+		return nil
 	}
 	if p, err = seclang.Load(e.responses, rulesFS{}); err != nil {
 		e.gap = err.Error()
-		return
+		return nil
 	}
 	e.compiledResponses = p
+	return nil
 }
 
 // inspectCompiled judges a request by the compiled rules. unsure says why only

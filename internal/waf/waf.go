@@ -261,8 +261,10 @@ func New(cfg Config) (*Engine, error) {
 	if e.global, err = e.Plan(cfg.Exclude...); err != nil {
 		return nil, err
 	}
-	if !cfg.Reference {
-		e.compile()
+	if !cfg.Reference || len(cfg.RuleFiles) > 0 {
+		if err := e.compile(); err != nil {
+			return nil, err
+		}
 	}
 	return e, nil
 }

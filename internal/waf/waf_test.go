@@ -612,6 +612,7 @@ func TestRuleFiles(t *testing.T) {
 		"unknown directive": {"# one\n\nSecRule ARGS \"@rx a\" \"id:1,phase:2,pass\"\nSecRool ARGS x\n", "bad.conf:4: "},
 		"bad regexp":        {"\nSecRule ARGS \\\n \"@rx (\" \\\n \"id:1,phase:2,deny\"\n", "bad.conf:2: "},
 		"id used twice":     {"SecRule ARGS \"@rx a\" \"id:1,phase:2,pass\"\nSecRule ARGS \"@rx a\" \"id:1,phase:2,pass\"\n", "bad.conf:2: "},
+		"Coraza would fail": {"SecAction \"id:1,phase:1,pass,nolog,setvar:!tx.page\"\n", "rule 1 "},
 		"empty":             {"\n", "empty"},
 	} {
 		_, err := New(Config{RuleFiles: []string{good, write("bad.conf", c.text)}})
@@ -856,8 +857,8 @@ func BenchmarkNew(b *testing.B) {
 	}
 }
 
-func BenchmarkInspect(b *testing.B) {
-	e := engine(b)
+// traffic are the requests of the benchmarks, all honest.
+func traffic(t testing.TB) map[string]func() Request {
 	var fields, items []string
 	for i := range 24 {
 		fields = append(fields, query(fmt.Sprintf("field%d", i), "Some ordinary text about blue shoes, size 42, and more of it"))
@@ -865,23 +866,63 @@ func BenchmarkInspect(b *testing.B) {
 	for i := range 63 {
 		items = append(items, fmt.Sprintf(`{"id":%d,"name":"Blue shoe %d","price":59.90,"tags":["new","sale"],"stock":12,"active":true,"note":"ordinary text"}`, i, i))
 	}
-	ct, upload := multipartBody(b, map[string]string{"title": "Holiday"}, "a.jpg", random(1<<20))
-	for name, r := range map[string]func() Request{
+	ct, upload := multipartBody(t, map[string]string{"title": "Holiday"}, "a.jpg", random(1<<20))
+	long := query("text", strings.Repeat("The quick brown fox jumps over the lazy dog, and then sleeps. ", 1600))
+	return map[string]func() Request{
 		"get":    func() Request { return browser("GET", "/search?q=blue+shoes&page=2&sort=price") },
 		"form2k": func() Request { return withBody(browser("POST", "/f"), form, strings.Join(fields, "&")) },
 		"json8k": func() Request {
 			return withBody(browser("POST", "/j"), "application/json", "["+strings.Join(items, ",")+"]")
 		},
+		"text100k": func() Request { return withBody(browser("POST", "/t"), form, long) },
 		"upload1m": func() Request { return withBody(browser("POST", "/u"), ct, upload) },
-	} {
-		b.Run(name, func(b *testing.B) {
+	}
+}
+
+// page is a response of 100 KB.
+func page() Response {
+	body := "<!doctype html><title>Shop</title><ul>" + strings.Repeat(`<li><a href="/product/7?size=42">Blue suede shoe</a> <b>59.90</b> in stock, ships today`+"\n", 1150) + "</ul>"
+	return Response{Status: 200, Proto: "HTTP/1.1", Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}, Body: []byte(body)}
+}
+
+// BenchmarkInspect measures Coraza alone, and the compiled rules with values
+// that were never seen and with values that were.
+func BenchmarkInspect(b *testing.B) {
+	requests := traffic(b)
+	for _, mode := range []string{"coraza", "cold", "warm"} {
+		e, err := New(Config{Responses: true, Reference: mode == "coraza"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if mode == "cold" {
+			e.compiled.Forget()
+			e.compiledResponses.Forget()
+		}
+		for name, r := range requests {
+			b.Run(mode+"/"+name, func(b *testing.B) {
+				b.ReportAllocs()
+				for range b.N {
+					if mode == "cold" {
+						e.compiled.Forget()
+					}
+					if v := inspect(b, e, r()); v.Denied {
+						b.Fatal(v.Summary())
+					}
+				}
+			})
+		}
+		b.Run(mode+"/html100k", func(b *testing.B) {
 			b.ReportAllocs()
 			for range b.N {
-				if v := inspect(b, e, r()); v.Denied {
-					b.Fatal(v.Summary())
+				if mode == "cold" {
+					e.compiledResponses.Forget()
+				}
+				if v, err := e.InspectResponse(page()); err != nil || v.Denied {
+					b.Fatal(err, v.Summary())
 				}
 			}
 		})
+		e.Close()
 	}
 }
 

@@ -85,3 +85,12 @@ func (s *shard) add(k cacheKey, h hits) {
 	s.young[k] = h
 	s.bytes += cacheOverhead + len(k.value) + 2*len(h)
 }
+
+func (c *cache) reset() {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		s.young, s.old, s.bytes = nil, nil, 0
+		s.mu.Unlock()
+	}
+}

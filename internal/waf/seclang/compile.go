@@ -91,6 +91,21 @@ func Load(w coraza.WAF, files Files) (*Program, error) {
 	return p, nil
 }
 
+// Fault returns an error about the first rule on which Coraza itself would
+// fail, or nil.
+func (p *Program) Fault() error {
+	for _, r := range p.rules {
+		for l := r; l != nil; l = l.chain {
+			for _, e := range l.effects {
+				if e.why == setvarFault {
+					return fmt.Errorf("%s: %s", r.where(), e.why)
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // where names a rule for people.
 func (r *rule) where() string {
 	s := fmt.Sprintf("rule %d", r.head.id)

@@ -292,6 +292,10 @@ func readMacro(v reflect.Value) (*macro, error) {
 	return parseMacro(v.Interface().(interface{ String() string }).String())
 }
 
+// setvarFault is a rule on which Coraza fails with a panic for each request
+// that matches: setvar:!tx.name, or setvar:tx.name alone.
+const setvarFault = "setvar without a value, on which Coraza fails when the rule matches (write setvar:'!tx.name=0')"
+
 // inert are the actions that change nothing but logs and metadata. Coraza
 // reads them when it compiles a rule, or does not support them.
 var inert = map[string]bool{
@@ -320,7 +324,7 @@ func (r *rule) readAction(name string, fn plugintypes.Action) error {
 		switch {
 		case value == nil:
 			// Coraza expands the value of a setvar without one, too, and fails.
-			e = effect{kind: unmodelled, why: "setvar without a value"}
+			e = effect{kind: unmodelled, why: setvarFault}
 		case field(v, "isRemove").Bool():
 			e.kind = removeVariable
 		}

@@ -549,3 +549,6 @@ func (x *Transaction) scanValue(c *class, value string) hits {
 	}
 	return h
 }
+
+// Forget drops what the program remembers of values, for measurements.
+func (p *Program) Forget() { p.scanner.cache.reset() }
