@@ -43,7 +43,11 @@ func (e *Engine) compile() error {
 func (e *Engine) inspectCompiled(r Request, b body, v Verdict) (_ Verdict, unsure string) {
 	tx := e.compiled.NewTransaction()
 	defer tx.Close()
-	e.describe(tx, &r)
+	tx.Exclude(e.global.compiled)
+	if r.Plan != nil {
+		tx.Exclude(r.Plan.compiled)
+	}
+	describe(tx, &r)
 	tx.SetBodyProcessor(b.processor)
 	if tx.ProcessRequestHeaders() {
 		if len(b.bytes) > 0 {
@@ -66,7 +70,7 @@ func (e *Engine) inspectCompiled(r Request, b body, v Verdict) (_ Verdict, unsur
 func (e *Engine) inspectResponseCompiled(r Response, v Verdict) (_ Verdict, unsure string) {
 	tx := e.compiledResponses.NewTransaction()
 	defer tx.Close()
-	e.global.apply(tx)
+	tx.Exclude(e.global.compiledResponses)
 	tx.ProcessURI("/", http.MethodGet, r.Proto)
 	if tx.ProcessRequestHeaders() {
 		tx.ProcessRequestBody(nil)

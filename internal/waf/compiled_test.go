@@ -347,9 +347,9 @@ func (m *mutator) request() Request {
 // verdict from the compiled rules as from Coraza, at every level, with
 // exclusions and with a user's rules.
 func TestCompiledRulesAgreeOnMutants(t *testing.T) {
-	n := 250
+	n := 60
 	if testing.Short() {
-		n = 30
+		n = 15
 	}
 	if v, err := strconv.Atoi(os.Getenv("WAF_MUTANTS")); err == nil {
 		n = v

@@ -38,9 +38,13 @@
 // # Cost
 //
 // Coraza runs regular expressions rule by rule: about 2.5 ms of CPU for a GET
-// and 15 ms for a form of 2 KB. SecRxPreFilter stays off: it lost two attacks
-// of the rule set's own tests. A filter that proves a request harmless in one
-// pass will stand in front of [Engine.Inspect]; callers need not change.
+// and 15 ms for a form of 2 KB. Package seclang therefore holds the same rules
+// compiled: each value is scanned once for all of them, and what was found in
+// a value is remembered. A verdict of the compiled rules that lets a request
+// pass is final: it is the one that Coraza would have come to, rule for rule.
+// Coraza is asked before a request is refused, and wherever the compiled rules
+// cannot tell ([Engine.Gap]); [Verdict.Reference] says that it was. Its own
+// SecRxPreFilter stays off: it lost two attacks of the rule set's own tests.
 package waf
 
 import (
@@ -135,6 +139,11 @@ type Request struct {
 	Body io.Reader
 	// Plan is what this request is exempt from, or nil.
 	Plan *Plan
+	// Brief says that this request is not worth the time that Coraza takes:
+	// the compiled rules refuse without asking it, and what they cannot tell
+	// is refused as [ReasonBusy]. It is for clients that send one attack
+	// after the other.
+	Brief bool
 }
 
 // Verdict is what the rules said.
@@ -154,6 +163,8 @@ type Verdict struct {
 	Matches []Match
 	// Partial says that only the first MaxInspect bytes were looked at.
 	Partial bool
+	// Reference says that Coraza judged, which costs a hundred times as much.
+	Reference bool
 }
 
 // Reason says in which way a request was denied.
@@ -166,6 +177,7 @@ const (
 	ReasonMalformed Reason = "malformed" // the body is not what its Content-Type says
 	ReasonArguments Reason = "arguments" // more than MaxArguments values
 	ReasonTooLarge  Reason = "too-large" // more than MaxInspect bytes to look at
+	ReasonBusy      Reason = "busy"      // only Coraza could tell, and the request was to be brief
 )
 
 // Match is one rule that matched.
@@ -258,13 +270,13 @@ func New(cfg Config) (*Engine, error) {
 			return nil, err
 		}
 	}
-	if e.global, err = e.Plan(cfg.Exclude...); err != nil {
-		return nil, err
-	}
 	if !cfg.Reference || len(cfg.RuleFiles) > 0 {
 		if err := e.compile(); err != nil {
 			return nil, err
 		}
+	}
+	if e.global, err = e.Plan(cfg.Exclude...); err != nil {
+		return nil, err
 	}
 	return e, nil
 }
@@ -290,6 +302,15 @@ func (e *Engine) observe(r types.RuleMetadata) {
 // Rules returns how many rules are loaded.
 func (e *Engine) Rules() int { return len(e.rules) }
 
+// Gap says why Coraza judges every request, or those that come to some rule:
+// that rule, and what of it is not compiled. It is empty if there is none.
+func (e *Engine) Gap() string {
+	if e.cfg.Reference {
+		return "the compiled rules are off"
+	}
+	return e.gap
+}
+
 // Paranoia returns the paranoia level in force.
 func (e *Engine) Paranoia() int { return e.cfg.Paranoia }
 
@@ -297,6 +318,8 @@ func (e *Engine) Paranoia() int { return e.cfg.Paranoia }
 type Plan struct {
 	rules   []int
 	targets []target
+	// compiled and compiledResponses are the same for the compiled rules.
+	compiled, compiledResponses *seclang.Exclusions
 }
 
 type target struct {
@@ -313,6 +336,7 @@ var parameterVariables = [...]variables.RuleVariable{variables.Args, variables.A
 // of the Core Rule Set renamed.
 func (e *Engine) Plan(list ...Exclusion) (*Plan, error) {
 	p := &Plan{}
+	var compiled []seclang.Target
 	for _, x := range list {
 		for _, id := range x.Rules {
 			if !e.rules[id] {
@@ -340,7 +364,16 @@ func (e *Engine) Plan(list ...Exclusion) (*Plan, error) {
 			for _, id := range ids {
 				p.targets = append(p.targets, target{rule: id, key: name, rx: rx})
 			}
+			for _, v := range parameterVariables {
+				compiled = append(compiled, seclang.Target{Rules: ids, Variable: v, Key: name, Rx: rx})
+			}
 		}
+	}
+	if e.compiled != nil {
+		p.compiled = e.compiled.Exclusions(p.rules, compiled)
+	}
+	if e.compiledResponses != nil {
+		p.compiledResponses = e.compiledResponses.Exclusions(p.rules, compiled)
 	}
 	return p, nil
 }
@@ -428,8 +461,13 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 	}
 
 	if e.compiled != nil {
-		if fast, unsure := e.inspectCompiled(r, b, v); unsure == "" {
+		fast, unsure := e.inspectCompiled(r, b, v)
+		switch {
+		case unsure == "" && (!fast.Denied || r.Brief):
 			return fast, nil
+		case unsure != "" && r.Brief:
+			v.Denied, v.Reason, v.Status = true, ReasonBusy, http.StatusTooManyRequests
+			return v, nil
 		}
 	}
 	return e.inspectReference(r, b, v)
@@ -437,7 +475,6 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 
 // head is what requests are told to, by either engine.
 type head interface {
-	remover
 	ProcessConnection(client string, clientPort int, server string, serverPort int)
 	ProcessURI(uri, method, proto string)
 	AddPathRequestArgument(key, value string)
@@ -445,10 +482,8 @@ type head interface {
 	SetServerName(name string)
 }
 
-// describe tells tx the head of a request, and what it is exempt from.
-func (e *Engine) describe(tx head, r *Request) {
-	e.global.apply(tx)
-	r.Plan.apply(tx)
+// describe tells tx the head of a request.
+func describe(tx head, r *Request) {
 	tx.ProcessConnection(r.Client.String(), 0, "", 0)
 	tx.ProcessURI(r.URI, r.Method, r.Proto)
 	for _, segment := range pathArguments(r.URI) {
@@ -489,13 +524,16 @@ func (b *body) arguments(tx interface {
 
 // inspectReference has Coraza judge a request.
 func (e *Engine) inspectReference(r Request, b body, v Verdict) (_ Verdict, err error) {
+	v.Reference = true
 	tx := e.requests.NewTransaction().(transaction)
 	defer func() {
 		if cerr := tx.Close(); err == nil && cerr != nil {
 			err = fmt.Errorf("waf: close the transaction: %w", cerr)
 		}
 	}()
-	e.describe(tx, &r)
+	e.global.apply(tx)
+	r.Plan.apply(tx)
+	describe(tx, &r)
 	tx.Variables().RequestBodyProcessor().(setter).Set(b.processor)
 	if it := tx.ProcessRequestHeaders(); it != nil {
 		return e.interrupted(tx, it, v), nil
@@ -639,7 +677,7 @@ func (e *Engine) InspectResponse(r Response) (v Verdict, err error) {
 		return v, nil
 	}
 	if e.compiledResponses != nil {
-		if fast, unsure := e.inspectResponseCompiled(r, v); unsure == "" {
+		if fast, unsure := e.inspectResponseCompiled(r, v); unsure == "" && !fast.Denied {
 			return fast, nil
 		}
 	}
@@ -648,6 +686,7 @@ func (e *Engine) InspectResponse(r Response) (v Verdict, err error) {
 
 // inspectResponseReference has Coraza judge a response.
 func (e *Engine) inspectResponseReference(r Response, v Verdict) (_ Verdict, err error) {
+	v.Reference = true
 	tx := e.responses.NewTransaction().(transaction)
 	defer func() {
 		if cerr := tx.Close(); err == nil && cerr != nil {

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -885,6 +886,20 @@ func page() Response {
 	return Response{Status: 200, Proto: "HTTP/1.1", Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}, Body: []byte(body)}
 }
 
+// reportCPU reports the processor time of a benchmark, which says more than
+// the time that passed where other things run besides.
+func reportCPU(b *testing.B) func() {
+	used := func() int64 {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return u.Utime.Nano() + u.Stime.Nano()
+	}
+	start := used()
+	return func() { b.ReportMetric(float64(used()-start)/1e3/float64(b.N), "cpu-µs/op") }
+}
+
 // BenchmarkInspect measures Coraza alone, and the compiled rules with values
 // that were never seen and with values that were.
 func BenchmarkInspect(b *testing.B) {
@@ -901,6 +916,7 @@ func BenchmarkInspect(b *testing.B) {
 		for name, r := range requests {
 			b.Run(mode+"/"+name, func(b *testing.B) {
 				b.ReportAllocs()
+				defer reportCPU(b)()
 				for range b.N {
 					if mode == "cold" {
 						e.compiled.Forget()
@@ -913,6 +929,7 @@ func BenchmarkInspect(b *testing.B) {
 		}
 		b.Run(mode+"/html100k", func(b *testing.B) {
 			b.ReportAllocs()
+			defer reportCPU(b)()
 			for range b.N {
 				if mode == "cold" {
 					e.compiledResponses.Forget()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/guard"
@@ -30,6 +31,7 @@ var wafSpec = &guard.Spec{
 		{Name: "waf-malformed", Why: "The body is not what its Content-Type says, so the app might read something else than the rules did.", Fix: "Correct the client."},
 		{Name: "waf-arguments", Why: "Thousands of values would hide an attack or cost minutes of CPU (CWE-770).", Fix: "Raise max-arguments."},
 		{Name: "waf-too-large", Why: "There is more text in the body than is inspected; an attack could stand behind the padding.", Fix: "Raise inspect-body, or accept the risk with oversize = \"inspect-prefix\"."},
+		{Name: "waf-busy", Why: "The client sent one request after the other that only the slow reference engine can judge; it has to wait, so that it cannot take the processors (CWE-770).", Fix: "Look at the event's client. An honest one whose requests the compiled rules cannot tell is a bug worth reporting."},
 		{Name: "waf-body", Why: "The body could not be read for inspection.", Fix: "Nothing: the client went away, or sent too much."},
 		{Name: "waf-failed", Why: "The rules could not be run; nothing passes uninspected.", Fix: "Look at the event's detail; report a bug if it is none of the machine's."},
 		{Name: "waf-response", Why: "The response looks like a leak: a database error, source code, a web shell.", Fix: "Correct the app, or exclude the rule for the route."},
@@ -51,12 +53,14 @@ type inspector interface {
 	Plan(...waf.Exclusion) (*waf.Plan, error)
 	Rules() int
 	Paranoia() int
+	Gap() string
 }
 
 // WAF is the waf layer.
 type WAF struct {
 	engine inspector
 	cfg    Config
+	budget budget
 
 	mu    sync.RWMutex
 	plans map[*guard.Override]*waf.Plan
@@ -76,7 +80,7 @@ func NewWAF(cfg Config, _ guard.Env) (guard.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &WAF{engine: engine, cfg: cfg, plans: map[*guard.Override]*waf.Plan{}}
+	l := &WAF{engine: engine, cfg: cfg, budget: budget{now: time.Now}, plans: map[*guard.Override]*waf.Plan{}}
 	if cfg.Record != "" {
 		if l.record, err = newRecorder(cfg.Record, cfg.RecordSize); err != nil {
 			return nil, err
@@ -148,6 +152,9 @@ func (l *WAF) Describe() string {
 	if !l.cfg.Responses {
 		s += "; responses are not inspected"
 	}
+	if gap := l.engine.Gap(); gap != "" {
+		s += "; slow: Coraza alone judges the requests that come to a rule which is not compiled (" + gap + ")"
+	}
 	return s
 }
 
@@ -202,9 +209,15 @@ func (l *WAF) inspect(x *guard.Exchange) guard.Decision {
 			in.Body = b.Reader()
 		}
 	}
+	// With a gap Coraza judges the honest as well: then nobody has a budget.
+	limited := l.engine.Gap() == ""
+	in.Brief = limited && l.budget.spent(x.Client.Addr)
 	v, err := l.engine.Inspect(r.Context(), in)
 	if err != nil {
 		return guard.Refuse(http.StatusServiceUnavailable, "waf-failed", err.Error())
+	}
+	if limited && v.Reference {
+		l.budget.charge(x.Client.Addr)
 	}
 	if !v.Denied {
 		return guard.Pass()
@@ -216,7 +229,7 @@ func (l *WAF) inspect(x *guard.Exchange) guard.Decision {
 			d.Event = "malicious_attack_tool"
 		}
 	}
-	if v.Reason == waf.ReasonTooLarge || v.Reason == waf.ReasonArguments || v.Reason == waf.ReasonMalformed {
+	if v.Reason == waf.ReasonTooLarge || v.Reason == waf.ReasonArguments || v.Reason == waf.ReasonMalformed || v.Reason == waf.ReasonBusy {
 		d.Severity = event.Warn
 	}
 	return d

@@ -16,6 +16,8 @@ import (
 	"github.com/corazawaf/coraza/v3/types"
 	"github.com/corazawaf/coraza/v3/types/variables"
 	"github.com/tidwall/gjson"
+
+	"github.com/dewar-security/dewar/internal/rxset"
 )
 
 // The methods of Transaction that fill its variables have the names of
@@ -539,12 +541,54 @@ func (x *Transaction) RemoveRuleByID(id int) {
 	}
 }
 
-// RemoveRuleTargetByID takes a variable out of a rule in this transaction:
-// the one named key, or those whose names match rx if that is not nil.
-func (x *Transaction) RemoveRuleTargetByID(id int, v variables.RuleVariable, key string, rx *regexp.Regexp) {
-	if i, ok := x.p.byID[id]; ok {
-		x.removeTarget(i, v, exception{key: strings.ToLower(key), rx: rx})
+// Exclusions are rules, and targets of rules, that a transaction leaves out.
+type Exclusions struct {
+	rules   []int // indices
+	targets []*removedTarget
+	folded  bool
+}
+
+// Target is what rules do not look at: a variable's values with the name Key
+// or, if Rx is not nil, with names that Rx matches.
+type Target struct {
+	Rules    []int
+	Variable variables.RuleVariable
+	Key      string
+	Rx       *regexp.Regexp
+}
+
+// Exclusions prepares to take out rules and targets. Ids that no rule has are
+// passed over.
+func (p *Program) Exclusions(rules []int, targets []Target) *Exclusions {
+	e := &Exclusions{}
+	for _, id := range rules {
+		if i, ok := p.byID[id]; ok {
+			e.rules = append(e.rules, i)
+			e.folded = e.folded || p.rules[i].folded
+		}
 	}
+	for _, t := range targets {
+		r := &removedTarget{v: t.Variable, exception: exception{key: strings.ToLower(t.Key), rx: t.Rx}, rules: rxset.NewBits(len(p.rules))}
+		for _, id := range t.Rules {
+			if i, ok := p.byID[id]; ok {
+				r.rules.Set(i)
+				e.folded = e.folded || p.rules[i].folded
+			}
+		}
+		e.targets = append(e.targets, r)
+	}
+	return e
+}
+
+// Exclude leaves out what e says. It comes before anything is processed.
+func (x *Transaction) Exclude(e *Exclusions) {
+	if e.folded {
+		x.punt("a rule decided beforehand is taken out")
+	}
+	for _, i := range e.rules {
+		x.removed[i] = true
+	}
+	x.exceptions = append(x.exceptions, e.targets...)
 }
 
 // Unsure says why only Coraza can tell what this transaction comes to, or "".

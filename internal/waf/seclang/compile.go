@@ -9,6 +9,8 @@ import (
 	"github.com/corazawaf/coraza/v3"
 	"github.com/corazawaf/coraza/v3/types"
 	"github.com/corazawaf/coraza/v3/types/variables"
+
+	"github.com/dewar-security/dewar/internal/rxset"
 )
 
 // Program is a rule set ready to run. It is safe for concurrent use.
@@ -20,11 +22,10 @@ type Program struct {
 	names  []string // of the slots
 	phases [types.PhaseLogging + 1][]op
 
-	initial      []variable
-	readsMatched bool // some rule looks at MATCHED_*
-	gaps         []string
-	scanner      *scanner
-	pool         sync.Pool
+	initial []variable
+	gaps    []string
+	scanner *scanner
+	pool    sync.Pool
 }
 
 // op is one step of a phase: a rule, or what rules decided beforehand set.
@@ -74,6 +75,16 @@ func Load(w coraza.WAF, files Files) (*Program, error) {
 		p.gaps = append(p.gaps, "SecRuleEngine is "+cfg.engine.String())
 	}
 	p.fold()
+	for _, r := range rules {
+		for l := r; l != nil; l = l.chain {
+			for i := range l.effects {
+				e := &l.effects[i]
+				for _, j := range e.rules {
+					e.touchesFolded = e.touchesFolded || rules[j].folded
+				}
+			}
+		}
+	}
 	if p.scanner, err = newScanner(p, files); err != nil {
 		return nil, err
 	}
@@ -152,8 +163,6 @@ func (p *Program) prepare(r *rule) {
 				if condition && t.slot < 10 {
 					r.digits |= 1 << t.slot
 				}
-			case matchedVariable(t.v):
-				p.readsMatched = true
 			}
 			if condition && !modelled(t.v) {
 				trouble("%s in a macro", t.v.Name())
@@ -184,6 +193,14 @@ func (p *Program) prepare(r *rule) {
 					e.rules = append(e.rules, o.index)
 				}
 			}
+			if e.kind == removeTargets {
+				e.except = &removedTarget{v: e.target.v, exception: e.target.exception, rules: rxset.NewBits(len(p.rules))}
+				for _, i := range e.rules {
+					if p.rules[i].id != 0 {
+						e.except.rules.Set(i)
+					}
+				}
+			}
 		}
 	}
 	for i := range r.targets {
@@ -192,7 +209,6 @@ func (p *Program) prepare(r *rule) {
 			trouble("looks at %s", t.v.Name())
 		}
 		if matchedVariable(t.v) {
-			p.readsMatched = true
 			if r == head {
 				trouble("looks at %s outside of a chain", t.v.Name())
 			}
@@ -398,6 +414,7 @@ func (f *folder) phase(phase types.RulePhase) []op {
 			r.always = true
 		}
 		f.forget(r)
+		f.fill(r)
 		out = append(out, op{rule: r})
 	}
 	if len(f.skips) > 0 {
@@ -406,6 +423,22 @@ func (f *folder) phase(phase types.RulePhase) []op {
 		f.giveUp()
 	}
 	return out
+}
+
+// fill expands the arguments of r's operators that are the same for every
+// request.
+func (f *folder) fill(r *rule) {
+	if f.loose || r.phase == 0 {
+		return
+	}
+	for l := r; l != nil; l = l.chain {
+		if l.op == nil || l.op.macro == nil || l.op.macro.constant() {
+			continue
+		}
+		if arg, ok := f.expand(l.op.macro); ok {
+			l.op.arg, l.op.macro = arg, &macro{text: arg, tokens: []token{{text: arg}}}
+		}
+	}
 }
 
 // visible reports whether a match of r is something to report.

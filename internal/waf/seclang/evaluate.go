@@ -74,7 +74,10 @@ loop:
 			continue
 		}
 		// Most rules end here: nothing that they look for was found.
-		if r.scanned && !r.op.negated && !x.hasHit(r.leaf) {
+		if r.leaf >= 0 && !r.op.negated && !x.hasHit(r.leaf) {
+			if !r.scanned {
+				x.ambiguous |= 1<<10 - 1 // a foreseen chain captures all the same
+			}
 			continue
 		}
 		x.evaluate(r)
@@ -187,13 +190,12 @@ func (x *Transaction) link(r *rule) int {
 		return 0
 	}
 	before := len(x.values)
-	extra := x.exceptions[r.head.id]
 	for i := range r.targets {
 		t := &r.targets[i]
 		var more []exception
-		for j := range extra {
-			if extra[j].v == t.v {
-				more = append(more, extra[j].exception)
+		for _, ex := range x.exceptions {
+			if ex.v == t.v && ex.rules.Has(r.index) {
+				more = append(more, ex.exception)
 			}
 		}
 		x.target(r, t, more)
@@ -256,7 +258,8 @@ func (x *Transaction) target(r *rule, t *target, more []exception) {
 		n, names := 0, t.v == variables.MatchedVarsNames
 		// The list grows while it is read: Coraza reads it first.
 		for i, all := 0, len(x.matched); i < all; i++ {
-			e := x.matched[i]
+			name := x.matched[i].name()
+			e := entry{key: name, fold: strings.ToLower(name), value: x.matched[i].value}
 			if !t.wants(&e, names) || except(e.fold, t.except) || except(e.fold, more) {
 				continue
 			}
@@ -268,6 +271,10 @@ func (x *Transaction) target(r *rule, t *target, more []exception) {
 		if t.count {
 			x.value(r, t.v, t.key, strconv.Itoa(n))
 		}
+	case t.v == variables.MatchedVar:
+		x.single(r, t, x.last.value, more, nil)
+	case t.v == variables.MatchedVarName:
+		x.single(r, t, x.last.name(), more, nil)
 	case t.v == variables.ArgsCombinedSize:
 		x.single(r, t, x.argumentsSize(), more, nil)
 	case t.single:
@@ -383,15 +390,8 @@ func (x *Transaction) compare(r *rule, v variables.RuleVariable, key, value stri
 
 // match sets MATCHED_* and runs the effects of r.
 func (x *Transaction) match(r *rule, d data) {
-	if x.p.readsMatched {
-		name := d.v.Name()
-		if d.key != "" {
-			name += ":" + d.key
-		}
-		x.matched = append(x.matched, entry{key: name, fold: strings.ToLower(name), value: d.value})
-		x.singles[variables.MatchedVar].value = d.value
-		x.singles[variables.MatchedVarName].value = name
-	}
+	x.matched = append(x.matched, d)
+	x.last = d
 	for i := range r.effects {
 		x.apply(&r.effects[i])
 	}
@@ -436,9 +436,10 @@ func (x *Transaction) apply(e *effect) {
 			x.remove(i)
 		}
 	case removeTargets:
-		for _, i := range e.rules {
-			x.removeTarget(i, e.target.v, e.target.exception)
+		if e.touchesFolded {
+			x.punt("a target of a rule decided beforehand is taken out")
 		}
+		x.exceptions = append(x.exceptions, e.except)
 	case forceBody:
 		x.forceBody = e.text == "on"
 	case setProcessor:
@@ -483,15 +484,4 @@ func (x *Transaction) remove(i int) {
 		x.punt("rule " + strconv.Itoa(x.p.rules[i].id) + ", decided beforehand, is taken out")
 	}
 	x.removed[i] = true
-}
-
-func (x *Transaction) removeTarget(i int, v variables.RuleVariable, ex exception) {
-	r := x.p.rules[i]
-	if r.folded {
-		x.punt("a target of rule " + strconv.Itoa(r.id) + ", decided beforehand, is taken out")
-	}
-	if x.exceptions == nil {
-		x.exceptions = map[int][]removedTarget{}
-	}
-	x.exceptions[r.id] = append(x.exceptions[r.id], removedTarget{v, ex})
 }

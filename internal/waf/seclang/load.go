@@ -102,6 +102,8 @@ type operator struct {
 	macro   *macro // of arg, for operators that expand it
 	run     plugintypes.Operator
 	file    string // of the rule, where "…FromFile" looks first
+
+	foreseen *foreseen
 }
 
 type effectKind uint8
@@ -123,9 +125,11 @@ type effect struct {
 	value *macro
 	text  string
 	// match selects the rules that removeRules and removeTargets are about.
-	match  func(*rule) bool
-	rules  []int // the same, once all rules are known: indices
-	target struct {
+	match         func(*rule) bool
+	rules         []int          // the same, once all rules are known: indices
+	except        *removedTarget // of removeTargets
+	touchesFolded bool
+	target        struct {
 		v variables.RuleVariable
 		exception
 	}

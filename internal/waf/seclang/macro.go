@@ -20,6 +20,9 @@ type token struct {
 	v    variables.RuleVariable
 	key  string
 	slot int // of a TX variable, set by compile
+
+	single bool
+	views  []view
 }
 
 // constant reports whether m expands to itself.
@@ -52,7 +55,7 @@ func parseMacro(s string) (*macro, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: macro %q", errForeign, s)
 		}
-		m.tokens = append(m.tokens, token{text: inner, v: v, key: strings.ToLower(key)})
+		m.tokens = append(m.tokens, token{text: inner, v: v, key: strings.ToLower(key), single: singles[v], views: views[v]})
 		rest = after
 	}
 	return m, nil

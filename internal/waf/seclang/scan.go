@@ -1,9 +1,9 @@
 package seclang
 
 import (
-	"io/fs"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -114,6 +114,11 @@ func newScanner(p *Program, files Files) (*scanner, error) {
 				continue
 			}
 			seen[r] = true
+			if f := foresee(p, r); f != nil {
+				b.funcs = append(b.funcs, f)
+				all = append(all, wanted{r, ^(len(b.funcs) - 1), b.path(r)})
+				continue
+			}
 			all = append(all, wanted{r, b.pattern(r.op), b.path(r)})
 		}
 	}
@@ -151,7 +156,8 @@ func newScanner(p *Program, files Files) (*scanner, error) {
 			pattern = len(b.list) + ^pattern
 		}
 		leaf := b.leaf(w.nodes[len(w.nodes)-1], pattern, w.r.multi)
-		w.r.leaf, w.r.scanned = leaf, true
+		w.r.leaf = leaf
+		w.r.scanned = pattern < len(b.list) || b.funcs[pattern-len(b.list)].foreseen == nil
 		nodes := w.nodes[len(w.nodes)-1:]
 		if w.r.multi {
 			nodes = w.nodes
@@ -287,6 +293,114 @@ func scannable(p *Program, r *rule) bool {
 	return true
 }
 
+// foreseen is a chain of the form
+//
+//	SecRule LIST "@rx …" "capture,setvar:'tx.prefix_%{tx.0}=…%{tx.0}…',chain"
+//	  SecRule TX:/^prefix_/ "@within …"
+//
+// with which the Core Rule Set compares parts of every header name with a
+// list. Its first link matches in every request, but of one value it can be
+// said beforehand whether the second link would match what it sets.
+type foreseen struct {
+	head, link *rule
+	digits     uint16 // captures that the variable set is made of
+	// others are names that other rules look at.
+	others []*regexp.Regexp
+}
+
+// foresee returns the operator that says whether a value can make a chain of
+// that form match, or nil.
+func foresee(p *Program, r *rule) *operator {
+	c := r.chain
+	if c == nil || c.chain != nil || r.op.name != "rx" || r.op.negated || !r.capture || r.multi || c.multi || c.capture ||
+		len(r.effects) != 1 || r.effects[0].kind != setVariable || len(c.targets) != 1 {
+		return nil
+	}
+	e, t := &r.effects[0], &c.targets[0]
+	if len(e.key.tokens) < 2 || e.key.tokens[0].v != variables.Unknown || t.v != variables.TX || t.keyRx == nil || t.count || len(t.except) > 0 {
+		return nil
+	}
+	prefix := strings.ToLower(e.key.tokens[0].text)
+	if t.keyRx.String() != "^"+regexp.QuoteMeta(prefix) {
+		return nil
+	}
+	f := &foreseen{head: r, link: c}
+	for _, t := range slices.Concat(e.key.tokens, e.value.tokens) {
+		switch {
+		case t.v == variables.Unknown:
+		case t.v == variables.TX && t.slot < 10:
+			f.digits |= 1 << t.slot
+		default:
+			return nil
+		}
+	}
+	if op := c.op; op == nil || op.macro != nil && !op.macro.constant() || op.macro == nil && op.name != "rx" && op.name != "pm" {
+		return nil
+	}
+	// Nobody else may set these variables, and who sees them is asked.
+	for _, n := range p.names {
+		if strings.HasPrefix(n, prefix) {
+			return nil
+		}
+	}
+	for _, o := range p.rules {
+		for l := o; l != nil; l = l.chain {
+			for i := range l.targets {
+				u := &l.targets[i]
+				if u.v != variables.TX || u == t || u.keyRx == nil && u.key != "" {
+					continue
+				}
+				if u.keyRx == nil {
+					return nil
+				}
+				f.others = append(f.others, u.keyRx)
+			}
+			for i := range l.effects {
+				u := &l.effects[i]
+				if u.kind != setVariable && u.kind != removeVariable || u == e || u.key.constant() {
+					continue
+				}
+				other := ""
+				if u.key.tokens[0].v == variables.Unknown {
+					other = strings.ToLower(u.key.tokens[0].text)
+				}
+				if n := min(len(other), len(prefix)); other[:n] == prefix[:n] {
+					return nil
+				}
+			}
+		}
+	}
+	return &operator{name: "foreseen", foreseen: f}
+}
+
+// possible reports whether the chain can match for a value of its first link.
+func (f *foreseen) possible(text string) bool {
+	x := &Transaction{tx: make([]variable, len(digitNames)), capture: true}
+	if !f.head.op.run.Evaluate((*capturer)(x), text) {
+		return false
+	}
+	if f.digits&^x.written != 0 {
+		return true // it depends on what other rules captured
+	}
+	key, _ := x.expand(f.head.effects[0].key)
+	for _, rx := range f.others {
+		if rx.MatchString(strings.ToLower(key)) {
+			return true
+		}
+	}
+	value, _ := x.expand(f.head.effects[0].value)
+	if out, ok := setvar("", value); !ok || out != value {
+		return true
+	}
+	for _, s := range f.link.steps {
+		if out, _, err := s.fn(value); err == nil {
+			value = out
+		}
+	}
+	x.capture = false
+	return x.matchesOperator(f.link.op, value)
+}
+
 // pattern numbers an operator: patterns of the set from 0 up, others from -1
 // down.
 func (b *build) pattern(op *operator) int {
@@ -354,8 +468,6 @@ func (b *build) file(op *operator) ([]byte, bool) {
 	}
 	return nil, false
 }
-
-var _ fs.FS = nil
 
 // plain is a transaction that captures nothing.
 var plain = (*capturer)(&Transaction{})
@@ -496,7 +608,10 @@ func (s *scanner) match(text string, set charset, among, out rxset.Bits) {
 
 // matches runs an operator that needs no transaction.
 func (op *operator) matches(text string, set charset) bool {
-	if op.macro != nil {
+	switch {
+	case op.foreseen != nil:
+		return op.foreseen.possible(text)
+	case op.macro != nil:
 		return comparisons[op.name](text, op.arg)
 	}
 	return op.run.Evaluate(plain, text)

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/corazawaf/coraza/v3/types/variables"
+
+	"github.com/dewar-security/dewar/internal/rxset"
 )
 
 // A transaction's variables are either single values or lists of named ones.
@@ -135,8 +137,9 @@ type Transaction struct {
 	tx   []variable
 	more []variable
 
-	matched []entry // MATCHED_VARS
-	capture bool    // the rule captures
+	matched []data // MATCHED_VARS
+	last    data   // MATCHED_VAR
+	capture bool   // the rule captures
 	// written are the captures that the current link made; ambiguous those
 	// made by several values, of which Coraza leaves to chance which is last.
 	written, ambiguous uint16
@@ -145,7 +148,7 @@ type Transaction struct {
 	linkNumber uint32
 
 	removed    []bool // by rule
-	exceptions map[int][]removedTarget
+	exceptions []*removedTarget
 	forceBody  bool
 	phase      int
 	body       []byte
@@ -162,9 +165,11 @@ type Transaction struct {
 	values  []data // of matches; scratch of evaluate
 }
 
+// removedTarget is a variable taken out of some rules.
 type removedTarget struct {
 	v variables.RuleVariable
 	exception
+	rules rxset.Bits // by index
 }
 
 // data is a value that matched.
@@ -173,13 +178,21 @@ type data struct {
 	key, value, message, logdata string
 }
 
+// name is what MATCHED_VAR_NAME says of d.
+func (d *data) name() string {
+	if d.key == "" {
+		return d.v.Name()
+	}
+	return d.v.Name() + ":" + d.key
+}
+
 // NewTransaction returns a transaction as Coraza's NewTransaction makes it.
 func (p *Program) NewTransaction() *Transaction {
 	x := p.pool.Get().(*Transaction)
 	x.p = p
 	copy(x.tx, p.initial)
-	for v, s := range defaults {
-		x.singles[v].value = s
+	for i := range defaultList {
+		x.singles[defaultList[i].v].value = defaultList[i].value
 	}
 	return x
 }
@@ -192,6 +205,20 @@ var defaults = map[variables.RuleVariable]string{
 	variables.ReqbodyError: "0", variables.ReqbodyProcessorError: "0", variables.RequestBodyLength: "0",
 	variables.Duration: "0", variables.HighestSeverity: "255",
 }
+
+// defaultList is defaults as a list.
+var defaultList = func() (out []struct {
+	v     variables.RuleVariable
+	value string
+}) {
+	for v, s := range defaults {
+		out = append(out, struct {
+			v     variables.RuleVariable
+			value string
+		}{v, s})
+	}
+	return out
+}()
 
 // Close gives x back for the next request.
 func (x *Transaction) Close() {
@@ -210,7 +237,10 @@ func (x *Transaction) Close() {
 	clear(x.hitBits)
 	x.matched, x.more, x.matches, x.values = x.matched[:0], x.more[:0], nil, x.values[:0]
 	x.capture, x.written, x.ambiguous, x.forceBody, x.phase, x.body = false, 0, 0, false, 0, nil
-	x.exceptions, x.skipAfter, x.skip, x.allow, x.denied, x.unsure = nil, "", 0, 0, nil, ""
+	clear(x.exceptions)
+	x.exceptions = x.exceptions[:0]
+	x.skipAfter, x.skip, x.allow, x.denied, x.unsure = "", 0, 0, nil, ""
+	x.last = data{}
 	x.scan.reset()
 	x.p.pool.Put(x)
 }
@@ -285,17 +315,20 @@ func (x *Transaction) expandToken(t *token) (string, bool) {
 			return v.value, true
 		}
 		return t.text, true
-	case singles[t.v]:
+	case t.v == variables.MatchedVar:
+		return x.last.value, true
+	case t.v == variables.MatchedVarName:
+		return x.last.name(), true
+	case t.single:
 		return x.singles[t.v].value, true
 	case t.v == variables.ArgsCombinedSize:
 		return x.argumentsSize(), true
 	}
-	vs, ok := views[t.v]
-	if !ok {
+	if t.views == nil {
 		return "", false
 	}
 	// Names and values are looked up in the same way, as Coraza does.
-	for _, w := range vs {
+	for _, w := range t.views {
 		for i := range x.lists[w.list] {
 			if e := &x.lists[w.list][i]; e.fold == t.key {
 				return e.value, true
