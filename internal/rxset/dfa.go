@@ -71,7 +71,7 @@ type states struct {
 	list   []state           // by row; the first is unused
 	byHash map[uint64]uint32 // the last row of each hash
 	first  []*firstStep      // by context before and class
-	bytes  int
+	bytes  atomic.Int64
 }
 
 type state struct {
@@ -326,17 +326,22 @@ func (d *dfa) begin() *table {
 // flush puts a new table in the place of what is there. Runs that still go
 // on in the old one end there.
 func (d *dfa) flush() *table {
-	old := d.cur.Load()
-	t := &table{made: &states{byHash: map[uint64]uint32{}}}
-	t.made.list = make([]state, 1, 8)
-	t.made.first = make([]*firstStep, 4*(d.classes+1))
-	t.made.bytes = 8*len(t.made.first) + 512
-	d.set.used.Add(int64(t.made.bytes))
-	if old != nil {
-		d.set.used.Add(-int64(old.made.bytes))
+	stride := d.classes + 1
+	first := state{prev: atText}
+	t := &table{
+		trans: make([]uint32, 4*stride),
+		made: &states{
+			list:   append(make([]state, 1, 4), first),
+			byHash: map[uint64]uint32{first.hash(): 1},
+			first:  make([]*firstStep, 4*stride),
+		},
 	}
-	d.cur.Store(t)
-	t, _ = d.row(t, state{prev: atText})
+	t.made.bytes.Store(int64(4*len(t.trans) + 8*len(t.made.first) + 1024))
+	d.set.used.Add(t.made.bytes.Load())
+	// Nobody may see a table without the first state's row.
+	if old := d.cur.Swap(t); old != nil {
+		d.set.used.Add(-old.made.bytes.Load())
+	}
 	return t
 }
 
@@ -353,15 +358,15 @@ func (d *dfa) row(t *table, s state) (*table, uint32) {
 	}
 	stride := d.classes + 1
 	size := 4*stride + 4*len(s.pcs) + 96
-	if made.bytes+size > maxTable && len(made.list) > 2 || len(made.list) == maxRows {
+	if int(made.bytes.Load())+size > d.set.maxTable && len(made.list) > 2 || len(made.list) == maxRows {
 		d.full = true
 		return d.row(d.flush(), s)
 	}
-	if d.set.used.Add(int64(size)) > maxTables && len(made.list) > 2 {
+	if d.set.used.Add(int64(size)) > int64(d.set.maxTables) && len(made.list) > 2 {
 		d.set.flush()
 		return d.row(d.flush(), s)
 	}
-	made.bytes += size
+	made.bytes.Add(int64(size))
 	id := uint32(len(made.list))
 	s.next = made.byHash[h]
 	s.pcs = slices.Clone(s.pcs)
@@ -538,7 +543,7 @@ func (d *dfa) firstStep(sc *scratch, made *states, prev context, c int) *firstSt
 	}
 	f := &firstStep{pcs: slices.Clone(sc.pcs), done: sc.done}
 	made.first[at] = f
-	made.bytes += 4*len(f.pcs) + 64
+	made.bytes.Add(int64(4*len(f.pcs) + 64))
 	d.set.used.Add(int64(4*len(f.pcs) + 64))
 	return f
 }

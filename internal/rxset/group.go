@@ -143,7 +143,7 @@ func (s *Set) use(groups []group) {
 	for _, d := range s.dfas {
 		if !slices.Contains(dfas, d) {
 			if t := d.cur.Swap(nil); t != nil {
-				s.used.Add(-int64(t.made.bytes))
+				s.used.Add(-t.made.bytes.Load())
 			}
 		}
 	}

@@ -79,6 +79,8 @@ type Set struct {
 	// alone has the patterns that are in no group.
 	alone Bits
 
+	maxTable, maxTables int // the constants, but in tests
+
 	regroup sync.Mutex   // to change groups
 	restore atomic.Int64 // when to go back to first, in nanoseconds; 0: never
 	mu      sync.Mutex   // for dfas
@@ -124,7 +126,7 @@ type buffer struct {
 // Compile prepares patterns; the numbers in a Bits are their positions. An
 // expression that does not compile is an error that names it.
 func Compile(patterns []Pattern) (*Set, error) {
-	s := &Set{patterns: make([]*pattern, len(patterns))}
+	s := &Set{patterns: make([]*pattern, len(patterns)), maxTable: maxTable, maxTables: maxTables}
 	s.scratch.New = func() any { return &scratch{} }
 	s.buffers.New = func() any {
 		b := &buffer{may: s.NewBits()}
