@@ -96,6 +96,8 @@ func TestMatch(t *testing.T) {
 		PM("union SELECT"),
 		PMFile([]byte("# words\n\n  Union All \nDROP\n")),
 		PM("a  b"),
+		{Mode: Text, Expr: `(?m)[x-]$\B\n`},
+		{Mode: Text, Expr: `q[^\x{10ffff}]`},
 		{Expr: `\x{fffd}`}, // Coraza reads \xff, so it is for bytes, of which none is U+FFFD
 	}
 	s, oracles := compile(t, patterns)
@@ -114,6 +116,10 @@ func TestMatch(t *testing.T) {
 		"xx SeLeCt drop":         {7, 8, 9},
 		"\ufffd":                 {4, 9},
 		"# words":                {9},
+		"x\n":                    {9},
+		"-\n":                    {9, 10},
+		"q\U0010fffe":            {9, 11},
+		"q\U0010ffff":            {9},
 		"Y foo\r\nfoo\nbar\xc3(": {0, 1, 4, 9},
 	} {
 		out := s.NewBits()
