@@ -568,17 +568,27 @@ func (it *interp) callBound(st *state, fn *value, c *call) *value {
 	case "append", "add", "extend", "update", "insert", "setdefault":
 		return none
 	case "get", "pop":
-		if k := c.arg(0, "key"); k != nil && len(it.labelsOf(st, recv)) > 0 {
-			d := c.arg(1, "default")
-			r := it.subscript(st, recv, k, c.at)
-			if d != nil && d.kind != vNone {
-				r = join(r, d)
-			}
+		if r := it.lookUp(st, recv, c); r != nil {
 			return r
 		}
 	}
 	it.callbacks(st, c)
 	return opaque(addLabels(it.labelsOf(st, recv), c.guesses(it, st)))
+}
+
+// lookUp is recv.get(key, default) and recv.pop(key, default) of something of
+// which nothing is known: what it holds under the key, or the default. The key
+// does not become a part of that. nil if it is no such call.
+func (it *interp) lookUp(st *state, recv *value, c *call) *value {
+	k := c.arg(0, "key")
+	if k == nil || len(c.args) > 2 {
+		return nil
+	}
+	r := it.subscript(st, recv, k, c.at)
+	if d := c.arg(1, "default"); d != nil && d.kind != vNone {
+		r = join(r, d)
+	}
+	return r
 }
 
 func mapValues(list []*value, f func(*value) *value) []*value {

@@ -169,6 +169,11 @@ func (it *interp) callFacts(st *state, path string, facts []Fact, recv *value, c
 	if strings.HasPrefix(path, "*.") && !c.deco {
 		// @x.get("/") registers, x.get("/") may be anything.
 		facts = slices.DeleteFunc(slices.Clone(facts), func(f Fact) bool { return f.Verb == "entry" && len(f.Args) == 1 })
+		if len(facts) == 0 && recv != nil && (path == "*.get" || path == "*.pop") {
+			if r := it.lookUp(st, recv, c); r != nil {
+				return r
+			}
+		}
 	}
 	it.applyHits(st, path, facts, recv, c)
 	if len(facts) > 0 && it.decorating > 0 {

@@ -105,7 +105,7 @@ func readableSecrets(h *pyflow.Hit) []audit.Danger {
 	for _, v := range h.Focus {
 		for _, l := range readable(v, 0) {
 			name := audit.QuotedName(l)
-			if !audit.FromOutside(l) && !audit.FromStore(l) || !audit.PasswordName(name) && !audit.SecretName(name) {
+			if audit.Guessed(l) || !audit.FromOutside(l) && !audit.FromStore(l) || !audit.PasswordName(name) && !audit.SecretName(name) {
 				continue
 			}
 			if !slices.Contains([]string{"csrf_token", "nonce", "captcha"}, name) {
