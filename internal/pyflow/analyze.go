@@ -160,6 +160,7 @@ func (p *program) prepare() []*fileInfo {
 		wg.Go(func() {
 			for fi := range next {
 				fi.scopes = buildScopes(fi.f)
+				fi.urlNames, fi.urlOpen = urlNames(fi.f)
 				fi.params = map[pysyntax.ID][]pysyntax.Param{}
 				for id := range fi.scopes {
 					switch fi.f.Kind(id) {
@@ -175,7 +176,12 @@ func (p *program) prepare() []*fileInfo {
 	}
 	close(next)
 	wg.Wait()
+	p.urlNames = map[string]bool{}
 	for _, fi := range files {
+		p.urlOpen = p.urlOpen || fi.urlOpen
+		for _, name := range fi.urlNames {
+			p.urlNames[name] = true
+		}
 		fi.pkg = strings.HasSuffix("/"+fi.path, "/__init__.py")
 		p.files[fi.path] = fi
 	}

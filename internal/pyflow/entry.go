@@ -1,6 +1,8 @@
 package pyflow
 
 import (
+	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,18 +39,23 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 				}
 			}
 		}
-		// What a blueprint's prefix or a computed rule gives.
+		// What a blueprint's prefix or a computed rule gives, or a decorator
+		// that reads it from the request. What no rule of the project names,
+		// the app gives itself: by url_defaults, or on the way to the view.
 		if len(fns) > 0 {
 			ps := fns[0].params
 			if target.kind == vBound && len(ps) > 0 {
 				ps = ps[1:]
 			}
-			for i, p := range ps {
+			for _, p := range ps {
 				if p.Kind == pysyntax.ArgVar || p.Kind == pysyntax.ArgKw || p.Default != 0 || c.keyword(p.Name) != nil {
 					continue
 				}
-				_ = i
-				c.kw = append(c.kw, kwarg{p.Name, it.pathParam(p.Name, "string", "", r.at)})
+				v := unknown
+				if rules == 0 || !ofFlask(r) || it.p.urlOpen || it.p.urlNames[p.Name] || it.injected(st, fns[0], target) {
+					v = it.pathParam(p.Name, "string", "", r.at)
+				}
+				c.kw = append(c.kw, kwarg{p.Name, v})
 			}
 		}
 	case "hook":
@@ -77,6 +84,92 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 		}
 	}
 	return c
+}
+
+// injected reports whether a decorator stands at a view, or its class names
+// some, that may give it arguments: any that does not register it.
+func (it *interp) injected(st *state, fn *function, target *value) bool {
+	f := fn.file.f
+	switch f.Kind(fn.id) {
+	case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef:
+	default:
+		return true
+	}
+	for _, d := range f.FunctionDef(fn.id).Decorators {
+		if f.Kind(d) == pysyntax.Call {
+			d, _, _ = f.Call(d)
+		}
+		name := ""
+		if f.Kind(d) == pysyntax.Attribute {
+			_, name = f.Attribute(d)
+		}
+		if !slices.Contains(registers, name) {
+			return true
+		}
+	}
+	if target.kind == vBound && fn.owner != nil {
+		for _, name := range [...]string{"decorators", "method_decorators"} {
+			if fn.owner.lookup(it, st, name) != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ofFlask reports whether it is Flask that calls a view: others, such as
+// FastAPI, give it also what stands behind the question mark.
+func ofFlask(r *registration) bool {
+	name, guess := strings.CutPrefix(r.path, "*.")
+	return !guess || name == "route" || name == "add_url_rule"
+}
+
+// registers are what the decorators are called that give a view its URL.
+var registers = []string{"route", "get", "post", "put", "patch", "delete", "endpoint"}
+
+// urlNames returns the names of parameters in a file's texts that may be URL
+// rules or parts of them; open is set when a rule is put together so that its
+// parameters' names stand in no text.
+func urlNames(f *pysyntax.File) (names []string, open bool) {
+	for i := range f.Nodes {
+		switch f.Nodes[i].Kind {
+		case pysyntax.Str, pysyntax.StrPart:
+		default:
+			continue
+		}
+		t := f.Text(pysyntax.ID(i))
+		j := bytes.IndexByte(t, '<')
+		if j < 0 {
+			continue
+		}
+		rule := bytes.TrimLeft(t, `rRuUfFbB"'`)
+		begins := len(rule) > 0 && rule[0] == '/'
+		for j >= 0 {
+			t = t[j+1:]
+			part, _, closed := bytes.Cut(t, []byte(">"))
+			name := part
+			if k := bytes.LastIndexByte(name, ':'); k >= 0 {
+				name = name[k+1:]
+			}
+			switch name = bytes.TrimSpace(name); {
+			case closed && isIdentifier(name):
+				names = append(names, string(name))
+			case begins && (closed && bytes.ContainsAny(part, "%{") || len(bytes.TrimRight(t, `"'`)) == 0):
+				open = true // "/<%s>", "/<" + name
+			}
+			j = bytes.IndexByte(t, '<')
+		}
+	}
+	return names, open
+}
+
+func isIdentifier(b []byte) bool {
+	for i, c := range b {
+		if c != '_' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c < 0x80 && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return len(b) > 0
 }
 
 // graphqlArgs are what a resolver is called with: the object whose field it

@@ -32,6 +32,8 @@ type program struct {
 	base                           *heap // after the modules were loaded
 	baseInterp                     *interp
 	builtin                        map[string]*value // lib values of builtins, by name
+	urlNames                       map[string]bool   // parameters in URL rules
+	urlOpen                        bool              // there may be others
 }
 
 // fileInfo is a source with its scopes.
@@ -45,6 +47,9 @@ type fileInfo struct {
 	model  bool
 	scopes map[pysyntax.ID]*scope
 	params map[pysyntax.ID][]pysyntax.Param
+	// urlNames and urlOpen are what the file says of URL parameters.
+	urlNames []string
+	urlOpen  bool
 }
 
 // module is a loaded module.
