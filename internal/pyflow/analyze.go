@@ -161,6 +161,7 @@ func (p *program) prepare() []*fileInfo {
 			for fi := range next {
 				fi.scopes = buildScopes(fi.f)
 				fi.urlNames, fi.urlOpen = urlNames(fi.f)
+				fi.globalNames = globalNames(fi.f)
 				fi.params = map[pysyntax.ID][]pysyntax.Param{}
 				for id := range fi.scopes {
 					switch fi.f.Kind(id) {
@@ -176,11 +177,14 @@ func (p *program) prepare() []*fileInfo {
 	}
 	close(next)
 	wg.Wait()
-	p.urlNames = map[string]bool{}
+	p.urlNames, p.globalNames = map[string]bool{}, map[string]bool{}
 	for _, fi := range files {
 		p.urlOpen = p.urlOpen || fi.urlOpen
 		for _, name := range fi.urlNames {
 			p.urlNames[name] = true
+		}
+		for _, name := range fi.globalNames {
+			p.globalNames[name] = true
 		}
 		fi.pkg = strings.HasSuffix("/"+fi.path, "/__init__.py")
 		p.files[fi.path] = fi
@@ -651,9 +655,12 @@ func (it *interp) runEntry(st *state, r *registration, nesting int) {
 			e.At, e.Name, e.Function = target.fn.span(), target.fn.fullName(), target.fn.name
 		}
 		s := st.fork()
-		it.call(s, target, it.entryArgs(s, r, target))
+		v := it.call(s, target, it.entryArgs(s, r, target))
 		if !s.dead {
 			st = s
+			if strings.HasSuffix(r.path, "context_processor") {
+				it.contextNames(st, v)
+			}
 		}
 		e.Fields = sortedFields(it.notes.fields)
 		e.Sinks = sortedKeys(it.notes.sinks)

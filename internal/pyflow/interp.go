@@ -34,6 +34,7 @@ type program struct {
 	builtin                        map[string]*value // lib values of builtins, by name
 	urlNames                       map[string]bool   // parameters in URL rules
 	urlOpen                        bool              // there may be others
+	globalNames                    map[string]bool   // that every template has
 }
 
 // fileInfo is a source with its scopes.
@@ -50,6 +51,8 @@ type fileInfo struct {
 	// urlNames and urlOpen are what the file says of URL parameters.
 	urlNames []string
 	urlOpen  bool
+	// globalNames are what it puts into every template.
+	globalNames []string
 }
 
 // module is a loaded module.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/dewar-security/dewar/internal/jinja"
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 const (
@@ -599,8 +600,8 @@ func (r *rendering) shown(v *value) []*value {
 	return out
 }
 
-// macroCall runs {{ macro(…) }}, {{ caller() }} or {{ super() }} where it
-// stands; false if the expression is none.
+// macroCall runs {{ macro(…) }}, {{ caller() }}, {{ super() }} or
+// {{ self.block() }} where it stands; false if the expression is none.
 func (r *rendering) macroCall(e jinja.Expr) bool {
 	c, ok := e.(*jinja.Call)
 	if !ok {
@@ -622,6 +623,10 @@ func (r *rendering) macroCall(e jinja.Expr) bool {
 		}
 	case *jinja.Attr:
 		if x, ok := f.X.(*jinja.Name); ok {
+			if x.Name == "self" && len(r.blocks[f.Name]) > 0 {
+				r.runBlock(r.blocks[f.Name]) // the block once more
+				return true
+			}
 			m = r.macros[x.Name+"."+f.Name]
 		}
 	}
@@ -703,13 +708,92 @@ func (r *rendering) name(name string) *value {
 	if p, ok := flaskGlobals[name]; ok {
 		return r.it.libValue(r.st, p)
 	}
-	if v := r.scopes[0]["*"]; v != nil {
-		return v
-	}
+	// Of a context of which only some names are known it is not likely that
+	// it hides what every template has.
 	if v := r.it.p.templateNames[name]; v != nil {
 		return v
 	}
+	if v := r.it.libFields[contextField+name]; v != nil {
+		return v
+	}
+	if r.it.p.globalNames[name] || name == "self" {
+		return unknown
+	}
+	if v := r.scopes[0]["*"]; v != nil {
+		return v
+	}
 	return unknown
+}
+
+// contextField is what the fields begin with in which the names are kept that
+// context processors give to every template.
+const contextField = "_dewar.context."
+
+// contextNames keeps what a context processor gave.
+func (it *interp) contextNames(st *state, v *value) {
+	for _, a := range v.alts() {
+		if a.kind != vObj {
+			continue
+		}
+		o := it.get(st, a.obj)
+		if o == nil || o.kind != oDict {
+			continue
+		}
+		for _, key := range o.keys {
+			if name := keyValue(key); name.isConstText() {
+				it.setLibField(contextField+name.str, o.m[key])
+			}
+		}
+	}
+}
+
+// globalNames returns the names that a file puts among the globals of a Jinja
+// environment, with env.globals.update(…) or env.globals["name"] = ….
+func globalNames(f *pysyntax.File) (names []string) {
+	constant := func(id pysyntax.ID) {
+		if f.Kind(id) == pysyntax.Str {
+			if s, ok := f.StringValue(id); ok {
+				names = append(names, s)
+			}
+		}
+	}
+	globals := func(id pysyntax.ID) bool {
+		if f.Kind(id) != pysyntax.Attribute {
+			return false
+		}
+		_, name := f.Attribute(id)
+		return name == "globals"
+	}
+	for i := range f.Nodes {
+		id := pysyntax.ID(i)
+		switch f.Nodes[i].Kind {
+		case pysyntax.Subscript:
+			if c, k := f.Subscript(id); globals(c) {
+				constant(k)
+			}
+		case pysyntax.Call:
+			fn, args, keywords := f.Call(id)
+			if f.Kind(fn) != pysyntax.Attribute {
+				continue
+			}
+			if recv, name := f.Attribute(fn); name != "update" || !globals(recv) {
+				continue
+			}
+			for _, a := range args {
+				if f.Kind(a) == pysyntax.Dict {
+					for k := range f.DictItems(a) {
+						constant(k)
+					}
+				}
+			}
+			for _, k := range keywords {
+				if name, _ := f.KeywordArg(k); name != "" {
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	return names
 }
 
 // libValue is the value of a library's name.
