@@ -655,9 +655,17 @@ func (it *interp) runEntry(st *state, r *registration, nesting int) {
 			e.At, e.Name, e.Function = target.fn.span(), target.fn.fullName(), target.fn.name
 		}
 		s := st.fork()
+		it.given = nil
 		v := it.call(s, target, it.entryArgs(s, r, target))
 		if !s.dead {
 			st = s
+			if r.orig != nil && len(it.given) > 0 {
+				z := freezer{it: it, st: st, seen: map[objID]bool{}}
+				answer := z.value(it.refined(st, v), 0)
+				for _, h := range it.given {
+					h.Answer = &answer
+				}
+			}
 			if strings.HasSuffix(r.path, "context_processor") {
 				it.contextNames(st, v)
 			}

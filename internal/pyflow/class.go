@@ -446,6 +446,25 @@ func (it *interp) isInstance(st *state, v, c *value) *value {
 			if v.str == "text" { // or None
 				return vFalse
 			}
+			// The model says what one is of which nothing is known but that it
+			// is one; what is done to it now is known. What came from nowhere
+			// goes the same way whatever it is.
+			if c.cls.modelled() && v.sym == nil && it.inModel() {
+				return vFalse
+			}
+			if c.cls.modelled() && v.sym != nil {
+				if some := c.cls.lookup(it, st, "_some"); some != nil {
+					x := v
+					return test(func(it *interp, st *state) {
+						made := it.call(st, some, &call{args: []*value{{kind: vUnknown, labels: x.labels, clean: x.clean}}})
+						if st.dead || made.kind != vObj {
+							st.dead = false
+							return
+						}
+						st.learn(x.sym, func(r *refinement) { r.eq = made })
+					}, nil)
+				}
+			}
 		}
 	case vLib:
 		is := func(names ...string) *value { return boolOf(slices.Contains(names, c.str)) }
@@ -482,12 +501,15 @@ func (it *interp) isInstance(st *state, v, c *value) *value {
 				return is("builtins.set", "builtins.object", "collections.abc.Iterable", "collections.abc.Set")
 			case o.cls != nil && o.cls.derives(it.p.facts.canonical(c.str)):
 				return vTrue
-			case o.cls != nil && !o.cls.hasLibBase():
+			case o.cls != nil && (!o.cls.hasLibBase() || o.cls.modelled() && strings.HasPrefix(c.str, "builtins.")):
 				return is("builtins.object")
 			}
 		case vUnknown:
 			if v.str == "text" && is("builtins.list", "builtins.dict", "builtins.tuple", "builtins.set", "builtins.int", "builtins.float", "builtins.bool", "builtins.bytes") == vTrue {
 				return vFalse // it is a str or None
+			}
+			if c.str == "builtins.tuple" && it.inModel() {
+				return vFalse // views that give back headers write a tuple
 			}
 			// Being a number leaves no room for text.
 			if c.str == "builtins.int" || c.str == "builtins.float" || c.str == "builtins.bool" {
@@ -498,3 +520,9 @@ func (it *interp) isInstance(st *state, v, c *value) *value {
 	}
 	return boolean
 }
+
+// modelled reports whether a class is told by a model, bases and all.
+func (c *class) modelled() bool { return c.mod != nil && c.mod.file != nil && c.mod.file.model }
+
+// inModel reports whether a model runs, and not the project.
+func (it *interp) inModel() bool { return it.fr != nil && it.fr.file != nil && it.fr.file.model }

@@ -619,6 +619,10 @@ func (it *interp) cond(st *state, id pysyntax.ID) (yes, no *state) {
 	return it.condLeaf(st, id)
 }
 
+// maxEach is for how many alternatives of a name a condition of the project is
+// decided one by one; those of models are few and short.
+const maxEach = 6
+
 // unionIn returns a name in a condition that holds one of several things of
 // which the condition may tell which.
 func (it *interp) unionIn(st *state, id pysyntax.ID) (string, *value) {
@@ -639,7 +643,7 @@ func (it *interp) unionIn(st *state, id pysyntax.ID) (string, *value) {
 				return true
 			}
 			v := it.rawName(st, s)
-			if v == nil || v.kind != vUnion || len(v.elems) > 6 {
+			if v == nil || v.kind != vUnion || len(v.elems) > maxEach && !it.fr.file.model {
 				return true
 			}
 			name, val = s, v

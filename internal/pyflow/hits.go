@@ -71,6 +71,9 @@ func (it *interp) record(st *state, h *Hit, recv *value, c *call, focus []*value
 	}
 	it.perPlace[place]++
 	it.hits[key] = h
+	if h.Kind == "response" {
+		it.given = append(it.given, h)
+	}
 }
 
 func (it *interp) functionName() string {

@@ -153,6 +153,7 @@ type interp struct {
 	converters map[string]*value  // URL converters, by name
 	fieldSyms  map[*sym]Field     // parts of the input, by the symbol of their value
 	libFields  map[string]*value  // of global objects of libraries, by path
+	given      []*Hit             // what the running view gives back
 	filters    map[string]*value  // of templates, by name
 	globals    map[string]*value
 	selves     map[*class]*selfState

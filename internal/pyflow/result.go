@@ -92,6 +92,9 @@ type Hit struct {
 	Focus []Value
 	// Output says where in a template a value comes out; nil elsewhere.
 	Output *Output
+	// Answer is, of what a view gives back, what the project's decorators
+	// around the view made of it in the end; nil if there are none.
+	Answer *Value
 }
 
 // Arg returns the argument at index i or, failing that, of the name. ok is

@@ -7,9 +7,13 @@ import (
 	"strings"
 )
 
+// MaxAlternatives is how many alternatives a value has at most, unless all are
+// constant; the last one then stands for all that were too many.
+const MaxAlternatives = 8
+
 // Bounds of values; see the package comment.
 const (
-	maxAlts    = 8
+	maxAlts    = MaxAlternatives
 	maxConsts  = 24 // alternatives that are all constant texts or numbers
 	maxPieces  = 32
 	maxElems   = 64

@@ -935,12 +935,33 @@ func responseDanger(h *pyflow.Hit, ok accept, message string) []audit.Danger {
 			continue
 		}
 		for _, t := range bodies(v) {
-			if e, bad := pageExit(t.Pieces, ok, jinja.State{}); bad {
+			if e, bad := pageExit(t.Pieces, ok, jinja.State{}); bad && stillPage(h.Answer, ok) {
 				return []audit.Danger{{Label: e.Label, Message: message + ": it " + e.Why, Caret: "the page is sent here"}}
 			}
 		}
 	}
 	return nil
+}
+
+// stillPage reports whether the answer that decorators made of what a view
+// gave back can still be a page with something dangerous in it.
+func stillPage(answer *pyflow.Value, ok accept) bool {
+	if answer == nil {
+		return true
+	}
+	out := false
+	answer.Each(func(v pyflow.Value) {
+		// It was lost sight of; or what is left of too many answers, which is
+		// taken to be like those.
+		if v.Kind == pyflow.Unknown && len(v.Labels) == 0 && len(answer.Alternatives) < pyflow.MaxAlternatives {
+			out = true
+		}
+	})
+	for _, t := range bodies(*answer) {
+		_, bad := pageExit(t.Pieces, ok, jinja.State{})
+		out = out || bad
+	}
+	return out
 }
 
 // encoded reports whether what a view returns is made JSON by the extension

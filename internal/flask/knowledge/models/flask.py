@@ -3,6 +3,8 @@ of Flask is told by facts."""
 
 import json as _json
 
+import _dewar
+
 from werkzeug.datastructures import Headers as _Headers
 
 
@@ -24,6 +26,12 @@ class Response:
                 content_type = mimetype
         self.content_type = content_type
         self.headers._of(self)
+
+    def _some(value):
+        """An answer of which nothing is known but where it comes from."""
+        answer = Response(value)
+        answer.content_type = _dewar.anything()
+        return answer
 
     @property
     def mimetype(self):
