@@ -702,6 +702,9 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 		return st, st.fork()
 	}
 	v = it.refined(st, v)
+	if w := it.watch; w != nil && w.fr == it.fr && slices.Contains(w.ids, id) {
+		w.v = join(w.v, v)
+	}
 	if f.Kind(id) == pysyntax.NamedExpr {
 		id, _ = f.NamedExpr(id)
 	}

@@ -124,6 +124,7 @@ type interp struct {
 	steps      int
 	limit      int
 	entry      *Entry
+	watch      *condWatch  // the condition whose value is asked for; nil mostly
 	rule       string      // URL rule of the running view, if it has no variable part
 	made       []*function // nested functions, in the order they were made
 	called     map[funcKey]bool
@@ -298,15 +299,8 @@ func (it *interp) exec(st *state, id pysyntax.ID) {
 		it.assign(st, t, it.augmented(st, op, old, r))
 	case pysyntax.Return:
 		v := none
-		if n.A != 0 && it.isPredicate(n.A, 0) {
-			yes, no := it.cond(st, n.A)
-			if !no.dead {
-				it.retIn(0, no, vFalse)
-			}
-			if !yes.dead {
-				it.retIn(1, yes, vTrue)
-			}
-			st.dead = true
+		if n.A != 0 && it.isTest(n.A, 0) {
+			it.returnTest(st, n.A)
 			return
 		}
 		if n.A != 0 {
@@ -379,9 +373,11 @@ var predicates = map[string]bool{
 	"isidentifier": true, "is_relative_to": true, "isinstance": true, "all": true, "any": true, "hasattr": true, "callable": true, "bool": true,
 }
 
-// isPredicate reports whether an expression is True or False and nothing
-// else, so that it can be taken for a condition.
-func (it *interp) isPredicate(id pysyntax.ID, depth int) bool {
+// isTest reports whether an expression has the form of a condition, so that
+// what it says can be kept apart for True and for False. Which values it gives
+// is for [interp.returnTest] to see: a function may be called is_valid and
+// give back a text.
+func (it *interp) isTest(id pysyntax.ID, depth int) bool {
 	f := it.fr.f
 	switch f.Kind(id) {
 	case pysyntax.Compare:
@@ -392,29 +388,91 @@ func (it *interp) isPredicate(id pysyntax.ID, depth int) bool {
 	case pysyntax.BoolOp:
 		_, list := f.BoolOp(id)
 		for _, e := range list {
-			if depth > 4 || !it.isPredicate(e, depth+1) {
+			if depth > 4 || !it.isTest(e, depth+1) {
 				return false
 			}
 		}
 		return true
 	case pysyntax.Call:
+		if depth > 0 {
+			return true
+		}
 		fn, _, _ := f.Call(id)
 		switch f.Kind(fn) {
 		case pysyntax.Attribute:
 			_, name := f.Attribute(fn)
-			return isPredicateName(name)
+			return predicates[name]
 		case pysyntax.Name:
-			return isPredicateName(f.Name(fn))
+			return predicates[f.Name(fn)]
 		}
 	}
 	return false
 }
 
-// isPredicateName reports whether a function of the name gives True or False:
-// it is Python's, or is called so by convention.
-func isPredicateName(name string) bool {
-	word, _, ok := strings.Cut(strings.TrimLeft(name, "_"), "_")
-	return predicates[name] || ok && (word == "is" || word == "has" || word == "can")
+// returnTest ends st with the return of a test: of each part that decides, the
+// value that it had, with what its being true or false says.
+func (it *interp) returnTest(st *state, id pysyntax.ID) {
+	cur := st.fork()
+	st.dead = true
+	op, list := it.fr.f.BoolOp(id)
+	if list == nil {
+		list = []pysyntax.ID{id}
+	}
+	for i, e := range list {
+		yes, no, v := it.condValue(cur, e)
+		last := i == len(list)-1
+		if !no.dead && (last || op == pysyntax.BoolAnd) {
+			w := it.onlyTruth(no, v, false)
+			it.response(no, w, it.span(e))
+			it.retIn(0, no, w)
+		}
+		if !yes.dead && (last || op == pysyntax.BoolOr) {
+			w := it.onlyTruth(yes, v, true)
+			it.response(yes, w, it.span(e))
+			it.retIn(1, yes, w)
+		}
+		if cur = yes; op == pysyntax.BoolOr {
+			cur = no
+		}
+		if cur.dead {
+			return
+		}
+	}
+}
+
+// condWatch gathers the values of the calls that a condition consists of.
+type condWatch struct {
+	fr  *frame
+	ids []pysyntax.ID
+	v   *value
+}
+
+// condValue is [interp.cond], and the value that the condition has.
+func (it *interp) condValue(st *state, id pysyntax.ID) (yes, no *state, v *value) {
+	w := &condWatch{fr: it.fr}
+	var parts func(pysyntax.ID)
+	parts = func(id pysyntax.ID) {
+		switch it.fr.f.Kind(id) {
+		case pysyntax.BoolOp:
+			_, list := it.fr.f.BoolOp(id)
+			for _, e := range list {
+				parts(e)
+			}
+		case pysyntax.Call:
+			w.ids = append(w.ids, id)
+		default:
+			w.v = boolean
+		}
+	}
+	parts(id)
+	outer := it.watch
+	it.watch = w
+	yes, no = it.cond(st, id)
+	it.watch = outer
+	if w.v == nil {
+		w.v = boolean
+	}
+	return yes, no, w.v
 }
 
 // joinState returns the join of acc and a copy of st.

@@ -296,3 +296,39 @@ def to_either():
     url = args.get("next")
     if is_either(url):
         go(url)  # want {?}
+
+
+# A function that is called as a test is called gives back what it gives back.
+
+
+def has_name(form):
+    return form.get("name")
+
+
+def is_plain(text):
+    return text.isalnum()
+
+
+def can_be(form):
+    return has_name(form) and has_name(form).strip()
+
+
+def is_named(form):
+    return is_plain(form.get("name")) and has_name(form)
+
+
+def has_any(form):
+    return has_name(form) or "nobody"
+
+
+def is_word(text):
+    return is_plain(text) and bool(text) and str(text)
+
+
+def named_as_tests():
+    sink(can_be(args))  # want ("" | {?} | {?})
+    sink(is_named(args))  # want ("" | false | {^\x00-/:-@[-`{-\x7f})
+    sink(has_any(args))  # want ("nobody" | {?})
+    name = args.get("name", "")
+    if is_word(name):
+        open(name)  # want {^\x00-/:-@[-`{-\x7f}
