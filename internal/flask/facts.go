@@ -12,12 +12,23 @@ import (
 type facts struct {
 	form, query, json, files []string
 	uploads, dynamic, body   bool
-	redirects, writes        bool
-	keeps                    bool // writes only below functions that are named as reading
-	session                  bool // writes to the visitor's own session
+	redirects                bool
+	writeAt, endAt           Position // the first change; the first end of a transaction
+	dirty                    bool     // an object is changed that a transaction may store
+	keeps                    bool     // something is made where it was not there
+	session                  bool     // writes to the visitor's own session
 	logsIn, logsOut          bool
 	types                    map[string]string // of form fields that are not text
-	callees                  []*scope
+	callees                  []callee
+
+	keeping int // set while reading what is only done where something is missing
+}
+
+// callee is a function that is called, and whether only where something is
+// missing that it makes.
+type callee struct {
+	fn     *scope
+	keeper bool
 }
 
 func (f *facts) merge(g *facts) {
@@ -30,7 +41,14 @@ func (f *facts) merge(g *facts) {
 	f.dynamic = f.dynamic || g.dynamic
 	f.body = f.body || g.body
 	f.redirects = f.redirects || g.redirects
-	f.writes = f.writes || g.writes
+	if f.writeAt.Line == 0 {
+		f.writeAt = g.writeAt
+	}
+	if f.endAt.Line == 0 {
+		f.endAt = g.endAt
+	}
+	f.dirty = f.dirty || g.dirty
+	f.keeps = f.keeps || g.keeps
 	f.session = f.session || g.session
 	f.logsIn = f.logsIn || g.logsIn
 	f.logsOut = f.logsOut || g.logsOut
@@ -44,9 +62,11 @@ func sorted(s []string) []string {
 func (f *facts) fill(r *Route) {
 	r.Form, r.Query, r.JSON, r.Files = sorted(f.form), sorted(f.query), sorted(f.json), sorted(f.files)
 	r.Uploads, r.DynamicKeys, r.ReadsBody = f.uploads, f.dynamic, f.body
-	r.Redirects, r.WritesState = f.redirects, f.writes || f.session
-	r.OnlySession = f.session && !f.writes
-	r.OnlyKeeps = f.keeps
+	var writes bool
+	r.WriteAt, writes = f.writes()
+	r.Redirects, r.WritesState = f.redirects, writes || f.session
+	r.OnlySession = f.session && !writes
+	r.OnlyKeeps = f.keeps && !writes
 	r.Types = f.types
 	r.LogsIn, r.LogsOut = f.logsIn, f.logsOut && !f.logsIn // logging in often clears the session first
 }
@@ -79,48 +99,32 @@ func (a *analyzer) factsOf(r *rawRoute) *facts {
 	}
 	total := &facts{}
 	done := map[*scope]bool{}
-	level := start
+	acted := map[*scope]bool{} // done, and not only where something is missing
+	var level []callee
+	for _, fn := range start {
+		level = append(level, callee{fn: fn})
+	}
 	for depth := 0; depth <= maxCallDepth && len(level) > 0; depth++ {
-		var next []*scope
-		for _, s := range level {
-			if done[s] || len(done) > maxCallees {
+		var next []callee
+		for _, c := range level {
+			if acted[c.fn] || c.keeper && done[c.fn] || len(done) > maxCallees {
 				continue
 			}
-			done[s] = true
-			f := a.own(s)
-			total.merge(f)
-			next = append(next, f.callees...)
+			f := *a.own(c.fn)
+			if acted[c.fn] = !c.keeper; c.keeper {
+				_, writes := f.writes()
+				f.writeAt, f.endAt, f.dirty, f.keeps = Position{}, Position{}, false, f.keeps || writes
+			}
+			done[c.fn] = true
+			total.merge(&f)
+			for _, x := range f.callees {
+				next = append(next, callee{x.fn, x.keeper || c.keeper})
+			}
 		}
 		level = next
 	}
-	total.keeps = total.writes && !a.acts(start)
 	a.schemaFields(r, total)
 	return total
-}
-
-// readerRE matches the names of functions that are asked for something.
-var readerRE = regexp.MustCompile(`^_*(?:get|find|fetch|load|read|is|has|can|may|lookup|render|serialize|to)_`)
-
-// acts reports whether functions write, themselves or through others that are
-// not named as reading.
-func (a *analyzer) acts(level []*scope) bool {
-	done := map[*scope]bool{}
-	for depth := 0; depth <= maxCallDepth && len(level) > 0; depth++ {
-		var next []*scope
-		for _, s := range level {
-			if done[s] || len(done) > maxCallees || depth > 0 && readerRE.MatchString(s.name) {
-				continue
-			}
-			done[s] = true
-			f := a.own(s)
-			if f.writes {
-				return true
-			}
-			next = append(next, f.callees...)
-		}
-		level = next
-	}
-	return false
 }
 
 func (a *analyzer) scopeOf(u *unit, id node) *scope {
@@ -141,6 +145,7 @@ func (a *analyzer) own(fn *scope) *facts {
 	f := &facts{}
 	fn.facts = f
 	t := fn.unit.tree
+	lazy := a.lazy(fn)
 	var visit func(s *scope, id node, depth int)
 	visitAll := func(s *scope, id node, depth int) {
 		t.each(id, func(c node) { visit(s, c, depth) })
@@ -148,6 +153,10 @@ func (a *analyzer) own(fn *scope) *facts {
 	visit = func(s *scope, id node, depth int) {
 		if depth > 1000 {
 			return
+		}
+		if lazy[id] {
+			f.keeping++
+			defer func() { f.keeping-- }()
 		}
 		n := t.at(id)
 		switch n.Kind {
@@ -158,6 +167,10 @@ func (a *analyzer) own(fn *scope) *facts {
 				}
 			}
 			return
+		case pysyntax.ExprStmt:
+			if t.kind(n.A) == pysyntax.Call {
+				a.effect(s, n.A, f)
+			}
 		case pysyntax.Call:
 			if a.callFacts(s, id, f) {
 				_, args := t.call(id)
@@ -199,9 +212,11 @@ func (a *analyzer) own(fn *scope) *facts {
 		case pysyntax.Assign:
 			for _, target := range t.list(n.A) {
 				a.sessionStore(s, target, n.B, f)
+				a.assigned(s, target, f)
 			}
 		case pysyntax.AugAssign:
 			a.sessionStore(s, n.A, 0, f)
+			a.assigned(s, n.A, f)
 		case pysyntax.Delete:
 			for _, x := range t.list(n.A) {
 				if base, key := t.sub(x); base != 0 && a.qname(s, base) == "flask.session" {
@@ -275,14 +290,6 @@ func (a *analyzer) sessionStore(s *scope, target, value node, f *facts) {
 	}
 }
 
-var (
-	writeMethods = set(`commit add_all bulk_save_objects bulk_insert_mappings bulk_update_mappings insert_one insert_many update_one update_many
-		delete_one delete_many replace_one find_one_and_update find_one_and_delete executemany executescript save_to_db delete_from_db`)
-	sessionMethods = set("add delete merge")
-	writeCalls     = set("os.remove os.unlink os.rename os.replace os.rmdir os.makedirs os.mkdir shutil.rmtree shutil.move shutil.copy shutil.copyfile")
-	sqlWriteRE     = regexp.MustCompile(`(?i)^\s*(insert|update|delete|replace|create|drop|alter|truncate)\b`)
-)
-
 // callFacts reads one call. It reports true when the callee needs no further
 // look.
 func (a *analyzer) callFacts(s *scope, id node, f *facts) bool {
@@ -332,40 +339,19 @@ func (a *analyzer) callFacts(s *scope, id node, f *facts) bool {
 	case "flask_restful.reqparse.RequestParser().parse_args", "flask_restx.reqparse.RequestParser().parse_args":
 		f.body = true
 		f.dynamic = !a.parserFields(s, base, f) || f.dynamic
-	case "open":
-		if m := a.fold(s, argNamed(args, "mode", 1)); m.Known && strings.ContainsAny(m.Text, "wax+") {
-			f.writes = true
-		}
 	}
-	switch {
-	case writeCalls[q], writeMethods[method], sessionMethods[method] && strings.Contains(q+t.text(base), "session"):
-		f.writes = true
-	case method == "save" && (len(args) == 0 || args[0].name != "" || f.uploads):
-		f.writes = true // a row, or an upload; what is drawn is given a place, too
-	case method == "execute" && len(args) > 0:
-		sql := args[0].val
-		if inner, in := t.call(sql); inner != 0 && len(in) > 0 { // text("…")
-			if lastPart(t.text(inner)) == "text" {
-				sql = in[0].val
-			} else if n := lastPart(t.text(inner)); n == "insert" || n == "update" || n == "delete" || n == "values" {
-				f.writes = true
-			}
-		}
-		if v := a.fold(s, sql); sqlWriteRE.MatchString(v.Text) || v.Text == "" && sqlWriteRE.MatchString(strings.TrimLeft(t.text(sql), "frbuFRBU\"'")) {
-			f.writes = true
-		}
-	}
+	a.writeFacts(s, id, base, q, method, args, f)
 	for _, o := range a.eval(s, fn) {
 		switch o.kind {
 		case objFunc:
-			f.callees = append(f.callees, o.scope)
+			f.callees = append(f.callees, callee{o.scope, f.keeping > 0})
 		case objClass:
 			if a.formFields(o.scope, f) {
 				return true
 			}
 			for _, b := range a.classMember(o.scope, "__init__") {
 				if b.kind == bindDef {
-					f.callees = append(f.callees, b.def)
+					f.callees = append(f.callees, callee{b.def, f.keeping > 0})
 				}
 			}
 		}

@@ -250,9 +250,12 @@ type Route struct {
 
 	Redirects   bool `json:"redirects,omitempty"`
 	WritesState bool `json:"writes_state,omitempty"`
-	// OnlyKeeps is set where all that is written, is written by functions that
-	// are named as reading, such as get_settings(): a cache, or a row that is
-	// made when it is first asked for.
+	// WriteAt is the first place that writes, the visitor's own session left
+	// out.
+	WriteAt Position `json:"write_at,omitzero"`
+	// OnlyKeeps is set where something is made if it is not there yet, and
+	// nothing else is written: a cache, a row that is made when it is first
+	// asked for.
 	OnlyKeeps bool `json:"only_keeps,omitempty"`
 	// OnlySession is set when the state is the visitor's own session.
 	OnlySession bool      `json:"only_session,omitempty"`

@@ -100,15 +100,36 @@ var rules = []*audit.Rule{
 		Title:    "A GET request changes state",
 		Why:      "Links, images and prefetching send GET requests by themselves, with the visitor's cookies and without any token.",
 		Fix:      "Accept only POST (or PUT, PATCH, DELETE) for what changes something, and use a form or fetch to send it.",
-		Severity: audit.Medium, Confidence: audit.Possible, CWE: []int{352, 650}, OWASP: []string{"A01:2025"}, ASVS: []string{"3.5.3"},
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{352, 650}, OWASP: []string{"A01:2025"}, ASVS: []string{"3.5.3"},
 		Bad:  "from flask import Flask\nfrom flask_sqlalchemy import SQLAlchemy\napp = Flask(__name__)\ndb = SQLAlchemy(app)\n@app.get(\"/item/<int:n>/delete\")\ndef delete(n):\n    db.session.delete(db.session.get(Item, n))\n    db.session.commit()\n    return \"\"\n",
 		Good: "from flask import Flask\nfrom flask_sqlalchemy import SQLAlchemy\napp = Flask(__name__)\ndb = SQLAlchemy(app)\n@app.post(\"/item/<int:n>/delete\")\ndef delete(n):\n    db.session.delete(db.session.get(Item, n))\n    db.session.commit()\n    return \"\"\n",
 		Check: func(p *audit.Pass) {
+			seen := map[flask.Position]int{} // routes by view
+			open := func(r *flask.Route) bool {
+				return !r.Writes() && r.WritesState && !r.OnlySession && !r.LogsIn && !r.LogsOut && !inTest(p, r.File)
+			}
 			for _, r := range p.Flask.Routes {
-				if r.Writes() || !r.WritesState || r.OnlySession || r.OnlyKeeps || r.LogsIn || r.LogsOut || inTest(p, r.File) {
+				if open(r) {
+					seen[r.FunctionPosition]++
+				}
+			}
+			for _, r := range p.Flask.Routes {
+				n := seen[r.FunctionPosition] - 1
+				if !open(r) || n < 0 {
 					continue
 				}
-				p.Report(audit.Finding{Span: p.Span(r.Position), Message: fmt.Sprintf("%s changes state on GET", routeName(r))})
+				seen[r.FunctionPosition] = 0
+				f := audit.Finding{Span: p.Span(r.Position), Message: routeName(r) + " changes state on GET"}
+				if n > 0 {
+					f.Message = fmt.Sprintf("%s and %d other %s of its view change state on GET", routeName(r), n, plural(n, "address", "addresses"))
+				}
+				if r.WriteAt.Line > 0 {
+					f.Related = []audit.Step{{Span: p.Span(r.WriteAt), Note: "written here"}}
+				}
+				if at := r.WriteAt; at.File != r.FunctionPosition.File || at.Line < r.FunctionPosition.Line || at.Line > r.FunctionPosition.EndLine {
+					f.Confidence = audit.Possible // whether that is reached hangs on what is asked for
+				}
+				p.Report(f)
 			}
 			if len(p.Flask.Routes) == 0 {
 				p.NotApplicable("no routes were found")
@@ -309,6 +330,13 @@ func definesAt(f *audit.File, id pysyntax.ID, at flask.Position) bool {
 	return span.Line == at.Line && span.Column == at.Column
 }
 
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
 func inTest(p *audit.Pass, file string) bool {
 	f := p.Project.File(file)
 	return f != nil && f.Test
@@ -345,7 +373,7 @@ func exempted(p *audit.Pass) {
 		first := routes[0]
 		f := audit.Finding{Span: p.Span(at), Message: routeName(first) + " is exempt from CSRF protection", Cause: "views are exempt from CSRF protection"}
 		if n := len(routes) - 1; n > 0 {
-			f.Message = fmt.Sprintf("%s and %d other %s are exempt from CSRF protection", routeName(first), n, map[bool]string{true: "route", false: "routes"}[n == 1])
+			f.Message = fmt.Sprintf("%s and %d other %s are exempt from CSRF protection", routeName(first), n, plural(n, "route", "routes"))
 			for _, r := range routes[:min(len(routes), 5)] {
 				f.Related = append(f.Related, audit.Step{Span: p.Span(r.Position), Note: routeName(r)})
 			}
