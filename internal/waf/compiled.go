@@ -40,12 +40,14 @@ func (e *Engine) compile() error {
 
 // inspectCompiled judges a request by the compiled rules. unsure says why only
 // Coraza can tell, if so.
-func (e *Engine) inspectCompiled(r Request, b body, v Verdict) (_ Verdict, unsure string) {
+func (e *Engine) inspectCompiled(r Request, b body, v Verdict, seen *looked) (_ Verdict, unsure string) {
 	tx := e.compiled.NewTransaction()
 	defer tx.Close()
 	tx.Exclude(e.global.compiled)
-	if r.Plan != nil {
-		tx.Exclude(r.Plan.compiled)
+	for _, p := range r.plans() {
+		if p != nil {
+			tx.Exclude(p.compiled)
+		}
 	}
 	describe(tx, &r)
 	tx.SetBodyProcessor(b.processor)
@@ -54,6 +56,12 @@ func (e *Engine) inspectCompiled(r Request, b body, v Verdict) (_ Verdict, unsur
 			b.arguments(tx)
 		}
 		tx.ProcessRequestBody(b.bytes)
+	}
+	if seen != nil && e.cfg.Structure {
+		seen.found = e.structures(tx, &r, b)
+		if len(seen.found) == 0 && (tx.Unsure() != "" || tx.Interruption() != nil) {
+			seen.prose = prose(tx)
+		}
 	}
 	if why := tx.Unsure(); why != "" {
 		return v, why

@@ -59,7 +59,7 @@ func both(t testing.TB, e *Engine, r Request) (compiled, reference Verdict, why 
 		return Verdict{}, Verdict{}, "refused before the rules"
 	}
 	v := Verdict{Threshold: e.cfg.InboundThreshold, Partial: b.partial}
-	compiled, why = e.inspectCompiled(r, b, v)
+	compiled, why = e.inspectCompiled(r, b, v, nil)
 	if why != "" {
 		return compiled, Verdict{}, why
 	}

@@ -111,6 +111,10 @@ type Config struct {
 	// Reference leaves every verdict to Coraza, without the compiled rules
 	// in front of it.
 	Reference bool
+	// Structure adds the judges that go by grammar: they refuse what an
+	// interpreter would read structure in, and let prose go that the rules
+	// refuse for its words. It needs the compiled rules, see [Engine.Gap].
+	Structure bool
 }
 
 // Exclusion takes something out of inspection.
@@ -137,13 +141,16 @@ type Request struct {
 	Client           netip.Addr
 	// Body is the body, or nil. It is read up to what inspection needs.
 	Body io.Reader
-	// Plan is what this request is exempt from, or nil.
-	Plan *Plan
+	// Plan is what this request is exempt from, or nil, and Typed what else
+	// it is because of the types of its parameters.
+	Plan, Typed *Plan
 	// Brief says that this request is not worth the time that Coraza takes:
 	// the compiled rules refuse without asking it, and what they cannot tell
 	// is refused as [ReasonBusy]. It is for clients that send one attack
 	// after the other.
 	Brief bool
+
+	prose *Plan // what holds nothing but prose, see acquit
 }
 
 // Verdict is what the rules said.
@@ -163,6 +170,9 @@ type Verdict struct {
 	Matches []Match
 	// Partial says that only the first MaxInspect bytes were looked at.
 	Partial bool
+	// Acquitted are the rules that matched prose and were overruled: the
+	// request passes.
+	Acquitted []Match
 	// Reference says that Coraza judged, which costs a hundred times as much.
 	Reference bool
 }
@@ -174,6 +184,7 @@ type Reason string
 const (
 	ReasonAttack    Reason = "attack"    // the anomaly score reached the threshold
 	ReasonRule      Reason = "rule"      // a rule denied by itself, such as one of a user's file
+	ReasonStructure Reason = "structure" // a value would become code
 	ReasonMalformed Reason = "malformed" // the body is not what its Content-Type says
 	ReasonArguments Reason = "arguments" // more than MaxArguments values
 	ReasonTooLarge  Reason = "too-large" // more than MaxInspect bytes to look at
@@ -231,7 +242,9 @@ type Engine struct {
 	// that look for attacks in parameters.
 	rules   map[int]bool
 	attacks []int
-	global  *Plan
+	// structure holds the ids of the judges that go by grammar.
+	structure []int
+	global    *Plan
 	// slots bounds how many bodies are inspected at once. The work is pure
 	// CPU: more at a time would only need more memory (Coraza took 670 MB
 	// for a few JSON bodies in parallel).
@@ -274,6 +287,9 @@ func New(cfg Config) (*Engine, error) {
 		if err := e.compile(); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.Structure {
+		e.addStructureRules()
 	}
 	if e.global, err = e.Plan(cfg.Exclude...); err != nil {
 		return nil, err
@@ -339,7 +355,7 @@ func (e *Engine) Plan(list ...Exclusion) (*Plan, error) {
 	var compiled []seclang.Target
 	for _, x := range list {
 		for _, id := range x.Rules {
-			if !e.rules[id] {
+			if !e.rules[id] && !slices.Contains(e.structure, id) {
 				return nil, fmt.Errorf("waf: no rule has the id %d%s", id, e.nearest(id))
 			}
 		}
@@ -361,21 +377,31 @@ func (e *Engine) Plan(list ...Exclusion) (*Plan, error) {
 			// JSON members are named json.<path> by Coraza; a form field
 			// of the same name is excluded too.
 			rx := regexp.MustCompile(`(?i)^(?:json\.)?` + strings.ReplaceAll(regexp.QuoteMeta(name), `\*`, `[^.]*`) + `$`)
-			for _, id := range ids {
-				p.targets = append(p.targets, target{rule: id, key: name, rx: rx})
-			}
-			for _, v := range parameterVariables {
-				compiled = append(compiled, seclang.Target{Rules: ids, Variable: v, Key: name, Rx: rx})
-			}
+			p.leave(ids, name, rx, &compiled)
 		}
 	}
+	e.compilePlan(p, compiled)
+	return p, nil
+}
+
+// leave takes parameters out of rules.
+func (p *Plan) leave(ids []int, name string, rx *regexp.Regexp, compiled *[]seclang.Target) {
+	for _, id := range ids {
+		p.targets = append(p.targets, target{rule: id, key: name, rx: rx})
+	}
+	for _, v := range parameterVariables {
+		*compiled = append(*compiled, seclang.Target{Rules: ids, Variable: v, Key: name, Rx: rx})
+	}
+}
+
+// compilePlan adds what the compiled rules need of a plan.
+func (e *Engine) compilePlan(p *Plan, targets []seclang.Target) {
 	if e.compiled != nil {
-		p.compiled = e.compiled.Exclusions(p.rules, compiled)
+		p.compiled = e.compiled.Exclusions(p.rules, targets)
 	}
 	if e.compiledResponses != nil {
-		p.compiledResponses = e.compiledResponses.Exclusions(p.rules, compiled)
+		p.compiledResponses = e.compiledResponses.Exclusions(p.rules, targets)
 	}
-	return p, nil
 }
 
 // nearest suggests the loaded rule whose id shares the longest beginning.
@@ -460,8 +486,30 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 		v.Partial = b.partial
 	}
 
+	var seen looked
+	if v, err = e.verdict(r, b, v, &seen); err != nil || !e.cfg.Structure {
+		return v, err
+	}
+	switch {
+	case len(seen.found) > 0 && !v.Denied:
+		v = v.refuseStructure(seen.found)
+	case len(seen.found) == 0 && v.Denied && v.Reason == ReasonAttack:
+		v = e.acquit(r, b, v, seen.prose)
+	}
+	return v, nil
+}
+
+// looked is what the judges that go by grammar saw in a request.
+type looked struct {
+	found []Match
+	prose []string // names of parameters that hold nothing else
+}
+
+// verdict asks the compiled rules, and Coraza where they deny or cannot tell.
+// seen may be nil.
+func (e *Engine) verdict(r Request, b body, v Verdict, seen *looked) (Verdict, error) {
 	if e.compiled != nil {
-		fast, unsure := e.inspectCompiled(r, b, v)
+		fast, unsure := e.inspectCompiled(r, b, v, seen)
 		switch {
 		case unsure == "" && (!fast.Denied || r.Brief):
 			return fast, nil
@@ -472,6 +520,9 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 	}
 	return e.inspectReference(r, b, v)
 }
+
+// plans are all exemptions of a request.
+func (r *Request) plans() [3]*Plan { return [...]*Plan{r.Plan, r.Typed, r.prose} }
 
 // head is what requests are told to, by either engine.
 type head interface {
@@ -532,7 +583,9 @@ func (e *Engine) inspectReference(r Request, b body, v Verdict) (_ Verdict, err 
 		}
 	}()
 	e.global.apply(tx)
-	r.Plan.apply(tx)
+	for _, p := range r.plans() {
+		p.apply(tx)
+	}
 	describe(tx, &r)
 	tx.Variables().RequestBodyProcessor().(setter).Set(b.processor)
 	if it := tx.ProcessRequestHeaders(); it != nil {

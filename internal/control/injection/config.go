@@ -14,6 +14,7 @@ type Config struct {
 	Mode              guard.Mode  `toml:"mode" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the waf layer."`
 	Paranoia          int         `toml:"paranoia" default:"1" jsonschema:"minimum=1,maximum=4" jsonschema_description:"Paranoia level of the OWASP Core Rule Set. 1 suits every app; higher levels catch more and refuse more honest requests."`
 	Threshold         int         `toml:"threshold" default:"5" jsonschema:"minimum=1" jsonschema_description:"Anomaly score at which a request is refused; one critical match scores 5."`
+	Structure         bool        `toml:"structure" default:"true" jsonschema_description:"Judge values by grammar as well: refuse what a database, shell, browser or template engine would read structure in, also in Base64, and let prose pass that the rules refuse for its words."`
 	InspectBody       guard.Size  `toml:"inspect-body" default:"256 KiB" jsonschema_description:"How much of a body is inspected, contents of files not counted. A larger value costs CPU: about 6 ms per KiB of text today."`
 	Oversize          string      `toml:"oversize" default:"refuse" jsonschema:"enum=refuse,enum=inspect-prefix" jsonschema_description:"What happens to a body with more to inspect than inspect-body: refuse (413), or inspect-prefix, which looks at the beginning only and lets attacks hide behind padding."`
 	MaxArguments      int         `toml:"max-arguments" default:"4000" jsonschema:"minimum=1" jsonschema_description:"Most values in a query, form or JSON body."`
@@ -78,6 +79,7 @@ func (c Config) engineConfig() waf.Config {
 		Partial:           c.Oversize == "inspect-prefix",
 		RuleFiles:         append([]string(nil), c.Rules...),
 		Responses:         c.Responses,
+		Structure:         c.Structure,
 	}
 	for _, x := range c.Exclude {
 		out.Exclude = append(out.Exclude, waf.Exclusion{Rules: x.Rules, Parameters: x.Parameters})

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/policy"
 	"github.com/dewar-security/dewar/internal/waf"
 )
 
@@ -27,6 +29,8 @@ var wafSpec = &guard.Spec{
 	Failure:  guard.FailClosed,
 	Reasons: []guard.Reason{
 		{Name: "waf-attack", Why: "The request looks like an attack: SQL, shell, template or script code, a path traversal, a known exploit.", Fix: "The event names the rules and the parameter; exclude that rule for that parameter on that route, with a reason."},
+		{Name: "waf-structure", Why: "A database, a shell, a browser or another interpreter would read structure in a value where plain data is expected, perhaps after undoing Base64 or another encoding.", Fix: "The event names the kind and the parameter; if the parameter holds such text by design, exclude that id for it on that route, with a reason."},
+		{Name: "waf-prose", Why: "Rules matched words of what is prose by its grammar; the request passed.", Fix: "Nothing: it is noted so that you can see it. injection.structure = false makes the rules have the last word."},
 		{Name: "waf-rule", Why: "A single rule refused the request by itself.", Fix: "Look at the rule that the event names."},
 		{Name: "waf-malformed", Why: "The body is not what its Content-Type says, so the app might read something else than the rules did.", Fix: "Correct the client."},
 		{Name: "waf-arguments", Why: "Thousands of values would hide an attack or cost minutes of CPU (CWE-770).", Fix: "Raise max-arguments."},
@@ -69,10 +73,13 @@ type WAF struct {
 	broken error
 
 	record *recorder // nil: nothing is recorded
+
+	policy func() *policy.Policy // may be nil, and return nil
+	typed  sync.Map              // *policy.Route to its *waf.Plan or nil
 }
 
 // NewWAF loads the rules and returns the waf layer.
-func NewWAF(cfg Config, _ guard.Env) (guard.Layer, error) {
+func NewWAF(cfg Config, env guard.Env) (guard.Layer, error) {
 	if p := cfg.Problems(); len(p) > 0 {
 		return nil, fmt.Errorf("injection.%s: %s", p[0].Key, p[0].Message)
 	}
@@ -80,7 +87,7 @@ func NewWAF(cfg Config, _ guard.Env) (guard.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &WAF{engine: engine, cfg: cfg, budget: budget{now: time.Now}, plans: map[*guard.Override]*waf.Plan{}}
+	l := &WAF{engine: engine, cfg: cfg, policy: env.Policy, budget: budget{now: time.Now}, plans: map[*guard.Override]*waf.Plan{}}
 	if cfg.Record != "" {
 		if l.record, err = newRecorder(cfg.Record, cfg.RecordSize); err != nil {
 			return nil, err
@@ -130,6 +137,65 @@ func (l *WAF) plan(o *guard.Override) (*waf.Plan, error) {
 	return p, nil
 }
 
+// typedPlan returns what a request is exempt from because of what its route
+// reads: a parameter that the code turns into a number cannot become SQL. Nil
+// where nothing is known.
+func (l *WAF) typedPlan(method, path string) *waf.Plan {
+	if l.policy == nil {
+		return nil
+	}
+	p := l.policy()
+	if p == nil {
+		return nil
+	}
+	m := p.Match(method, path)
+	if len(m.Routes) != 1 {
+		return nil // none, or routes that may disagree
+	}
+	route := m.Routes[0]
+	if plan, ok := l.typed.Load(route); ok {
+		return plan.(*waf.Plan)
+	}
+	var plan *waf.Plan
+	if names := numbers(route); len(names) > 0 {
+		plan, _ = l.engine.Plan(waf.Exclusion{Parameters: names})
+	}
+	l.typed.Store(route, plan)
+	return plan
+}
+
+// numbers returns the names that a route reads as numbers, dates and the like
+// and as nothing else, wherever in the request they stand.
+func numbers(r *policy.Route) []string {
+	if r.OtherFields {
+		return nil // the same name may be read as text
+	}
+	number := map[string]bool{}
+	for _, f := range r.Fields {
+		switch f.In {
+		case policy.Query, policy.Form, policy.JSON:
+			var is bool
+			switch f.Type {
+			case "int", "float", "bool", "UUID":
+				is = true
+			}
+			old, seen := number[f.Name]
+			number[f.Name] = is && (old || !seen)
+		}
+	}
+	for _, param := range r.Params {
+		delete(number, param.Name)
+	}
+	var out []string
+	for name, is := range number {
+		if is && name != "" && name != "*" && name != "path" {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // Health implements [guard.Reporter].
 func (l *WAF) Health() error {
 	l.mu.RLock()
@@ -140,6 +206,22 @@ func (l *WAF) Health() error {
 // Describe implements [guard.Reporter].
 func (l *WAF) Describe() string {
 	s := fmt.Sprintf("OWASP Core Rule Set %s, %d rules, paranoia level %d", waf.RulesVersion, l.engine.Rules(), l.engine.Paranoia())
+	if l.cfg.Structure {
+		if gap := l.engine.Gap(); gap == "" {
+			s += ", values judged by grammar"
+		}
+	}
+	if l.policy != nil {
+		if p := l.policy(); p != nil {
+			n := 0
+			for _, r := range p.Routes() {
+				n += len(numbers(r))
+			}
+			if n > 0 {
+				s += fmt.Sprintf(", %d numeric parameters left out by the route map", n)
+			}
+		}
+	}
 	if n := len(l.cfg.Exclude); n > 0 {
 		s += fmt.Sprintf(", %d exclusions", n)
 	}
@@ -200,6 +282,7 @@ func (l *WAF) inspect(x *guard.Exchange) guard.Decision {
 	}
 	// A plan that does not compile leaves the route fully inspected.
 	in.Plan, _ = l.plan(x.Override)
+	in.Typed = l.typedPlan(r.Method, x.Path)
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		b, err := x.Buffer()
 		if err != nil {
@@ -220,7 +303,11 @@ func (l *WAF) inspect(x *guard.Exchange) guard.Decision {
 		l.budget.charge(x.Client.Addr)
 	}
 	if !v.Denied {
-		return guard.Pass()
+		if len(v.Acquitted) == 0 {
+			return guard.Pass()
+		}
+		v.Matches = v.Acquitted
+		return guard.Decision{Verdict: guard.Observed, Reason: "waf-prose", Detail: detail(v), Severity: event.Info, Attributes: attributes(v)}
 	}
 	d := guard.Refuse(v.Status, "waf-"+string(v.Reason), detail(v))
 	d.Attributes = attributes(v)

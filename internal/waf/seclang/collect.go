@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"mime"
 	"mime/multipart"
 	"net/url"
@@ -589,6 +590,20 @@ func (x *Transaction) Exclude(e *Exclusions) {
 		x.removed[i] = true
 	}
 	x.exceptions = append(x.exceptions, e.targets...)
+}
+
+// Arguments yields the request's arguments: of the query, the body and the
+// path, as far as they have been read.
+func (x *Transaction) Arguments() iter.Seq2[string, string] {
+	return func(yield func(key, value string) bool) {
+		for _, l := range [...]list{argsGet, argsPost, argsPath} {
+			for i := range x.lists[l] {
+				if e := &x.lists[l][i]; !yield(e.key, e.value) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Unsure says why only Coraza can tell what this transaction comes to, or "".

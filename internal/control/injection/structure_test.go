@@ -1,0 +1,54 @@
+package injection
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/policy"
+)
+
+func TestStructureLayer(t *testing.T) {
+	p, err := policy.Decode(strings.NewReader(`{"version": 1, "routes": [
+	 {"rule": "/item/<id>", "methods": ["GET"], "fields": [{"in": "query", "name": "page", "type": "int"}, {"in": "query", "name": "q"}, {"in": "query", "name": "n", "type": "int"}, {"in": "form", "name": "n"}]},
+	 {"rule": "/any", "methods": ["GET"], "other_fields": true, "fields": [{"in": "query", "name": "page", "type": "int"}]},
+	 {"rule": "/two", "methods": ["GET"], "fields": [{"in": "query", "name": "page", "type": "int"}]},
+	 {"rule": "/<word>", "methods": ["GET"], "fields": []}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := NewWAF(Config{Structure: true}, guard.Env{Policy: func() *policy.Policy { return p }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := made.(*WAF)
+	if s := l.Describe(); !strings.Contains(s, "judged by grammar") || !strings.Contains(s, "2 numeric parameters") {
+		t.Error(s)
+	}
+	attack := url.QueryEscape("1' union select name from staff-- ")
+	for _, c := range []struct {
+		target  string
+		verdict guard.Verdict
+		reason  string
+	}{
+		{"/item/7?q=hello", guard.Allow, ""},
+		{"/item/7?q=union+was+a+great+select", guard.Observed, "waf-prose"},
+		{"/item/7?q=" + url.QueryEscape("e3s3Kjd9fSBhbmQgbW9yZQ=="), guard.Deny, "waf-structure"}, // {{7*7}} and more
+		{"/item/7?q=" + attack, guard.Deny, "waf-attack"},
+		// The code reads a number there: rules about words have no business.
+		{"/item/7?page=" + attack, guard.Allow, ""},
+		{"/item/7?n=" + attack, guard.Deny, "waf-attack"},
+		{"/any?page=" + attack, guard.Deny, "waf-attack"},
+		{"/two?page=" + attack, guard.Deny, "waf-attack"}, // /<word> may answer, too
+		{"/none/x/y?page=" + attack, guard.Deny, "waf-attack"},
+	} {
+		d := l.Request(exchange("GET", c.target, "", ""))
+		if d.Verdict != c.verdict || d.Reason != c.reason {
+			t.Errorf("%s: %v %s %s, want %v %s", c.target, d.Verdict, d.Reason, d.Detail, c.verdict, c.reason)
+		}
+		if c.verdict != guard.Allow && d.Attributes["waf.matches"] == "" {
+			t.Errorf("%s: no rules in the event", c.target)
+		}
+	}
+}
