@@ -39,7 +39,8 @@ type filter struct {
 	// need says which patterns wait for their first and second clause.
 	need    [maxClauses]Bits
 	scanned Bits // those with any, and phrases
-	decided Bits // phrases that scan alone decides
+	phrases Bits // lists of phrases that scan finds
+	decided Bits // those of them that it finds all of
 	fold    *[256]byte
 	letter  [256]uint8                 // symbol to letter of windows; 0 is in none
 	pairs   [1 << 14 / 64]uint64       // a bit for two letters with which a short window begins
@@ -110,7 +111,7 @@ type filterBuilder struct {
 }
 
 func newFilterBuilder(n int, a *alphabet) *filterBuilder {
-	f := &filter{patterns: n, fold: a.fold(), scanned: NewBits(n), decided: NewBits(n)}
+	f := &filter{patterns: n, fold: a.fold(), scanned: NewBits(n), phrases: NewBits(n), decided: NewBits(n)}
 	for i := range f.need {
 		f.need[i] = NewBits(n)
 	}
@@ -199,6 +200,7 @@ func (b *filterBuilder) addPhrases(i int, phrases []string) (rest []string) {
 		}
 		b.wish(s, true, uint32(i*postKinds+postMatch))
 		b.f.scanned.Set(i)
+		b.f.phrases.Set(i)
 	}
 	if n.min > 0 {
 		n.masks = []symset{any}
@@ -383,7 +385,7 @@ func hashWindow(key uint32) uint32 { return key * 0x9e3779b1 }
 // look returns in b.may which patterns of among may match, of a value whose
 // symbols have been counted into b.kinds, and adds to out those of which it
 // is sure.
-func (f *filter) look(b *buffer, symbols string, length int, among, out Bits) {
+func (f *filter) look(b *buffer, symbols string, length int, groups []group, among, out Bits) {
 	pass := f.pass(b, b.kinds)
 	long := f.long[min(length, len(f.long)-1)]
 	may := b.may
@@ -396,7 +398,7 @@ func (f *filter) look(b *buffer, symbols string, length int, among, out Bits) {
 		may[i] = w &^ f.decided[i]
 		scan |= w & f.scanned[i]
 	}
-	if scan == 0 {
+	if scan == 0 || length > 2*len(f.long) && !f.worth(b.may, groups, among) {
 		return
 	}
 	for k := range b.met {
@@ -408,6 +410,29 @@ func (f *filter) look(b *buffer, symbols string, length int, among, out Bits) {
 			may[i] &= b.met[k][i] | ^f.need[k][i]
 		}
 	}
+}
+
+// scanCost is how many groups cost as much to run as a scan.
+const scanCost = 4
+
+// worth reports whether a scan can save more than it costs: phrases depend
+// on it, or so many groups may not have to run.
+func (f *filter) worth(may Bits, groups []group, among Bits) bool {
+	if among == nil || f.phrases.Intersects(among) {
+		return true
+	}
+	n := 0
+	for k := range groups {
+		needed, saved := false, false
+		for i, w := range groups[k].all {
+			needed = needed || w&may[i]&^f.scanned[i] != 0
+			saved = saved || w&may[i]&f.scanned[i] != 0
+		}
+		if saved && !needed {
+			n++
+		}
+	}
+	return n > scanCost
 }
 
 // pass returns the patterns whose masks all have a symbol of some kinds.

@@ -119,6 +119,8 @@ type buffer struct {
 	may     Bits             // patterns that may match
 	met     [maxClauses]Bits // patterns whose clauses have come true
 	run     []*group         // what to run
+	one     Bits             // for Contains
+	found   Bits
 	known   [maskAnswers]maskAnswer
 	sum     []uint64
 }
@@ -129,7 +131,7 @@ func Compile(patterns []Pattern) (*Set, error) {
 	s := &Set{patterns: make([]*pattern, len(patterns)), maxTable: maxTable, maxTables: maxTables}
 	s.scratch.New = func() any { return &scratch{} }
 	s.buffers.New = func() any {
-		b := &buffer{may: s.NewBits()}
+		b := &buffer{may: s.NewBits(), one: s.NewBits(), found: s.NewBits()}
 		for k := range b.met {
 			b.met[k] = s.NewBits()
 		}
@@ -261,7 +263,7 @@ func (s *Set) NewBits() Bits { return NewBits(len(s.patterns)) }
 func (s *Set) Match(value string, among, out Bits) {
 	b := s.buffers.Get().(*buffer)
 	symbols := s.read(b, value)
-	s.filter.look(b, symbols, len(value), among, out)
+	s.filter.look(b, symbols, len(value), *s.groups.Load(), among, out)
 	groups := *s.groups.Load()
 	b.run = b.run[:0]
 	for k := range groups {
@@ -323,7 +325,15 @@ func (s *Set) Contains(i int, value string) bool {
 	p := s.patterns[i]
 	b := s.buffers.Get().(*buffer)
 	defer s.buffers.Put(b)
-	return p.match(value, s.read(b, value))
+	if p.mode == Phrases {
+		b.one.Clear()
+		b.one.Set(i)
+		b.found.Clear()
+		s.Match(value, b.one, b.found)
+		return b.found.Has(i)
+	}
+	symbols := s.read(b, value)
+	return s.filter.pass(b, b.kinds).Has(i) && p.match(value, symbols)
 }
 
 // read returns value's symbols, which are value's own or b's memory, and
