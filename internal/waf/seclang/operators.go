@@ -57,7 +57,11 @@ func (x *Transaction) matchesOperator(op *operator, value string) bool {
 		}
 		got = comparisons[op.name](value, arg)
 	} else {
-		got = op.run.Evaluate((*capturer)(x), value)
+		// Coraza's own code captures, if there is anything to capture.
+		got = op.test == nil || op.test(value)
+		if got && (op.test == nil || x.capture) {
+			got = op.run.Evaluate((*capturer)(x), value)
+		}
 	}
 	return got != op.negated
 }

@@ -126,6 +126,9 @@ func newScanner(p *Program, files Files) (*scanner, error) {
 	if s.set, err = rxset.Compile(b.list); err != nil {
 		return nil, err
 	}
+	if err := b.quicken(); err != nil {
+		return nil, err
+	}
 	s.funcs, s.width = b.funcs, len(b.list)+len(b.funcs)
 
 	// What is looked for in which kind of value.
@@ -401,10 +404,41 @@ func (f *foreseen) possible(text string) bool {
 	return x.matchesOperator(f.link.op, value)
 }
 
-// pattern numbers an operator: patterns of the set from 0 up, others from -1
-// down.
-func (b *build) pattern(op *operator) int {
-	var pattern rxset.Pattern
+// quicken gives every operator that is a pattern its test: those of the links
+// of chains, and of rules that are not scanned, have a set of their own, so
+// that they are no burden to scans.
+func (b *build) quicken() error {
+	rest := &build{files: b.files, patterns: map[string]int{}}
+	at := map[*operator]int{}
+	for _, r := range b.p.rules {
+		for l := r; l != nil; l = l.chain {
+			if l.op == nil || l.op.macro != nil {
+				continue
+			}
+			pattern, key, ok := b.patternOf(l.op)
+			if !ok {
+				continue
+			}
+			if i, known := b.patterns[key]; known {
+				l.op.test = func(value string) bool { return b.s.set.Contains(i, value) }
+				continue
+			}
+			at[l.op] = rest.number(pattern, key)
+		}
+	}
+	set, err := rxset.Compile(rest.list)
+	if err != nil {
+		return err
+	}
+	for op, i := range at {
+		op.test = func(value string) bool { return set.Contains(i, value) }
+	}
+	return nil
+}
+
+// patternOf returns what an operator looks for, if it is a pattern, and a
+// name that is the same for operators that look for the same.
+func (b *build) patternOf(op *operator) (pattern rxset.Pattern, key string, ok bool) {
 	switch op.name {
 	case "rx":
 		pattern = rxset.Pattern{Mode: rxset.Rx, Expr: op.arg}
@@ -417,22 +451,34 @@ func (b *build) pattern(op *operator) int {
 	}
 	// The empty phrase, or a file that is not found as Coraza found it, is
 	// left to Coraza's own code.
-	ok := op.name == "rx" || len(pattern.Phrases) > 0
+	ok = op.name == "rx" || len(pattern.Phrases) > 0
 	for _, phrase := range pattern.Phrases {
 		ok = ok && phrase != "" && op.run.Evaluate(plain, phrase)
 	}
-	key := op.name + " " + op.arg
+	key = op.name + " " + op.arg
 	if strings.HasPrefix(op.name, "pmF") || op.name == "pmf" {
 		key += " " + op.file
 	}
+	return pattern, key, ok
+}
+
+// number puts a pattern into the list, once.
+func (b *build) number(pattern rxset.Pattern, key string) int {
+	i, known := b.patterns[key]
+	if !known {
+		i = len(b.list)
+		b.patterns[key] = i
+		b.list = append(b.list, pattern)
+	}
+	return i
+}
+
+// pattern numbers an operator: patterns of the set from 0 up, others from -1
+// down.
+func (b *build) pattern(op *operator) int {
+	pattern, key, ok := b.patternOf(op)
 	if ok {
-		i, known := b.patterns[key]
-		if !known {
-			i = len(b.list)
-			b.patterns[key] = i
-			b.list = append(b.list, pattern)
-		}
-		return i
+		return b.number(pattern, key)
 	}
 	i, known := b.funcAt[key]
 	if !known {
