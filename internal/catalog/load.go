@@ -88,7 +88,7 @@ type ConfigError struct{ Problems []string }
 func (e *ConfigError) Error() string { return strings.Join(e.Problems, "\n") }
 
 // otherVariables are the DEWAR_ variables that are not settings.
-var otherVariables = []string{"DEWAR_CONFIG", "DEWAR_REQUIRE_REAL"}
+var otherVariables = []string{"DEWAR_CONFIG", "DEWAR_REQUIRE_REAL", "DEWAR_HANDOVER"}
 
 // Load reads the settings: defaults of the profile, then the file, then the
 // file's section for the profile, then the environment, then flags. What is

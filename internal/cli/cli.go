@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -56,6 +57,8 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string
+	// command is how this program is started again; nil in a test.
+	command []string
 
 	// self is the path of this program; empty in tests, which run in another.
 	self string
@@ -76,7 +79,23 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		stop()
 	}()
 	self, _ := os.Executable()
-	return (&app{stdin: stdin, stdout: stdout, stderr: stderr, environ: os.Environ(), self: self}).execute(ctx, args)
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, environ: os.Environ(), self: self}
+	if name := ownPath(os.Args[0]); name != "" {
+		a.command = append([]string{name}, args...)
+	}
+	return a.execute(ctx, args)
+}
+
+// ownPath returns the path this program was started by. Not that of the file
+// behind it: a link, or a package manager, puts a new version there.
+func ownPath(name string) string {
+	if found, err := exec.LookPath(name); err == nil {
+		if abs, err := filepath.Abs(found); err == nil {
+			return abs
+		}
+	}
+	exe, _ := os.Executable()
+	return exe
 }
 
 // execute is Main with everything given.
@@ -164,7 +183,7 @@ is sent anywhere.` + exitHelp,
 		}
 		return nil
 	}
-	root.AddCommand(a.auditCommand(), a.fixCommand(), a.routesCommand(), a.lspCommand(), a.runCommand(), a.reloadCommand(), a.wafCommand(), a.probeCommand(), a.checkCommand(), a.explainCommand(), a.initCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.auditCommand(), a.fixCommand(), a.routesCommand(), a.lspCommand(), a.runCommand(), a.reloadCommand(), a.upgradeCommand(), a.wafCommand(), a.probeCommand(), a.checkCommand(), a.explainCommand(), a.initCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 

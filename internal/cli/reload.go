@@ -145,6 +145,12 @@ func (r reloaded) evidence(now time.Time) evidence.Evidence {
 func (r *guardRun) reload(ctx context.Context, by string, code bool) reloaded {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
+	r.mu.Lock()
+	g := r.gw
+	r.mu.Unlock()
+	if g != nil {
+		defer g.Reloading()()
+	}
 	begin := time.Now()
 	out := reloaded{Time: begin, By: by, App: code}
 	err := r.change(ctx, code, &out)
@@ -237,11 +243,15 @@ func located(l *catalog.Loaded, err error) error {
 // watchEvery is how often files are looked at.
 const watchEvery = 2 * time.Second
 
-// watch reloads on SIGHUP and when a file of the settings has changed.
+// watch reloads on SIGHUP and when a file of the settings has changed, and
+// upgrades on SIGUSR2. It returns when another process has taken over.
 func (r *guardRun) watch(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	usr2 := make(chan os.Signal, 1)
+	signal.Notify(usr2, syscall.SIGUSR2)
+	defer signal.Stop(usr2)
 	onTerminal := false
 	f, isFile := r.a.stderr.(*os.File)
 	if isFile {
@@ -255,6 +265,10 @@ func (r *guardRun) watch(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-r.handedOver:
+			return nil
+		case <-usr2:
+			r.upgrade(ctx, "SIGUSR2")
 		case <-hup:
 			if onTerminal && !term.IsTerminal(f.Fd()) {
 				return nil // the terminal is gone: that is what the signal was about

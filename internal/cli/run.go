@@ -41,7 +41,9 @@ on a development server; --profile development relaxes that and says so.
 Ctrl-C or SIGTERM ends it in good order: nothing new is accepted, running
 requests finish, gunicorn ends. Settings, certificates and rule files are read
 again when they change (deployment.watch) and by "dewar reload"; SIGHUP does that
-and loads the app's code anew, beside the old until that has finished.` + exitHelp,
+and loads the app's code anew, beside the old until that has finished. SIGUSR2 or
+"dewar upgrade" starts a new version of dewar, which takes over the listening
+sockets. Sockets and notifications of systemd are understood.` + exitHelp,
 		Example: `  dewar run --profile development
   dewar run --app 'shop:create_app("prod")'
   dewar run --upstream http://127.0.0.1:8000
@@ -57,7 +59,17 @@ and loads the app's code anew, beside the old until that has finished.` + exitHe
 				more = append(more, flag(c, name, key)...)
 			}
 			sort.Slice(more, func(i, j int) bool { return more[i].Key < more[j].Key })
-			return a.run(c.Context(), dir, func() (*catalog.Loaded, error) { return a.load(dir, more...) })
+			listeners, err := gateway.Inherit(a.environ)
+			if err != nil {
+				return err
+			}
+			err = a.run(c.Context(), dir, listeners, func() (*catalog.Loaded, error) { return a.load(dir, more...) })
+			if err != nil {
+				listeners.Tell(err) // whoever hands over goes on
+			} else {
+				listeners.Tell(errors.New("it was told to end while starting"))
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -85,6 +97,8 @@ type guardRun struct {
 	read     gateway.Stamps // of the files the settings depend on, at the start
 	// reloading is held while settings are changed.
 	reloading sync.Mutex
+	// handedOver is closed when another process serves in this one's place.
+	handedOver chan struct{}
 
 	mu         sync.Mutex
 	loaded     *catalog.Loaded // in force
@@ -102,7 +116,7 @@ func (r *guardRun) settings() *catalog.Loaded {
 	return r.loaded
 }
 
-func (a *app) run(ctx context.Context, dir string, load func() (*catalog.Loaded, error)) error {
+func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners, load func() (*catalog.Loaded, error)) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -118,7 +132,7 @@ func (a *app) run(ctx context.Context, dir string, load func() (*catalog.Loaded,
 		return err
 	}
 	defer bus.Close()
-	r := &guardRun{a: a, ctx: ctx, dir: dir, load: load, loaded: loaded, since: time.Now(), read: read, bus: bus, selfTest: monitoring.SelfTest(cfg.Monitoring)}
+	r := &guardRun{a: a, handedOver: make(chan struct{}), ctx: ctx, dir: dir, load: load, loaded: loaded, since: time.Now(), read: read, bus: bus, selfTest: monitoring.SelfTest(cfg.Monitoring)}
 	if r.selfTest != nil {
 		return fmt.Errorf("the security log would leak: %w", r.selfTest)
 	}
@@ -139,6 +153,7 @@ func (a *app) run(ctx context.Context, dir string, load func() (*catalog.Loaded,
 		Progress:  func(s gateway.Step) { out.step(s) },
 		Output:    func(line string) { out.app(redact.Line(line)) },
 		Preflight: r.preflight, Trial: r.trial,
+		Listeners: listeners, Command: a.command,
 	}
 	if opts.Upstream == "" {
 		if opts.App, err = r.findApp(loaded); err != nil {
@@ -174,12 +189,15 @@ func (a *app) run(ctx context.Context, dir string, load func() (*catalog.Loaded,
 			Address: cfg.Deployment.Console, Token: consoleToken, Ready: r.ready, Metrics: metrics, Events: r.events, Layers: r.health,
 			Checklist: func(context.Context) (any, error) { return r.checklist(), nil },
 			Evidence:  func(context.Context) (any, error) { return r.evidence(), nil },
+			Listeners: listeners,
+			Upgrade:   func(ctx context.Context) (any, error) { return r.upgrade(ctx, "dewar upgrade"), nil },
 			Reload:    func(ctx context.Context, app bool) (any, error) { return r.reload(ctx, "dewar reload", app), nil },
 		})
 		if err != nil {
 			return err
 		}
 		defer cons.Close()
+		opts.OnHandOver = func(int) { cons.HandOver() }
 		consoleURL = cons.URL()
 		opts.Console = consoleURL
 		opts.Actors = append(opts.Actors, cons.Actor())

@@ -11,6 +11,7 @@
 //	POST /reload    settings are read again (?app=1: the app's   bearer token
 //	                code as well); the answer says what came
 //	                of it, JSON
+//	POST /upgrade   the program is started anew and takes over   bearer token
 //
 // It listens on loopback or a unix socket and nowhere else. Loopback is not
 // private on a machine with several users, so what could help an attacker
@@ -62,6 +63,11 @@ type Options struct {
 	Checklist, Evidence func(context.Context) (any, error)
 	// Events returns the latest n events or fewer, redacted, newest first.
 	Events func(n int) []event.Event
+	// Listeners opens the address; nil inherits nothing.
+	Listeners *gateway.Listeners
+	// Upgrade starts the guard's program anew and hands over to it. What it
+	// returns is encoded as JSON.
+	Upgrade func(context.Context) (any, error)
 	// Reload reads the settings again, and loads the app's code anew if app
 	// is set. It returns what is encoded as JSON.
 	Reload func(ctx context.Context, app bool) (any, error)
@@ -96,7 +102,10 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	if len(o.Token) < 16 {
 		return nil, errors.New("console: no token")
 	}
-	ln, err := gateway.Listen(ctx, "console", o.Address)
+	if o.Listeners == nil {
+		o.Listeners = &gateway.Listeners{}
+	}
+	ln, err := o.Listeners.Listen(ctx, "console", o.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -129,14 +138,30 @@ func (s *Server) URL() string { return s.url }
 func (s *Server) Actor() gateway.Actor {
 	return gateway.Actor{
 		Name: "console",
-		Run: func(context.Context) error {
-			if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		Run: func(ctx context.Context) error {
+			err := s.http.Serve(s.ln)
+			if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				return err
 			}
+			<-ctx.Done() // another process may answer now: that ends nothing
 			return nil
 		},
 		Stop: s.Close,
 	}
+}
+
+// HandOver lets another process answer on the console's address: requests
+// that are here are answered, no more are taken.
+func (s *Server) HandOver() {
+	if u, ok := s.ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	_ = s.ln.Close()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = s.http.Shutdown(ctx)
+	}()
 }
 
 // Close stops the console at once. It may be called without Run.
@@ -185,15 +210,21 @@ func handler(o Options, unix bool) http.Handler {
 			writeJSON(w, events)
 		})
 	}
-	if o.Reload != nil {
-		private("/reload", func(w http.ResponseWriter, r *http.Request) {
-			v, err := o.Reload(r.Context(), r.URL.Query().Get("app") == "1")
+	act := func(path string, do func(*http.Request) (any, error)) {
+		private(path, func(w http.ResponseWriter, r *http.Request) {
+			v, err := do(r)
 			if err != nil {
 				text(w, http.StatusInternalServerError, err.Error()+"\n")
 				return
 			}
 			writeJSON(w, v)
 		})
+	}
+	if o.Reload != nil {
+		act("/reload", func(r *http.Request) (any, error) { return o.Reload(r.Context(), r.URL.Query().Get("app") == "1") })
+	}
+	if o.Upgrade != nil {
+		act("/upgrade", func(r *http.Request) (any, error) { return o.Upgrade(r.Context()) })
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -202,15 +233,16 @@ func handler(o Options, unix bool) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+		acts := r.URL.Path == "/reload" || r.URL.Path == "/upgrade"
 		switch site := r.Header.Get("Sec-Fetch-Site"); {
 		case !unix && !localHost(r.Host):
 			text(w, http.StatusMisdirectedRequest, "this console answers to the loopback address only\n")
 		case site != "" && site != "same-origin" && site != "none":
 			text(w, http.StatusForbidden, "not for other sites\n")
-		case r.URL.Path == "/reload" && r.Method != http.MethodPost:
+		case acts && r.Method != http.MethodPost:
 			h.Set("Allow", "POST")
 			text(w, http.StatusMethodNotAllowed, "POST only\n")
-		case r.Method != http.MethodGet && r.Method != http.MethodHead && r.URL.Path != "/reload":
+		case r.Method != http.MethodGet && r.Method != http.MethodHead && !acts:
 			h.Set("Allow", "GET, HEAD")
 			text(w, http.StatusMethodNotAllowed, "GET only\n")
 		default:

@@ -45,6 +45,7 @@ var Names = []Name{
 	{"sys_shutdown", "The guard stopped.", Info},
 	{"sys_restart", "The app's server was started again.", High},
 	{"dewar_reload", "The guard read its settings again: what came of it is in the event.", Info},
+	{"dewar_upgrade", "Another process of the guard took over, or could not.", Info},
 	{"sys_crash", "A part of the guard, or the app, failed while it served a request.", Critical},
 	{"excess_rate_limit_exceeded", "A client asked for more than its limit.", Warn},
 	{"input_validation_fail", "A request was not what it must be: path, host, headers, body.", Warn},

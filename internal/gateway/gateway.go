@@ -117,6 +117,16 @@ type Options struct {
 	// Actors run around everything else: they start first and end last.
 	Actors []Actor
 
+	// Listeners opens the addresses; nil inherits nothing. The caller's own
+	// listeners that belong to the guard are opened by it, too.
+	Listeners *Listeners
+	// Command is how this program is started again for [Gateway.Upgrade]: its
+	// path and its arguments.
+	Command []string
+	// OnHandOver is called when another process has taken over: what the
+	// caller listens on by Listeners is no longer its own.
+	OnHandOver func(pid int)
+
 	// Console, ConsoleToken and ProbeKey are written to run.json.
 	Console, ConsoleToken, ProbeKey string
 
@@ -153,9 +163,14 @@ type Gateway struct {
 	// start: a development server says that it is one.
 	upstreamServer string
 
+	notify notifier
+	claim  *claim
+
 	open     atomic.Bool
 	stopping atomic.Bool
 	draining atomic.Bool
+	// handedOver is set when another process serves in this one's place.
+	handedOver atomic.Bool
 	// changing is held while a Change is made.
 	changing   sync.Mutex
 	background sync.WaitGroup
@@ -247,13 +262,22 @@ func Run(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	claim, err := claimState(dir, g.o.Dir)
+	claim, err := claimState(dir, g.o.Dir, g.o.Listeners.lock)
 	if err != nil {
 		return err
 	}
-	defer claim.release()
+	g.claim = claim
+	defer func() {
+		if !g.handedOver.Load() {
+			claim.remove()
+		}
+		claim.release()
+	}()
 
 	for _, l := range g.addresses() {
+		if g.o.Listeners.has(l.setting, l.spec) {
+			continue
+		}
 		if err := tryListen(ctx, l.setting, l.spec); err != nil {
 			return err
 		}
@@ -319,6 +343,12 @@ func Run(ctx context.Context, o Options) error {
 			return nil
 		}})
 	}
+	if g.notify.watchdog > 0 {
+		actors = append(actors, g.watchdogActor())
+	}
+	for _, name := range g.o.Listeners.rest() {
+		g.o.Progress(Step{Kind: StepWarning, Name: "site", Text: "a socket was passed that no setting asks for, and is closed: " + name})
+	}
 	actors = append(actors, g.serve(listeners))
 	err = runActors(ctx, actors)
 	g.background.Wait()
@@ -357,6 +387,10 @@ func (g *Gateway) defaults() error {
 			progress(s)
 		}
 	}
+	if o.Listeners == nil {
+		o.Listeners = &Listeners{}
+	}
+	g.notify = newNotifier(environmentOf(o.Environ))
 	if o.Trial == nil {
 		o.Trial = o.Preflight
 	}
@@ -520,7 +554,7 @@ type openListener struct {
 func (g *Gateway) listen(ctx context.Context) ([]openListener, error) {
 	var out []openListener
 	for _, a := range g.addresses() {
-		ln, err := Listen(ctx, a.setting, a.spec)
+		ln, err := g.o.Listeners.Listen(ctx, a.setting, a.spec)
 		if err != nil {
 			return out, err
 		}
@@ -570,18 +604,21 @@ func (g *Gateway) url(a net.Addr, secure bool) string {
 
 // serve returns the actor that answers on all listeners.
 func (g *Gateway) serve(listeners []openListener) Actor {
+	var accepting sync.WaitGroup
 	return Actor{
 		Name: "listeners",
 		Run: func(context.Context) error {
-			failed := make(chan error, len(listeners))
 			g.setFront(g.newFront(*g.config()))
-			g.open.Store(true)
+			failed := make(chan error, len(listeners))
 			for _, l := range listeners {
-				go func() { failed <- g.accept(l) }()
+				accepting.Go(func() { failed <- g.accept(l) })
 			}
+			g.open.Store(true)
 			for _, u := range g.URLs() {
 				g.o.Progress(Step{Kind: StepReady, Name: "site", Text: g.describe(u)})
 			}
+			g.o.Listeners.Tell(nil)
+			g.notify.send("READY=1", "STATUS=serving "+strings.Join(g.URLs(), " "))
 			var first error
 			for range listeners {
 				if err := <-failed; err != nil && first == nil {
@@ -596,11 +633,32 @@ func (g *Gateway) serve(listeners []openListener) Actor {
 		Stop: func() {
 			c := *g.config()
 			g.stopping.Store(true)
-			g.o.Progress(Step{Kind: StepNote, Name: "stop", Text: fmt.Sprintf("no new connections; running requests have %s", c.Grace)})
+			grace := time.Duration(c.Grace)
+			if g.handedOver.Load() {
+				g.o.Progress(Step{Kind: StepNote, Name: "stop", Text: fmt.Sprintf("another process serves new connections; those of this one have %s", c.Grace)})
+			} else {
+				g.notify.send("STOPPING=1")
+				if c.Drain > 0 {
+					// Load balancers see /readyz and turn away first.
+					g.draining.Store(true)
+					g.o.Progress(Step{Kind: StepNote, Name: "stop", Text: fmt.Sprintf("not ready any more; new connections are taken for another %s", c.Drain)})
+					time.Sleep(time.Duration(c.Drain))
+				}
+				g.o.Progress(Step{Kind: StepNote, Name: "stop", Text: fmt.Sprintf("no new connections; running requests have %s", c.Grace)})
+			}
 			for _, l := range listeners {
 				l.Close()
 			}
-			ctx, done := context.WithTimeout(context.Background(), time.Duration(c.Grace))
+			accepting.Wait()
+			if g.handedOver.Load() {
+				// The address answers, by another process: nothing is closed
+				// that a client may be about to use.
+				if n := g.drain(grace); n > 0 {
+					g.o.Progress(Step{Kind: StepNote, Name: "stop", Text: fmt.Sprintf("%d connections were still open after %s and are closed", n, c.Grace)})
+				}
+				grace = time.Second
+			}
+			ctx, done := context.WithTimeout(context.Background(), grace)
 			defer done()
 			var wg sync.WaitGroup
 			var servers []*http.Server

@@ -155,10 +155,13 @@ type claim struct {
 }
 
 // claimState takes dir for this process. A guard that already runs for the
-// project is an error that names it.
-func claimState(dir, project string) (*claim, error) {
+// project is an error that names it, unless it hands over its lock.
+func claimState(dir, project string, handed *os.File) (*claim, error) {
 	if err := makePrivate(dir); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	if handed != nil {
+		return &claim{dir, handed}, nil // the lock lives as long as one of both does
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -189,11 +192,11 @@ func (c *claim) write(s State) error {
 	return nil
 }
 
-// release takes the file away and lets go of the folder.
-func (c *claim) release() {
-	_ = os.Remove(filepath.Join(c.dir, stateFile))
-	c.lock.Close()
-}
+// remove takes the file away.
+func (c *claim) remove() { _ = os.Remove(filepath.Join(c.dir, stateFile)) }
+
+// release lets go of the folder.
+func (c *claim) release() { c.lock.Close() }
 
 // processID identifies a running process beyond its number, or returns ""
 // when there is none.

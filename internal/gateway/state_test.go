@@ -18,7 +18,7 @@ func TestState(t *testing.T) {
 	if _, err := ReadState(dir); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("%v", err)
 	}
-	c, err := claimState(dir, "/p")
+	c, err := claimState(dir, "/p", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,9 +32,10 @@ func TestState(t *testing.T) {
 	if err != nil || s.PID != os.Getpid() || s.Console != "http://127.0.0.1:9" {
 		t.Errorf("%+v %v", s, err)
 	}
-	if _, err := claimState(dir, "/p"); err == nil || !strings.Contains(err.Error(), "https://x") {
+	if _, err := claimState(dir, "/p", nil); err == nil || !strings.Contains(err.Error(), "https://x") {
 		t.Errorf("%v", err)
 	}
+	c.remove()
 	c.release()
 	if _, err := ReadState(dir); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("released: %v", err)
@@ -53,7 +54,7 @@ func TestState(t *testing.T) {
 	}
 	// Somebody else was there first (CWE-379).
 	os.Chmod(dir, 0o777)
-	if _, err := claimState(dir, "/p"); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+	if _, err := claimState(dir, "/p", nil); err == nil || !strings.Contains(err.Error(), "chmod 700") {
 		t.Errorf("%v", err)
 	}
 	if _, err := ReadState(dir); err == nil || errors.Is(err, ErrNotRunning) {
@@ -62,20 +63,20 @@ func TestState(t *testing.T) {
 	link := filepath.Join(filepath.Dir(dir), "link")
 	os.Chmod(dir, 0o700)
 	os.Symlink(dir, link)
-	if _, err := claimState(link, "/p"); err == nil || !strings.Contains(err.Error(), "link") {
+	if _, err := claimState(link, "/p", nil); err == nil || !strings.Contains(err.Error(), "link") {
 		t.Errorf("%v", err)
 	}
 	open := filepath.Join(t.TempDir(), "open")
 	os.Mkdir(open, 0o700)
 	os.Chmod(open, 0o777)
-	if _, err := claimState(filepath.Join(open, "state"), "/p"); err == nil || !strings.Contains(err.Error(), "written by other users") {
+	if _, err := claimState(filepath.Join(open, "state"), "/p", nil); err == nil || !strings.Contains(err.Error(), "written by other users") {
 		t.Errorf("%v", err)
 	}
 	if os.Getuid() == 0 {
 		theirs := filepath.Join(t.TempDir(), "theirs")
 		os.Mkdir(theirs, 0o700)
 		os.Chown(theirs, 12345, -1)
-		if _, err := claimState(theirs, "/p"); err == nil || !strings.Contains(err.Error(), "belongs to user 12345") {
+		if _, err := claimState(theirs, "/p", nil); err == nil || !strings.Contains(err.Error(), "belongs to user 12345") {
 			t.Errorf("%v", err)
 		}
 	}
