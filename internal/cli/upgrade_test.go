@@ -81,10 +81,20 @@ func process(t *testing.T, dir string, environ []string, wrap ...string) (s *sit
 		"--set", "deployment.listen=127.0.0.1:"+ports[0], "--set", "deployment.listen-http=127.0.0.1:"+ports[1],
 		"--set", "deployment.console=127.0.0.1:"+ports[2], "--set", "deployment.workers=2", "--set", "deployment.grace=5s")
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = s.environ, s.out, s.out
+	// A pipe of our own: those of exec.Cmd end with the first process.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer r.Close()
+		_, _ = io.Copy(s.out, r)
+	}()
+	cmd.Env, cmd.Stdout, cmd.Stderr = s.environ, w, w
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})

@@ -646,13 +646,20 @@ func (g *Gateway) serve(listeners []openListener) Actor {
 				}
 				g.o.Progress(Step{Kind: StepNote, Name: "stop", Text: fmt.Sprintf("no new connections; running requests have %s", c.Grace)})
 			}
+			begin := time.Now()
+			g.draining.Store(g.draining.Load() || g.handedOver.Load())
 			for _, l := range listeners {
-				l.Close()
+				if s, ok := l.Listener.(interface{ CloseWithin(time.Duration) error }); ok && g.handedOver.Load() {
+					s.CloseWithin(grace)
+				} else {
+					l.Close()
+				}
 			}
 			accepting.Wait()
 			if g.handedOver.Load() {
 				// The address answers, by another process: nothing is closed
 				// that a client may be about to use.
+				grace = max(grace-time.Since(begin), 0)
 				if n := g.drain(grace); n > 0 {
 					g.o.Progress(Step{Kind: StepNote, Name: "stop", Text: fmt.Sprintf("%d connections were still open after %s and are closed", n, c.Grace)})
 				}

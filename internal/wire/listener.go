@@ -58,11 +58,21 @@ type Listener struct {
 	waiting int        // connections that are not net/http's yet
 	parked  *list.List // of net.Conn: those without a request, oldest first
 	clients map[netip.Prefix]int
+	last    time.Duration // for CloseWithin; 0 means lastCall
 }
 
 // lastCall is how long a connection that was there before Close may take to
 // send its request.
 const lastCall = time.Second
+
+// CloseWithin is Close with another time for the connections that were there
+// before: when somebody else serves the address on, there is no hurry.
+func (l *Listener) CloseWithin(d time.Duration) error {
+	l.mu.Lock()
+	l.last = d
+	l.mu.Unlock()
+	return l.Close()
+}
 
 // NewListener wraps ln.
 func NewListener(ln net.Listener, o Options) *Listener {
@@ -109,7 +119,11 @@ func (l *Listener) end(err error) {
 	if l.waiting == 0 {
 		l.finish()
 	} else {
-		time.AfterFunc(lastCall, func() {
+		last := l.last
+		if last == 0 {
+			last = lastCall
+		}
+		time.AfterFunc(last, func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.finish()
