@@ -40,6 +40,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dewar-security/dewar/internal/control/deployment"
@@ -80,6 +81,8 @@ type Server struct {
 	ln   net.Listener
 	http *http.Server
 	url  string
+
+	handedOver atomic.Bool
 }
 
 // NewToken returns 256 random bits.
@@ -143,7 +146,9 @@ func (s *Server) Actor() gateway.Actor {
 			if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				return err
 			}
-			<-ctx.Done() // another process may answer now: that ends nothing
+			if s.handedOver.Load() { // another process answers now: that ends nothing
+				<-ctx.Done()
+			}
 			return nil
 		},
 		Stop: s.Close,
@@ -153,6 +158,7 @@ func (s *Server) Actor() gateway.Actor {
 // HandOver lets another process answer on the console's address: requests
 // that are here are answered, no more are taken.
 func (s *Server) HandOver() {
+	s.handedOver.Store(true)
 	if u, ok := s.ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 	}
