@@ -66,7 +66,10 @@ type maskAnswer struct {
 }
 
 // maskAnswers is how many of them a buffer remembers.
-const maskAnswers = 64
+const (
+	maskAnswers    = 1 << maskAnswerBits
+	maskAnswerBits = 8
+)
 
 // slot is one window: entries[first:first+n] begin there.
 type slot struct {
@@ -185,10 +188,7 @@ func (b *filterBuilder) addPhrases(i int, phrases []string) (rest []string) {
 		for _, c := range []byte(s) {
 			var m symset
 			m.add(c)
-			if 'a' <= c && c <= 'z' {
-				m.add(c - 'a' + 'A')
-			}
-			if m = spread(m); weighMask(m) < weighMask(rarest) {
+			if m = coarse(m); weighMask(m) < weighMask(rarest) {
 				rarest = m
 			}
 			ascii = ascii && c < utf8.RuneSelf
@@ -437,7 +437,7 @@ func (f *filter) worth(may Bits, groups []group, among Bits) bool {
 
 // pass returns the patterns whose masks all have a symbol of some kinds.
 func (f *filter) pass(b *buffer, kinds uint64) Bits {
-	a := &b.known[(kinds*0x9e3779b97f4a7c15)>>(64-6)]
+	a := &b.known[(kinds*0x9e3779b97f4a7c15)>>(64-maskAnswerBits)]
 	if a.valid && a.kinds == kinds {
 		return a.pass
 	}

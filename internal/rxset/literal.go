@@ -36,7 +36,6 @@ const (
 type literals struct {
 	symbols func(pairs []rune) symset
 	fold    *[256]byte // symbol to folded ASCII, or utf8.RuneSelf
-	raw     bool       // the symbols are bytes
 }
 
 // fold returns the table of folded symbols for text read through a.
@@ -130,20 +129,40 @@ func (l *literals) class(pairs []rune) need {
 			}
 		}
 	}
-	if l.raw {
-		set = spread(set)
-	}
-	n.masks = []symset{set}
+	n.masks = []symset{coarse(set)}
 	return n
 }
 
-// spread turns a set of bytes into one of symbols: a byte beyond ASCII may
-// be part of any character beyond ASCII.
-func spread(set symset) symset {
-	if set[2]|set[3] != 0 {
-		set[2], set[3] = ^uint64(0), ^uint64(0)
+// coarse adds to a set of symbols or bytes what a mask does not tell apart
+// from what is in it: the letters, the digits, everything beyond ASCII.
+// Nearly every value has letters, so that a mask of some says little, and
+// there is room for few kinds of symbols. A byte beyond ASCII may also be
+// part of any character beyond ASCII.
+func coarse(set symset) symset {
+	for _, alike := range []symset{letters, digits, beyond} {
+		for i := range set {
+			if set[i]&alike[i] != 0 {
+				set = set.union(alike)
+				break
+			}
+		}
 	}
 	return set
+}
+
+var letters, digits, beyond symset
+
+func init() {
+	for c := range 256 {
+		switch {
+		case 'a' <= c|0x20 && c|0x20 <= 'z':
+			letters.add(byte(c))
+		case '0' <= c && c <= '9':
+			digits.add(byte(c))
+		case c >= utf8.RuneSelf:
+			beyond.add(byte(c))
+		}
+	}
 }
 
 // conjunction joins the needs of parts that follow each other.

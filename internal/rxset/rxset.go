@@ -135,8 +135,10 @@ func Compile(patterns []Pattern) (*Set, error) {
 		for k := range b.met {
 			b.met[k] = s.NewBits()
 		}
+		words := len(b.may)
+		all := make([]uint64, maskAnswers*words)
 		for k := range b.known {
-			b.known[k].pass = s.NewBits()
+			b.known[k].pass = all[k*words : (k+1)*words]
 		}
 		return b
 	}
@@ -159,7 +161,7 @@ func Compile(patterns []Pattern) (*Set, error) {
 	s.alphabet = s.chooseAlphabet(progs)
 	fb := newFilterBuilder(len(patterns), s.alphabet)
 	text := &literals{symbols: s.alphabet.symbols, fold: fb.f.fold}
-	raw := &literals{symbols: byteSymbols, fold: (*alphabet)(nil).fold(), raw: true}
+	raw := &literals{symbols: byteSymbols, fold: (*alphabet)(nil).fold()}
 	for i, q := range s.patterns {
 		l := text
 		switch {
