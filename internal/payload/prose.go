@@ -1,5 +1,7 @@
 package payload
 
+import "strings"
+
 // Prose says that a text is words, numbers and the punctuation of sentences,
 // addresses of people included, and that no judge finds structure in it. It is
 // true of much that word lists take for attacks, and of nothing that an
@@ -8,6 +10,11 @@ package payload
 func Prose(text string) bool {
 	if len(text) == 0 || len(text) > MaxText {
 		return false
+	}
+	if strings.IndexByte(text, '%') >= 0 {
+		// Prose that was percent-encoded once more.
+		plain, ok := unwrapURL(text, false)
+		return ok && strings.IndexByte(plain, '%') < 0 && Prose(plain) && Judge(text, Text) == nil
 	}
 	words := 0
 	open := 0

@@ -214,6 +214,8 @@ func argumentLike(name, after string) bool {
 		return true
 	case (name == "sleep" || name == "ping" || name == "kill" || name == "timeout") && isDigit(arg[0]) && strings.Trim(arg, "0123456789.s") == "":
 		return true
+	case len(arg) == 2 && arg[0] == '/' && isAlpha(arg[1]) && (name == "set" || name == "dir" || name == "del" || name == "copy" || name == "move" || name == "type" || name == "net" || name == "reg" || name == "ver"):
+		return true // an option of a Windows command
 	case name == "net" && (arg == "user" || arg == "localgroup" || arg == "view" || arg == "share" || arg == "use"):
 		return true
 	case arg[0] == '\'' || arg[0] == '"':

@@ -92,6 +92,14 @@ func (e *Engine) structures(tx *seclang.Transaction, r *Request, b body) (found 
 			return found
 		}
 	}
+	// Segments of the path that are no arguments, because nothing shows in
+	// them, may be wrapped.
+	path, _, _ := strings.Cut(r.URI, "?")
+	for segment := range strings.SplitSeq(path, "/") {
+		if len(segment) >= 10 && strings.IndexByte(segment, '.') < 0 && note("ARGS", pathArgument, payload.Judge(segment, payload.Segment)) {
+			return found
+		}
+	}
 	for name, values := range r.Header {
 		if plainHeaders[name] {
 			continue
