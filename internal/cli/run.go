@@ -175,6 +175,7 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 		chain, err := guard.NewChain(guard.Options{
 			Layers: bound, Overrides: cfg.Routes, Forward: g.Forwarder(), Publish: bus.Publish, Now: time.Now,
 			ProbeKey: []byte(probeKey), LogAllowed: cfg.Monitoring.Requests, Metrics: metrics,
+			Spool: guard.NewSpool(cfg.Uploads.Memory, cfg.Uploads.Disk),
 		})
 		return chain, bound, err
 	}

@@ -9,10 +9,6 @@ import (
 	"os"
 )
 
-// bodyInMemory is how much of a request body stays in memory; what is longer
-// lies in an unlinked temporary file.
-const bodyInMemory = 1 << 20
-
 // defaultBodyLimit bounds a body that no layer limited.
 const defaultBodyLimit Size = 32 << 20
 
@@ -29,6 +25,7 @@ type Body struct {
 	size   int64
 	memory []byte
 	file   *os.File // the whole body, when it did not fit into memory
+	hold   holding
 }
 
 // Size returns the number of bytes.
@@ -55,15 +52,23 @@ func (b *Body) Reader() io.ReadSeeker {
 }
 
 func (b *Body) close() {
-	if b != nil && b.file != nil {
+	if b == nil {
+		return
+	}
+	if b.file != nil {
 		b.file.Close()
 	}
+	b.hold.release()
 }
 
 func (x *Exchange) closeBody() {
 	x.body.close()
 	x.spilled.close()
 }
+
+// Streams reports whether the body goes to the app as it comes, unseen: the
+// override of the route says so.
+func (x *Exchange) Streams() bool { return x.Override != nil && x.Override.Stream }
 
 // LimitBody sets the most that [Exchange.Buffer] accepts. 0 accepts nothing.
 func (x *Exchange) LimitBody(n Size) { x.bodyLimit, x.limited = max(n, 0), true }
@@ -118,35 +123,13 @@ func (x *Exchange) buffer() (*Body, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge
 	}
-	b := &Body{}
-	src := io.LimitReader(r.Body, limit+1)
-	var mem bytes.Buffer
-	if n := r.ContentLength; n > 0 {
-		// Room for what most forms need. Not for all that was announced: a
-		// thousand clients that announce a megabyte and send nothing would
-		// hold a gigabyte.
-		mem.Grow(int(min(n, 16<<10)) + bytes.MinRead)
+	b := &Body{hold: holding{spool: x.spool}}
+	if b.hold.spool == nil {
+		b.hold.spool = defaultSpool
 	}
-	n, err := io.Copy(&mem, io.LimitReader(src, bodyInMemory))
-	b.size, b.memory = n, mem.Bytes()
-	if err == nil && n == bodyInMemory {
-		// More to come: to a file that has no name and goes with the process.
-		f, ferr := os.CreateTemp("", "dewar-body-*")
-		if ferr != nil {
-			return b, fmt.Errorf("%w: %w", ErrBodyStorage, ferr)
-		}
-		if ferr = os.Remove(f.Name()); ferr == nil {
-			_, ferr = f.Write(b.memory)
-		}
-		if ferr == nil {
-			n, err = io.Copy(writer{f, &ferr}, src)
-		}
-		if ferr != nil {
-			f.Close()
-			return nil, fmt.Errorf("%w: %w", ErrBodyStorage, ferr)
-		}
-		b.size += n
-		b.file, b.memory = f, nil
+	err := b.read(io.LimitReader(r.Body, limit+1), r.ContentLength)
+	if errors.Is(err, ErrBodyStorage) {
+		return b, err
 	}
 	var over *http.MaxBytesError
 	switch {
@@ -162,18 +145,4 @@ func (x *Exchange) buffer() (*Body, error) {
 		return b, fmt.Errorf("%w: %d of %d bytes", ErrBodyIncomplete, b.size, r.ContentLength)
 	}
 	return b, nil
-}
-
-// writer tells an error of the disk from one of the client.
-type writer struct {
-	w   io.Writer
-	err *error
-}
-
-func (w writer) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	if err != nil {
-		*w.err = err
-	}
-	return n, err
 }

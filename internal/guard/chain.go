@@ -84,7 +84,9 @@ type Options struct {
 	Publish    func(event.Event)
 	LogAllowed bool
 	Metrics    Metrics // may be nil
-	Now        Clock   // nil means time.Now
+	// Spool bounds what request bodies take; nil means the defaults.
+	Spool *Spool
+	Now   Clock // nil means time.Now
 	// ProbeKey lets a probe that holds it learn that it came through here.
 	// Empty: nobody learns it.
 	ProbeKey []byte
@@ -153,7 +155,7 @@ type served struct {
 // ServeHTTP implements [http.Handler].
 func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := c.o.Now()
-	s := &served{x: Exchange{ID: event.NewID(now), Start: now, Request: r, Path: r.URL.Path}, out: recorder{ResponseWriter: w}}
+	s := &served{x: Exchange{ID: event.NewID(now), Start: now, Request: r, Path: r.URL.Path, spool: c.o.Spool}, out: recorder{ResponseWriter: w}}
 	x, out := &s.x, &s.out
 	x.Client = Client{Peer: peerOf(r), Scheme: "http", Host: strings.ToLower(r.Host)}
 	x.Client.Addr = x.Client.Peer
@@ -215,7 +217,15 @@ func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// observes.
 		r.Body = http.MaxBytesReader(w, r.Body, int64(x.bodyLimit))
 	}
-	err := c.o.Forward.Forward(out, x, func(res *http.Response) error { return c.respond(x, res, proof) })
+	var err error
+	if !x.Streams() && x.bodyErr == nil {
+		// Whatever layers are on: the app is not bothered before the whole
+		// request is here, or a hundred slow clients hold all its threads.
+		_, err = x.Buffer()
+	}
+	if err == nil {
+		err = c.o.Forward.Forward(out, x, func(res *http.Response) error { return c.respond(x, res, proof) })
+	}
 	if err != nil && out.wrote && out.status != http.StatusSwitchingProtocols {
 		// Half an answer must not pass for a whole one.
 		panic(http.ErrAbortHandler)
@@ -539,6 +549,9 @@ func (c *Chain) explain(x *Exchange, err error) (d Decision, tell bool) {
 			d.Header = http.Header{"Retry-After": {fmt.Sprint(int64((up.RetryAfter + time.Second - 1) / time.Second))}}
 		}
 	// What is left is the client's body, which the app read while it came.
+	case errors.Is(err, ErrBodyStorage):
+		d = Refuse(http.StatusServiceUnavailable, "body-storage", err.Error())
+		d.Event, d.Severity = crashEvent, event.High
 	case errors.As(err, &tooLarge):
 		d = Refuse(http.StatusRequestEntityTooLarge, "body-too-large", err.Error())
 	case errors.As(err, &slow) && slow.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
@@ -731,6 +744,8 @@ func (c *Chain) Evidence() []evidence.Evidence {
 		for _, o := range c.overrides {
 			if m, ok := o.Modes[l.Spec.Name]; ok && m != Enforce && l.Mode == Enforce {
 				weaker = append(weaker, fmt.Sprintf("%s on %s because %s", m, o.Path, o.Reason))
+			} else if o.Stream && l.Mode == Enforce && (l.Spec.Name == "body" || l.Spec.Name == "waf") {
+				weaker = append(weaker, fmt.Sprintf("request bodies stream past it on %s because %s", o.Path, o.Reason))
 			}
 		}
 		if len(weaker) > 0 {

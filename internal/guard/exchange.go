@@ -34,5 +34,6 @@ type Exchange struct {
 	spilled   *Body // what was read of a body that Buffer refused
 	bodyLimit Size
 	limited   bool
+	spool     *Spool            // nil means the one that everybody shares
 	stacks    map[string]string // of layers that panicked, by name
 }

@@ -136,6 +136,7 @@ type Override struct {
 	Modes   map[string]Mode `toml:"modes" jsonschema_description:"Mode of single layers on these routes, such as { csrf = \"observe\" }."`
 	Rate    *store.Rate     `toml:"rate" jsonschema_description:"Rate limit per client on these routes, such as \"10/m\", instead of the general one."`
 	MaxBody *Size           `toml:"max-body" jsonschema_description:"Largest request body on these routes, such as \"50 MB\"."`
+	Stream  bool            `toml:"stream" jsonschema_description:"Hand request bodies to the app as they come instead of gathering them first: for uploads too large to keep. Their size is bounded (max-body), their content is not inspected, and a slow client holds one of the app's threads."`
 	WAF     WAFOverride     `toml:"waf" jsonschema_description:"Rules and parameters the WAF leaves out on these routes."`
 }
 

@@ -253,7 +253,7 @@ func (l *WAF) Request(x *guard.Exchange) guard.Decision {
 func (l *WAF) keep(x *guard.Exchange, d guard.Decision) {
 	r := x.Request
 	var body []byte
-	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 && !x.Streams() {
 		if b, err := x.Buffer(); err == nil && b.Size() > 0 {
 			body, _ = io.ReadAll(io.LimitReader(b.Reader(), waf.DefaultMaxInspect))
 		}
@@ -283,7 +283,7 @@ func (l *WAF) inspect(x *guard.Exchange) guard.Decision {
 	// A plan that does not compile leaves the route fully inspected.
 	in.Plan, _ = l.plan(x.Override)
 	in.Typed = l.typedPlan(r.Method, x.Path)
-	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 && !x.Streams() {
 		b, err := x.Buffer()
 		if err != nil {
 			return guard.Refuse(http.StatusBadRequest, "waf-body", err.Error())

@@ -17,6 +17,8 @@ type Config struct {
 	MaxFields     int        `toml:"max-fields" default:"1000" jsonschema:"minimum=1" jsonschema_description:"Most fields in one multipart body."`
 	ContentTypes  []string   `toml:"content-types" jsonschema_description:"Content types of request bodies that are accepted, such as \"application/json\" or \"image/*\". Empty: all."`
 	RequireLength bool       `toml:"require-length" jsonschema_description:"Refuse bodies whose length is not announced (chunked transfer coding)."`
+	Memory        guard.Size `toml:"memory" default:"64 MB" jsonschema_description:"Most memory that request bodies take together while they are gathered; beyond it they lie in unlinked files."`
+	Disk          guard.Size `toml:"disk" default:"4 GB" jsonschema_description:"Most disk ($TMPDIR) that request bodies take together; beyond it they are refused with 503."`
 	Directories   bool       `toml:"directories" jsonschema_description:"Accept relative paths in file names, as browsers send them when a visitor uploads a whole directory."`
 }
 
@@ -46,7 +48,7 @@ func (c *Config) Problems() []guard.Problem {
 	for _, n := range []struct {
 		key string
 		v   int64
-	}{{"max-body", int64(c.MaxBody)}, {"max-form", int64(c.MaxForm)}, {"max-file", int64(c.MaxFile)}, {"max-files", int64(c.MaxFiles)}, {"max-fields", int64(c.MaxFields)}} {
+	}{{"max-body", int64(c.MaxBody)}, {"max-form", int64(c.MaxForm)}, {"max-file", int64(c.MaxFile)}, {"memory", int64(c.Memory)}, {"disk", int64(c.Disk)}, {"max-files", int64(c.MaxFiles)}, {"max-fields", int64(c.MaxFields)}} {
 		if n.v < 0 {
 			out = append(out, guard.Problem{Key: n.key, Message: "must be positive"})
 		}

@@ -107,6 +107,9 @@ func (l *bodyLayer) Request(x *guard.Exchange) guard.Decision {
 		return guard.Refuse(http.StatusLengthRequired, "body-no-length", "no Content-Length")
 	}
 	x.LimitBody(limit)
+	if x.Streams() {
+		return guard.Pass()
+	}
 	// The whole body first: a client that sends it slowly, or not at all,
 	// never holds one of the app's workers.
 	b, err := x.Buffer()
