@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"strings"
@@ -25,13 +23,14 @@ import (
 //
 // It adds nothing to a request: what the client layer wrote into the
 // X-Forwarded headers is what the app gets. Path and query arrive byte for
-// byte, Host unchanged, hop-by-hop headers are gone (RFC 9110, 7.6.1).
+// byte, Host unchanged, hop-by-hop headers are gone (RFC 9110, 7.6.1), and the
+// body has one length. What cannot be written as one unambiguous request is
+// not written at all. Answers are read as strictly: forward_answer.go.
 type Forwarder struct {
-	proxy *httputil.ReverseProxy
-	// fresh dials for every request, pooled keeps connections.
-	fresh, pooled *http.Transport
-	target        *url.URL
-	dial          func(context.Context) (net.Conn, error)
+	o    ForwarderOptions
+	host string // for requests of our own
+	dial func(context.Context) (net.Conn, error)
+	idle idleConns
 	// down returns when the upstream is known to be away, and for how long.
 	down func() (bool, time.Duration)
 }
@@ -43,6 +42,9 @@ type ForwarderOptions struct {
 	// Timeout is how long the app may take to begin its answer after it got
 	// the whole request; 0 means 30 seconds.
 	Timeout time.Duration
+	// Silence is how long an answer that has begun, or a WebSocket, may pause;
+	// 0 means 10 minutes.
+	Silence time.Duration
 	// Idle is how many idle connections are kept; 0 means 64.
 	Idle int
 }
@@ -72,155 +74,18 @@ func NewForwarder(upstream string, o ForwarderOptions) (*Forwarder, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 30 * time.Second
 	}
+	if o.Silence <= 0 {
+		o.Silence = 10 * time.Minute
+	}
 	if o.Idle <= 0 {
 		o.Idle = 64
 	}
 	d := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
-	f := &Forwarder{
-		target: &url.URL{Scheme: "http", Host: u.Host},
-		down:   func() (bool, time.Duration) { return false, 0 },
-		dial:   func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) },
-	}
-	transport := func() *http.Transport {
-		return &http.Transport{
-			Proxy:       nil, // HTTP_PROXY is for the app's own calls
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return f.dial(ctx) },
-			// The app's Content-Encoding is between it and the client.
-			DisableCompression:     true,
-			ResponseHeaderTimeout:  o.Timeout,
-			MaxIdleConns:           o.Idle,
-			MaxIdleConnsPerHost:    o.Idle,
-			IdleConnTimeout:        upstreamKeepalive - 15*time.Second,
-			MaxResponseHeaderBytes: 256 << 10,
-			ForceAttemptHTTP2:      false,
-			Protocols:              onlyHTTP1(),
-		}
-	}
-	f.fresh, f.pooled = transport(), transport()
-	f.fresh.DisableKeepAlives = true
-	f.fresh.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		c, err := f.dial(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return &patientConn{Conn: c}, nil
-	}
-	f.proxy = &httputil.ReverseProxy{
-		Transport:      roundTrip(f.send),
-		Rewrite:        f.rewrite,
-		FlushInterval:  -1, // server-sent events must not wait
-		BufferPool:     &copyBuffers,
-		ErrorLog:       log.New(io.Discard, "", 0), // errors are returned, not printed
-		ModifyResponse: modifyResponse,
-		ErrorHandler:   keepError,
-	}
-	return f, nil
-}
-
-func onlyHTTP1() *http.Protocols {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	return p
-}
-
-// patientConn lets an app answer before it has read the whole body. A view
-// that refuses an upload does that, and its server then closes the
-// connection: net/http would report the failed write and throw the answer
-// away. What cannot be written any more is dropped, and the reading side says
-// what the app said, or that it said nothing. Only connections that carry one
-// request are wrapped: on them nothing is ever sent twice.
-type patientConn struct {
-	net.Conn
-	gone atomic.Bool
-}
-
-func (c *patientConn) Write(p []byte) (int, error) {
-	if c.gone.Load() {
-		return len(p), nil
-	}
-	n, err := c.Conn.Write(p)
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-		c.gone.Store(true)
-		return len(p), nil
-	}
-	return n, err
-}
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (r roundTrip) RoundTrip(q *http.Request) (*http.Response, error) { return r(q) }
-
-// send keeps connections only for requests that can be repeated. A worker
-// that is replaced closes its idle connections, and a POST on its way into
-// one could neither be sent again nor be told from one that was handled.
-func (f *Forwarder) send(r *http.Request) (*http.Response, error) {
-	t := f.fresh
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		if r.Body == nil || r.Body == http.NoBody {
-			t = f.pooled
-		}
-	}
-	res, err := t.RoundTrip(r)
-	if err != nil {
-		return nil, &sendError{err}
-	}
-	return res, nil
-}
-
-// forwarding is what one call of Forward shares with the hooks of its proxy.
-type forwarding struct {
-	modify func(*http.Response) error
-	body   *clientBody
-	err    error
-	// answered is set when the app's answer is on its way to the client.
-	answered bool
-}
-
-type forwardingKey struct{}
-
-func forwardingOf(ctx context.Context) *forwarding {
-	s, _ := ctx.Value(forwardingKey{}).(*forwarding)
-	return s
-}
-
-// forwardedHeaders are those that ReverseProxy takes out of the outgoing
-// request. The client layer has taken away what the client sent and written
-// its own: they are put back.
-var forwardedHeaders = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
-
-func (f *Forwarder) rewrite(p *httputil.ProxyRequest) {
-	p.Out.URL.Scheme, p.Out.URL.Host = f.target.Scheme, f.target.Host
-	p.Out.Host = p.In.Host
-	// ReverseProxy drops query parts that Go cannot parse ("a=1;b=2"): the
-	// app must see the query that the WAF saw.
-	p.Out.URL.RawQuery = p.In.URL.RawQuery
-	p.Out.URL.ForceQuery = p.In.URL.ForceQuery
-	for _, h := range forwardedHeaders {
-		if v, ok := p.In.Header[h]; ok {
-			p.Out.Header[h] = v
-		}
-	}
-	if _, ok := p.Out.Header["User-Agent"]; !ok {
-		p.Out.Header["User-Agent"] = nil // net/http would write its own
-	}
-}
-
-func modifyResponse(r *http.Response) error {
-	s := forwardingOf(r.Request.Context())
-	if s.modify != nil {
-		if err := s.modify(r); err != nil {
-			return err
-		}
-	}
-	s.answered = true
-	return nil
-}
-
-func keepError(_ http.ResponseWriter, r *http.Request, err error) {
-	if s := forwardingOf(r.Context()); s != nil {
-		s.err = err
-	}
+	return &Forwarder{
+		o: o, host: u.Host, idle: idleConns{most: o.Idle},
+		down: func() (bool, time.Duration) { return false, 0 },
+		dial: func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) },
+	}, nil
 }
 
 // Forward sends x.Request to the app and its answer to w. modify sees the
@@ -233,37 +98,100 @@ func (f *Forwarder) Forward(w http.ResponseWriter, x *guard.Exchange, modify fun
 	if down, retry := f.down(); down {
 		return &guard.UpstreamError{Status: http.StatusServiceUnavailable, RetryAfter: retry, Reason: "upstream-down", Err: errors.New("the app's server is being started")}
 	}
-	s := &forwarding{modify: modify}
-	ctx := x.Request.Context()
-	r := x.Request.WithContext(context.WithValue(ctx, forwardingKey{}, s))
-	if r.Body != nil && r.Body != http.NoBody {
-		s.body = &clientBody{ReadCloser: r.Body}
-		r.Body = s.body
+	r := x.Request
+	var body *clientBody
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		body = &clientBody{ReadCloser: r.Body, live: !x.Gathered()}
 	}
-	f.proxy.ServeHTTP(w, r)
-	if s.err == nil {
-		return nil
+	c, res, err := f.send(w, r, body, modify)
+	if err != nil {
+		if c != nil {
+			c.end()
+		}
+		return f.explain(r.Context(), body, err)
 	}
-	if s.answered {
-		// An upgrade that failed half way: the connection is of no use.
-		return &guard.UpstreamError{Status: http.StatusBadGateway, Reason: "upstream-broken", Err: s.err}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return f.tunnel(w, r, c, res, modify)
 	}
-	return f.explain(ctx, s)
+	whole := false
+	defer func() {
+		if whole {
+			f.release(c)
+		} else {
+			c.end()
+		}
+	}()
+	if modify != nil {
+		if err := modify(res); err != nil {
+			return err
+		}
+	}
+	h := w.Header()
+	for name, v := range res.Header {
+		h[name] = v
+	}
+	w.WriteHeader(res.StatusCode)
+	if err := c.copyBody(w, res); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	_ = res.Body.Close()
+	whole = true
+	return nil
+}
+
+// send writes the request on a connection and reads the head of the answer.
+// Connections are kept only for requests that can be repeated: a worker that
+// is replaced closes its idle connections, and a POST on its way into one
+// could neither be sent again nor be told from one that was handled.
+func (f *Forwarder) send(w http.ResponseWriter, r *http.Request, body *clientBody, modify func(*http.Response) error) (*upstreamConn, *http.Response, error) {
+	again := body == nil && repeatable(r.Method) && len(r.Header["Upgrade"]) == 0
+	if again {
+		if c := f.idle.get(); c != nil {
+			res, err := c.roundTrip(w, r, nil, true, f.o, modify)
+			if err == nil || c.heard || r.Context().Err() != nil || !gone(err) && !errors.Is(err, io.EOF) {
+				return c, res, err
+			}
+			c.end() // it was closed just now: nobody has seen the request
+		}
+	}
+	nc, err := f.dial(r.Context())
+	if err != nil {
+		return nil, nil, &sendError{err}
+	}
+	c := newUpstreamConn(nc)
+	res, err := c.roundTrip(w, r, body, again, f.o, modify)
+	return c, res, err
+}
+
+func repeatable(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
+// release keeps a connection whose answer has been read to its end, if it can
+// carry another request.
+func (f *Forwarder) release(c *upstreamConn) {
+	if !c.reusable() || !f.idle.put(c) {
+		c.end()
+	}
 }
 
 // explain sorts what can go wrong before the answer begins.
-func (f *Forwarder) explain(ctx context.Context, s *forwarding) error {
+func (f *Forwarder) explain(ctx context.Context, body *clientBody, err error) error {
 	var failed *sendError
-	if !errors.As(s.err, &failed) {
-		return s.err // from modify
+	if !errors.As(err, &failed) {
+		return err // from modify, or about the request itself
 	}
-	err := failed.err
+	err = failed.err
 	var ne net.Error
 	switch {
+	case body != nil && body.failed() != nil:
+		return body.failed() // the client's body: too large, too slow, cut
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", guard.ErrClientGone, err)
-	case s.body != nil && s.body.failed() != nil:
-		return s.body.failed() // the client's body: too large, too slow, cut
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EAGAIN):
 		// Not listening, or (EAGAIN on a unix socket) its backlog is full.
 		retry := time.Second
@@ -277,17 +205,18 @@ func (f *Forwarder) explain(ctx context.Context, s *forwarding) error {
 	return &guard.UpstreamError{Status: http.StatusBadGateway, RetryAfter: time.Second, Reason: "upstream-broken", Err: err}
 }
 
-// sendError marks what the transport returned.
+// sendError marks what went wrong on the way to the app or back.
 type sendError struct{ err error }
 
 func (e *sendError) Error() string { return e.err.Error() }
 func (e *sendError) Unwrap() error { return e.err }
 
-// clientBody remembers that reading the client's body failed: the transport
-// returns such an error as if it were the upstream's.
+// clientBody remembers that reading the client's body failed: it looks like
+// an error of the upstream's otherwise.
 type clientBody struct {
 	io.ReadCloser
-	err atomic.Pointer[error]
+	live bool // it is still on its way
+	err  atomic.Pointer[error]
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {
@@ -327,24 +256,23 @@ func (f *Forwarder) Check(ctx context.Context) error {
 func (f *Forwarder) server(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodHead, f.target.String(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://"+f.host+"/", nil)
 	if err != nil {
 		return ""
 	}
-	res, err := f.fresh.RoundTrip(r)
+	c, res, err := f.send(nil, r, nil, nil)
+	if c != nil {
+		defer c.end()
+	}
 	if err != nil {
 		return ""
 	}
-	res.Body.Close()
 	v := clean(res.Header.Get("Server"))
 	return v[:min(len(v), 100)]
 }
 
-// Close lets go of idle connections.
-func (f *Forwarder) Close() {
-	f.fresh.CloseIdleConnections()
-	f.pooled.CloseIdleConnections()
-}
+// Close lets go of idle connections, now and from now on.
+func (f *Forwarder) Close() { f.idle.close() }
 
 // watch checks the upstream every few seconds until ctx ends, for readiness
 // when something else runs the app.
@@ -371,16 +299,63 @@ func (f *Forwarder) watch(ctx context.Context, up *atomic.Pointer[error], progre
 	}
 }
 
-// buffers is an [httputil.BufferPool] of the size io.Copy uses.
-type buffers struct{ pool sync.Pool }
-
-var copyBuffers buffers
-
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return *p
-	}
-	return make([]byte, 32<<10)
+// idleConns keeps connections for the next request. The one used last is used
+// next, so that the others grow old.
+type idleConns struct {
+	most   int
+	mu     sync.Mutex
+	conns  []*upstreamConn
+	closed bool
 }
 
-func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
+// oldest is how long a connection may have been idle: less than gunicorn
+// keeps it.
+const oldest = upstreamKeepalive - 15*time.Second
+
+func (p *idleConns) get() *upstreamConn {
+	for {
+		p.mu.Lock()
+		n := len(p.conns)
+		if n == 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		c := p.conns[n-1]
+		p.conns[n-1] = nil
+		p.conns = p.conns[:n-1]
+		p.mu.Unlock()
+		if time.Since(c.idleSince) < oldest && c.silent() {
+			return c
+		}
+		c.end()
+	}
+}
+
+func (p *idleConns) put(c *upstreamConn) bool {
+	c.idleSince = time.Now()
+	var old *upstreamConn
+	p.mu.Lock()
+	if p.closed || len(p.conns) >= p.most {
+		p.mu.Unlock()
+		return false
+	}
+	if len(p.conns) > 0 && c.idleSince.Sub(p.conns[0].idleSince) >= oldest {
+		old, p.conns = p.conns[0], p.conns[1:]
+	}
+	p.conns = append(p.conns, c)
+	p.mu.Unlock()
+	if old != nil {
+		old.end()
+	}
+	return true
+}
+
+func (p *idleConns) close() {
+	p.mu.Lock()
+	conns := p.conns
+	p.conns, p.closed = nil, true
+	p.mu.Unlock()
+	for _, c := range conns {
+		c.end()
+	}
+}

@@ -463,7 +463,7 @@ func (g *Gateway) openCertificates(c deployment.Config) (certificates, error) {
 
 // newGeneration makes the way to the app; nothing is started yet.
 func (g *Gateway) newGeneration(ctx context.Context, app App, cfg deployment.Config) (*generation, error) {
-	fo := ForwarderOptions{Timeout: time.Duration(cfg.Timeout)}
+	fo := ForwarderOptions{Timeout: time.Duration(cfg.Timeout), Silence: time.Duration(cfg.StreamTimeout)}
 	if g.o.Upstream != "" {
 		f, err := NewForwarder(g.o.Upstream, fo)
 		return &generation{forwarder: f}, err

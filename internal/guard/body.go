@@ -70,6 +70,9 @@ func (x *Exchange) closeBody() {
 // override of the route says so.
 func (x *Exchange) Streams() bool { return x.Override != nil && x.Override.Stream }
 
+// Gathered reports whether the whole body is here.
+func (x *Exchange) Gathered() bool { return x.body != nil }
+
 // LimitBody sets the most that [Exchange.Buffer] accepts. 0 accepts nothing.
 func (x *Exchange) LimitBody(n Size) { x.bodyLimit, x.limited = max(n, 0), true }
 

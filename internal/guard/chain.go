@@ -563,7 +563,10 @@ func (c *Chain) explain(x *Exchange, err error) (d Decision, tell bool) {
 		d.Event, d.Severity = inputEvent, event.Warn
 	}
 	d.Layer = upstreamLayer
-	if d.Event == inputEvent {
+	switch {
+	case fault != nil && fault.Reason != wire.BadChunks:
+		d.Layer = pathLayer
+	case d.Event == inputEvent:
 		d.Layer = "body"
 	}
 	x.Decisions = append(x.Decisions, d)

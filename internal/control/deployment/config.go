@@ -22,6 +22,7 @@ type Config struct {
 	HeaderTimeout guard.Duration `toml:"header-timeout" reload:"connection" default:"10s" jsonschema_description:"How long a client may take to send a request's head."`
 	BodyTimeout   guard.Duration `toml:"body-timeout" reload:"connection" default:"60s" jsonschema_description:"How long a client may take to send a request's body; longer as long as it comes at 4 KiB a second or more."`
 	IdleTimeout   guard.Duration `toml:"idle-timeout" reload:"connection" default:"75s" jsonschema_description:"How long an idle keep-alive connection stays open."`
+	StreamTimeout guard.Duration `toml:"stream-timeout" reload:"app" default:"10m" jsonschema_description:"How long an answer that has begun, an event stream or a WebSocket may be silent."`
 	Grace         guard.Duration `toml:"grace" reload:"app" default:"20s" jsonschema_description:"How long running requests may take to finish at shutdown."`
 	Drain         guard.Duration `toml:"drain" default:"0s" jsonschema_description:"How long after SIGTERM new connections are still taken, while /readyz on the console says that the guard stops: time for a load balancer to turn away."`
 	MaxConns      int            `toml:"max-connections" reload:"restart" default:"4096" jsonschema:"minimum=1,maximum=1000000" jsonschema_description:"Client connections at once on each listener. When there are as many, the one that has sent no request for longest makes place; otherwise more wait in the kernel's queue."`
