@@ -223,7 +223,7 @@ func (it *interp) objectAttr(st *state, v *value, name string, callee bool, at S
 			key, _ := keyOf(text(k))
 			d.set(key, o.m[k])
 		}
-		return &value{kind: vObj, obj: it.alloc(st, d)}
+		return &value{kind: vObj, obj: it.alloc(st, d), recv: v}
 	}
 	if g := c.lookup(it, st, "__getattr__"); g != nil && own == nil {
 		return it.call(st, it.bindMethod(st, g, v), &call{at: at, args: []*value{text(name)}})
@@ -398,6 +398,7 @@ func (it *interp) assignItem(st *state, c, k, v *value, id, cid pysyntax.ID) {
 				continue
 			}
 			it.setItem(st, a, k, v)
+			it.writeFields(st, a, it.span(id))
 		case vInst, vLib:
 			it.setFacts(st, a.str, a, k, v, it.span(id))
 		case vBound:
@@ -545,7 +546,7 @@ func (it *interp) callBound(st *state, fn *value, c *call) *value {
 		return opaque(addLabels(it.labelsOf(st, recv), c.labels(it, st)))
 	}
 	if p := it.pathOf(st, fn); p != "" {
-		if recv.kind == vInst && recv.recv != nil && recv.str != "builtins.super" && len(recv.elems) == 0 {
+		if recv.kind == vInst && recv.recv != nil && recv.pat == nil && recv.str != "builtins.super" && len(recv.elems) == 0 {
 			// super().method of a library class: self is what counts.
 			return it.callLib(st, p, recv.recv, c)
 		}

@@ -23,7 +23,7 @@ func init() {
 		"collections.OrderedDict": biDict, "collections.defaultdict": biDefaultDict,
 		"copy.copy": biCopy, "copy.deepcopy": biCopy,
 		"itertools.chain": biChain, "itertools.chain.from_iterable": biChainFrom,
-		"itertools.islice": biSame, "itertools.cycle": biSame, "itertools.takewhile": biSecond, "itertools.dropwhile": biSecond,
+		"itertools.islice": biSame, "itertools.cycle": biSame, "itertools.takewhile": biTakewhile, "itertools.dropwhile": biSecond,
 		"itertools.repeat": biRepeat, "functools.reduce": biReduce,
 	} {
 		natives[name] = f
@@ -581,6 +581,9 @@ func biNext(it *interp, st *state, self *value, c *call) *value {
 	}
 	items, exact := it.iterate(st, v)
 	out := joinAll(items)
+	if out != nil && !exact {
+		out = it.taken(out, c)
+	}
 	if exact && len(items) > 0 && len(c.args) == 1 && v.kind == vObj {
 		// The first one, and it is used up.
 		if o := it.get(st, v.obj); o != nil && o.kind == oList && o.rest == nil {
@@ -644,6 +647,16 @@ func biSame(it *interp, st *state, self *value, c *call) *value {
 		return it.list(st, oList, nil, unknownOr(joinAll(items)))
 	}
 	return nil
+}
+
+// biTakewhile is what filter gives or a beginning of it.
+func biTakewhile(it *interp, st *state, self *value, c *call) *value {
+	v := biFilter(it, st, self, c)
+	if v == nil {
+		return nil
+	}
+	o := it.get(st, v.obj)
+	return it.list(st, oList, nil, unknownOr(o.all()))
 }
 
 func biSecond(it *interp, st *state, self *value, c *call) *value {

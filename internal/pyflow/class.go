@@ -120,10 +120,11 @@ func (it *interp) registerMethods(st *state, c *class) {
 	}
 }
 
-// matchName reports whether a name fits a pattern that may end in "*".
+// matchName reports whether a name fits a pattern that may end in "*", which
+// alone stands for every public name.
 func matchName(pattern, name string) bool {
 	if head, ok := strings.CutSuffix(pattern, "*"); ok {
-		return strings.HasPrefix(name, head) && len(name) > len(head)
+		return strings.HasPrefix(name, head) && len(name) > len(head) && (head != "" || name[0] != '_')
 	}
 	return pattern == name
 }
@@ -230,6 +231,9 @@ func (it *interp) instantiate(st *state, c *class, args *call) *value {
 				return r
 			}
 		}
+	}
+	if c.derives("typing.TypedDict") || c.derives("typing_extensions.TypedDict") {
+		return it.call(st, lib("builtins.dict"), args) // which it is
 	}
 	o := &object{kind: oInstance, cls: c}
 	v := &value{kind: vObj, obj: it.alloc(st, o)}

@@ -2,6 +2,7 @@ package pyflow
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -69,6 +70,7 @@ func init() {
 				if c.rest != nil {
 					o.rest = join(o.rest, c.rest)
 				}
+				it.writeFields(st, self, c.at)
 				return none
 			},
 			"keys":   func(it *interp, st *state, self *value, c *call) *value { return it.dictList(st, self, true, false) },
@@ -95,7 +97,7 @@ func init() {
 			"discard": func(it *interp, st *state, self *value, c *call) *value { return none },
 			"remove":  func(it *interp, st *state, self *value, c *call) *value { return none },
 			"pop": func(it *interp, st *state, self *value, c *call) *value {
-				return unknownOr(it.get(st, self.obj).all())
+				return it.taken(unknownOr(it.get(st, self.obj).all()), c)
 			},
 			"clear": func(it *interp, st *state, self *value, c *call) *value {
 				o := it.write(st, self.obj)
@@ -112,6 +114,23 @@ func init() {
 	tupleMethods = map[string]native{
 		"index": func(it *interp, st *state, self *value, c *call) *value { return number },
 		"count": func(it *interp, st *state, self *value, c *call) *value { return number },
+	}
+}
+
+// writeFields puts what is in an object's __dict__ into the object.
+func (it *interp) writeFields(st *state, dict *value, at Span) {
+	if dict.recv == nil || dict.recv.kind != vObj {
+		return
+	}
+	d := it.get(st, dict.obj)
+	w := it.write(st, dict.recv.obj)
+	for _, k := range d.keys {
+		if name := keyValue(k); name.isConstText() {
+			w.set(name.str, d.m[k])
+		}
+	}
+	if d.rest != nil {
+		w.rest = join(w.rest, d.rest)
 	}
 }
 
@@ -182,7 +201,14 @@ func listPop(it *interp, st *state, self *value, c *call) *value {
 	}
 	v := noUnbound(o.all())
 	o.smash()
-	return unknownOr(v)
+	return it.taken(unknownOr(v), c)
+}
+
+// taken is one element that a call has taken out of a container: what is
+// learnt about it says nothing about those that other calls take.
+func (it *interp) taken(v *value, c *call) *value {
+	at := it.at(c)
+	return it.nth(v, at.File+":"+strconv.FormatUint(uint64(at.Start), 10))
 }
 
 func listRemove(it *interp, st *state, self *value, c *call) *value {
@@ -284,7 +310,7 @@ func dictGet(it *interp, st *state, self *value, c *call) *value {
 			if missing {
 				v = join(v, d)
 				if o.rest != nil {
-					v = join(v, o.rest)
+					v = join(v, it.nth(o.rest, key))
 				}
 			}
 			return v

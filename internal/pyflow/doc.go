@@ -21,9 +21,10 @@
 // grows becomes its common beginning and a run of characters. A value has at
 // most eight alternatives (24 if all are constant), a string 32 pieces, a
 // list 64 known elements, a dictionary 256 known keys. Calls nest at most 32
-// deep and a function calls itself at most twice; it is run for at most 12
-// different arguments that are remembered, then with arguments of which only
-// the labels are kept, then no more. Beyond each bound the value is unknown
+// deep and a function calls itself at most twice (five times where it counts
+// known numbers); it is run for at most 12 different arguments that are
+// remembered (one of a model for more), then with arguments of which only the
+// labels are kept, then no more. Beyond each bound the value is unknown
 // and keeps its labels. When an entry point has taken a sixth of
 // [Config.Steps] (a view a fortieth), calls that nothing from outside is given to are no longer
 // entered; one that takes them all is given up and listed in [Result.GaveUp].

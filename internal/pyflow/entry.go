@@ -47,13 +47,24 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 			if target.kind == vBound && len(ps) > 0 {
 				ps = ps[1:]
 			}
+			if len(ps) > 0 {
+				for _, f := range it.p.facts.of(it.p.facts.canonical(r.path)) {
+					if f.Verb == "hands" && c.keyword(ps[0].Name) == nil {
+						c.kw = append(c.kw, kwarg{ps[0].Name, inst(f.Args[0], nil)})
+					}
+				}
+			}
 			for _, p := range ps {
 				if p.Kind == pysyntax.ArgVar || p.Kind == pysyntax.ArgKw || p.Default != 0 || c.keyword(p.Name) != nil {
 					continue
 				}
-				v := unknown
-				if rules == 0 || !ofFlask(r) || it.p.urlOpen || it.p.urlNames[p.Name] || it.injected(st, fns[0], target) {
+				v := it.handedParam(fns[0], p.Name, r)
+				switch {
+				case v != nil:
+				case rules == 0 || !ofFlask(r) || it.p.urlOpen || it.p.urlNames[p.Name] || it.injected(st, fns[0], target):
 					v = it.pathParam(p.Name, "string", "", r.at)
+				default:
+					v = unknown
 				}
 				c.kw = append(c.kw, kwarg{p.Name, v})
 			}
@@ -170,6 +181,26 @@ func isIdentifier(b []byte) bool {
 		}
 	}
 	return len(b) > 0
+}
+
+// parts are the names under which Flask-OpenAPI3 hands over what of the
+// request a view asks for.
+var parts = map[string]string{"query": "query", "form": "form", "body": "json", "header": "header", "cookie": "cookie"}
+
+// handedParam is a parameter of a view that a decorator or the library reads
+// from the request; nil if it is not known to be one.
+func (it *interp) handedParam(fn *function, name string, r *registration) *value {
+	for _, f := range fn.injects {
+		src := it.sourceOf(f.Args[0], fn.span(), f.Args[1])
+		it.field(Field{Kind: f.Args[0], Name: name, At: fn.span()})
+		return &value{kind: vUnknown, labels: []label{{src: src}}, sym: &sym{input: true}}
+	}
+	if kind := parts[name]; kind != "" && strings.HasPrefix(r.path, "flask_openapi3.") {
+		src := it.sourceOf(kind, fn.span(), "request argument")
+		it.field(Field{Kind: kind, Name: name, At: fn.span()})
+		return &value{kind: vUnknown, labels: []label{{src: src}}, sym: &sym{input: true}}
+	}
+	return nil
 }
 
 // graphqlArgs are what a resolver is called with: the object whose field it

@@ -499,18 +499,16 @@ func (it *interp) onlyTruth(st *state, v *value, truth bool) *value {
 	}
 	if v.kind != vUnion {
 		if !truth {
-			switch v.kind {
-			case vText:
-				if !v.isBytes {
-					return empty
-				}
-			}
+			return falsy(v)
 		}
 		return v
 	}
 	var out *value
 	for _, a := range v.elems {
 		if t := it.truth(st, a); t == want || t < 0 {
+			if !truth && t < 0 {
+				a = falsy(a)
+			}
 			out = join(out, a)
 		}
 	}
@@ -518,6 +516,38 @@ func (it *interp) onlyTruth(st *state, v *value, truth bool) *value {
 		return v
 	}
 	return out
+}
+
+// falsy is what v is when it is false: nothing of an input is left in an
+// empty text, None, 0 or an empty container.
+func falsy(v *value) *value {
+	switch {
+	case v.kind == vText && v.isBytes:
+		return &value{kind: vText, isBytes: true}
+	case v.kind == vText:
+		return empty
+	case v.kind == vUnknown && len(v.labels) > 0:
+		return unknown
+	case v.kind == vNumber && len(v.labels) > 0:
+		return integer(0)
+	}
+	return v
+}
+
+// learnFalsy learns that v is false.
+func (it *interp) learnFalsy(st *state, v *value) {
+	f := falsy(v)
+	if f == v {
+		return
+	}
+	s := v.sym
+	if v.kind == vText {
+		if len(v.text) != 1 {
+			return
+		}
+		s = v.text[0].sym
+	}
+	st.learn(s, func(r *refinement) { r.eq = f })
 }
 
 // follow learns what follows from the truth of something.
@@ -714,7 +744,7 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 				return boolOf(t == 1)
 			}
 			return &value{kind: vBoolean, sym: v.sym}
-		})
+		}, falsy)
 	}
 	switch it.truth(st, v) {
 	case 1:
@@ -727,6 +757,7 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 	no = st.fork()
 	it.follow(st, it.onlyWay(st, v, true), true)
 	it.follow(no, it.onlyWay(no, v, false), false)
+	it.learnFalsy(no, v)
 	if f.Kind(id) == pysyntax.Name && v.kind == vUnion {
 		it.bindName(st, f.Name(id), it.onlyTruth(st, v, true))
 		it.bindName(no, f.Name(id), it.onlyTruth(no, v, false))
@@ -770,7 +801,7 @@ func (it *interp) joinDead(acc, s *state) *state {
 
 // split decides a test for each alternative of a name and leaves it, in each
 // branch, those that come there.
-func (it *interp) split(st *state, id pysyntax.ID, v *value, decide func(*state, *value) *value) (yes, no *state) {
+func (it *interp) split(st *state, id pysyntax.ID, v *value, decide func(*state, *value) *value, otherwise func(*value) *value) (yes, no *state) {
 	name := it.fr.f.Name(id)
 	if v.kind != vUnion {
 		r := decide(st, v)
@@ -795,7 +826,11 @@ func (it *interp) split(st *state, id pysyntax.ID, v *value, decide func(*state,
 			ys, _ = addAlt(ys, a, true)
 		}
 		if t != 1 {
-			ns, _ = addAlt(ns, a, true)
+			n := a
+			if t < 0 && otherwise != nil {
+				n = otherwise(a)
+			}
+			ns, _ = addAlt(ns, n, true)
 		}
 		if t < 0 {
 			tested++

@@ -34,6 +34,8 @@ import (
 //	methods KIND PATTERN…       the methods with such names (* for any text) of the project's classes that derive
 //	                            from it are called from outside
 //	wraps                       as a decorator or called with a function it gives that function back
+//	injects KIND "note"         as a decorator it calls the function with arguments of its own, labelled KIND
+//	hands PATH                  what it registers is called with an instance of PATH first
 //	template ARG                it renders the template named by ARG with the keyword arguments
 //	template-text ARG           it renders the template whose text is ARG
 //	markup                      the result is safe markup: template escaping leaves it alone
@@ -67,7 +69,7 @@ var verbs = map[string][2]int{
 	"like": {1, 1}, "base": {1, 1}, "passes": {1, 16}, "clean": {0, 32}, "number": {0, 0}, "boolean": {0, 0},
 	"chars": {1, 1}, "drops": {1, 1}, "excludes": {1, 8}, "normalizes": {0, 0}, "checks": {2, 2}, "ensures": {2, 2},
 	"never": {0, 0}, "calls": {1, 8}, "entry": {1, 2}, "methods": {2, 8}, "wraps": {0, 0}, "template": {1, 1}, "template-text": {1, 1},
-	"markup": {0, 0}, "enter": {1, 1}, "keeps": {0, 0},
+	"markup": {0, 0}, "enter": {1, 1}, "keeps": {0, 0}, "injects": {2, 2}, "hands": {1, 1},
 }
 
 // ParseFacts reads facts: lines of a path and one or several verbs with

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -81,7 +82,8 @@ type function struct {
 	returns  pysyntax.ID
 	manager  bool // decorated with contextmanager
 	nested   bool
-	born     objID // the next object when it was made
+	born     objID  // the next object when it was made
+	injects  []Fact // of decorators that call it with arguments of their own
 }
 
 func (fn *function) span() Span {
@@ -1233,7 +1235,7 @@ func (it *interp) unpack(st *state, targets []pysyntax.ID, v *value) {
 					if i < len(o.elems) {
 						x = o.elems[i]
 					}
-					it.assign(st, t, unknownOr(noUnbound(x)))
+					it.assign(st, t, it.nth(unknownOr(noUnbound(x)), strconv.Itoa(i)))
 				}
 				return
 			}
@@ -1242,7 +1244,7 @@ func (it *interp) unpack(st *state, targets []pysyntax.ID, v *value) {
 			if i == star {
 				it.assign(st, f.Value(t), it.list(st, oList, nil, e))
 			} else {
-				it.assign(st, t, e)
+				it.assign(st, t, it.nth(e, strconv.Itoa(i)))
 			}
 		}
 	}

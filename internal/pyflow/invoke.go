@@ -11,12 +11,18 @@ import (
 const (
 	// softPart of the steps are taken whatever happens; from then on calls
 	// without anything from outside are not entered.
-	softPart     = 16
-	softView     = 40 // of a view's, which registers nothing
-	maxDepth     = 32
-	maxContexts  = 12
-	maxMemo      = 256 // calls of one function that are remembered
-	maxRecursion = 2
+	softPart    = 16
+	softView    = 40 // of a view's, which registers nothing
+	maxDepth    = 32
+	maxContexts = 12
+	// modelContexts times as many are for a function of a model; knownContexts
+	// times as many for arguments that hold nothing from outside.
+	modelContexts = 16
+	knownContexts = 8
+	maxMemo       = 256 // calls of one function that are remembered
+	maxRecursion  = 2
+	// maxCounted is the same for a recursion that counts known numbers.
+	maxCounted = 5
 	// maxNested bounds protocols that call one another without a function of
 	// the project between them: __iter__ that gives a new iterable, a property
 	// of a property.
@@ -500,7 +506,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	if fn.file.model && fn.name == "__unknown__" {
 		return opaque(c.labels(it, st))
 	}
-	if it.depth >= maxDepth || it.active[fn] >= maxRecursion {
+	if it.depth >= maxDepth || it.active[fn] >= maxRecursion && (it.active[fn] >= maxCounted || !slices.ContainsFunc(c.args, func(v *value) bool { return v.kind == vNum })) {
 		if it.depth >= maxDepth {
 			it.degraded = true
 		} else if !slices.Contains(it.cut, fn) {
@@ -553,7 +559,12 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		if m, x := it.remembered(st, of, key, site, flat); m != nil {
 			return it.replay(st, m, x, fn, c, fl.seen)
 		}
-		if it.contexts[of] >= maxContexts && !byContent && !it.loading {
+		// A model is small, and what it was given tells one use from another.
+		limit := maxContexts
+		if fn.file.model {
+			limit *= modelContexts
+		}
+		if it.contexts[of] >= limit && !byContent && !it.loading {
 			// Widen: only where the arguments come from still counts.
 			for i, v := range vars {
 				if v != nil && !v.isConst() && v.kind != vFunc && v.kind != vClass {
@@ -570,7 +581,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 			if m, x := it.remembered(st, of, key, site, flat); m != nil {
 				return it.replay(st, m, x, fn, c, nil)
 			}
-			if it.contexts[of] >= 2*maxContexts {
+			if it.contexts[of] >= 2*limit && (it.contexts[of] >= knownContexts*limit || slices.ContainsFunc(vars, func(v *value) bool { return v != nil && !v.isConst() && len(it.labelsOf(st, v)) > 0 })) {
 				return opaque(c.guesses(it, st))
 			}
 		}

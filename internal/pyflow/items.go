@@ -199,7 +199,7 @@ func (it *interp) item(st *state, c, k *value) *value {
 			if key, ok := keyOf(k); ok {
 				v, missing := bound(o.get(key))
 				if missing && o.rest != nil {
-					v = join(v, o.rest)
+					v = join(v, it.nth(o.rest, key))
 				}
 				if missing && o.factory != nil {
 					d := it.call(st, o.factory, &call{})
@@ -261,7 +261,11 @@ func (it *interp) listItem(st *state, o *object, k *value) *value {
 		return unknownOr(v)
 	}
 	v, _ := bound(o.all())
-	return unknownOr(v)
+	v = unknownOr(v)
+	if key, ok := keyOf(k); ok && o.rest != nil {
+		v = it.nth(v, key)
+	}
+	return v
 }
 
 // setItem is c[k] = v on the heap.

@@ -31,11 +31,15 @@ type refinement struct {
 }
 
 func (k *knowledge) of(s *sym) (refinement, bool) {
+	all := k
 	for ; k != nil; k = k.next {
 		if k.sym == s {
 			k.used = true
 			return k.fact, true
 		}
+	}
+	if s.op == "nth" && len(s.bases) == 1 {
+		return all.of(s.bases[0]) // what is said of any element
 	}
 	return refinement{}, false
 }
@@ -240,6 +244,39 @@ func (it *interp) derive(op, arg string, bases ...*sym) *sym {
 		return s
 	}
 	return &sym{bases: slices.Clone(bases), op: op, arg: arg}
+}
+
+// nth is one element of a container of which only is known what any of them
+// may be: what is learnt about one says nothing about the others.
+func (it *interp) nth(v *value, arg string) *value {
+	switch v.kind {
+	case vUnknown, vNumber, vInst:
+		if v.sym != nil {
+			c := *v
+			c.sym = it.derive("nth", arg, v.sym)
+			return &c
+		}
+	case vText:
+		var ps []piece
+		for i := range v.text {
+			if v.text[i].sym != nil {
+				if ps == nil {
+					ps = slices.Clone(v.text)
+				}
+				ps[i].sym = it.derive("nth", arg, v.text[i].sym)
+			}
+		}
+		if ps != nil {
+			c := *v
+			c.text = ps
+			return &c
+		}
+	case vUnion:
+		c := *v
+		c.elems = mapValues(v.elems, func(e *value) *value { return it.nth(e, arg) })
+		return &c
+	}
+	return v
 }
 
 type derivation struct {

@@ -144,6 +144,16 @@ func (it *interp) callLib(st *state, path string, recv *value, c *call) *value {
 			return r
 		}
 	}
+	if recv == nil && len(c.args) > 0 {
+		if m := unboundMethod(path); m != "" {
+			n := *c
+			n.args = c.args[1:]
+			if len(c.spans) > 0 {
+				n.spans = c.spans[1:]
+			}
+			return it.call(st, &value{kind: vBound, recv: c.args[0], str: m}, &n)
+		}
+	}
 	facts := it.p.facts.of(path)
 	if recv != nil && len(facts) == 0 {
 		if f := it.mapping(it.pathOf(st, recv)); f != nil {
@@ -158,6 +168,24 @@ func (it *interp) callLib(st *state, path string, recv *value, c *call) *value {
 		}
 	}
 	return it.callFacts(st, path, facts, recv, c)
+}
+
+// unboundMethod returns which method str.upper and the like are, whose first
+// argument is what they are called on; empty for anything else.
+func unboundMethod(path string) string {
+	rest, ok := strings.CutPrefix(path, "builtins.")
+	if !ok {
+		return ""
+	}
+	class, m, ok := strings.Cut(rest, ".")
+	if !ok || m == "maketrans" || m == "fromhex" || m == "fromkeys" || m == "from_bytes" || m == "fromisoformat" || strings.HasPrefix(m, "__") {
+		return ""
+	}
+	switch class {
+	case "str", "bytes", "list", "dict", "set":
+		return m
+	}
+	return ""
 }
 
 // described reports whether something is known about a class, so that what
@@ -176,7 +204,7 @@ func (it *interp) callFacts(st *state, path string, facts []Fact, recv *value, c
 		}
 	}
 	it.applyHits(st, path, facts, recv, c)
-	if len(facts) > 0 && it.decorating > 0 {
+	if len(facts) > 0 && it.decorating > 0 && !c.deco {
 		for _, f := range facts {
 			if f.Verb == "wraps" && len(c.args) > 0 {
 				if r := c.args[0]; r.kind == vFunc || r.kind == vClass || r.kind == vBound || r.kind == vUnion {
@@ -313,7 +341,7 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 		case "entry":
 			return it.entryCall(st, path, f, recv, c)
 		case "wraps":
-			if len(c.args) > 0 && callable(c.args[0]) {
+			if len(c.args) > 0 && callable(c.args[0]) && !c.deco {
 				return c.args[0]
 			}
 			return &value{kind: vLib, str: path}
@@ -821,6 +849,11 @@ func (it *interp) libItem(st *state, v, k *value, at Span) *value {
 			return it.sourceCall(st, path, f, v, &call{at: at, args: []*value{k}})
 		}
 	}
+	if n := natives[it.p.facts.canonical(path+".__getitem__")]; n != nil {
+		if r := n(it, st, v, &call{at: at, args: []*value{k}}); r != nil {
+			return r
+		}
+	}
 	labels := it.labelsOf(st, v)
 	if len(labels) == 0 {
 		return unknown
@@ -882,8 +915,20 @@ func (it *interp) setFacts(st *state, path string, recv, key, v *value, at Span)
 	}
 }
 
-// noteWrap is where decorators of libraries leave a function as it is.
-func (it *interp) noteWrap(st *state, path string, fn *value) {}
+// noteWrap is where decorators of libraries leave a function as it is, but for
+// what they call it with.
+func (it *interp) noteWrap(st *state, path string, fn *value) {
+	for _, f := range it.p.facts.of(path) {
+		if f.Verb != "injects" {
+			continue
+		}
+		for _, fn := range functionsIn(fn) {
+			if it.loading || it.fresh(fn) {
+				fn.injects = append(fn.injects, f)
+			}
+		}
+	}
+}
 
 // entryCall is a call that registers a function.
 func (it *interp) entryCall(st *state, path string, f *Fact, recv *value, c *call) *value {

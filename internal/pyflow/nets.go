@@ -26,6 +26,7 @@ func init() {
 		"base64.encodebytes": base64Encode("b64"), "base64.decodebytes": base64Decode("b64"),
 		"base64.b32encode": base64Encode("b32"), "base64.b16encode": base64Encode("b16"), "base64.b32decode": base64Decode("b32"), "base64.b16decode": base64Decode("b16"),
 		"binascii.hexlify": base64Encode("b16"), "binascii.unhexlify": base64Decode("b16"),
+		"builtins.bytes.fromhex": base64Decode("b16"), "builtins.bytearray.fromhex": base64Decode("b16"),
 		"json.dumps": jsonDumps, "json.loads": jsonLoads, "simplejson.dumps": jsonDumps, "simplejson.loads": jsonLoads,
 		"shlex.quote": shellQuote, "pipes.quote": shellQuote, "shlex.split": shellSplit, "shlex.join": shellJoin,
 		"codecs.encode": codecsEncode, "codecs.decode": codecsEncode,
@@ -349,6 +350,9 @@ func encoding(name string) *base64.Encoding {
 	return base64.StdEncoding
 }
 
+// baseChars are the characters of RFC 4648 and of hexlify.
+var baseChars = map[string]Chars{"b64": CharRange("a-zA-Z0-9+/="), "b64u": CharRange("a-zA-Z0-9_=-"), "b32": CharRange("A-Z2-7="), "b16": CharRange("0-9a-fA-F")}
+
 func base64Encode(op string) native {
 	return func(it *interp, st *state, self *value, c *call) *value {
 		v := c.arg(0, "")
@@ -363,7 +367,7 @@ func base64Encode(op string) native {
 			_, labels, clean := charsOf(t)
 			// What it was made of comes back when it is decoded.
 			s := &sym{op: op, bases: symsOf(t), whole: t}
-			return &value{kind: vText, isBytes: true, text: []piece{{sym: s, chars: CharRange("a-zA-Z0-9+/=_-"), labels: labels, clean: clean &^ cleanUnlabelled(labels)}}}
+			return &value{kind: vText, isBytes: true, text: []piece{{sym: s, chars: baseChars[op], labels: labels, clean: clean &^ cleanUnlabelled(labels)}}}
 		})
 	}
 }

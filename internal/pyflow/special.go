@@ -17,7 +17,7 @@ func init() {
 		"builtins.type":            specialType,
 		"builtins.vars":            specialVars,
 		"builtins.str":             specialStr,
-		"builtins.print":           func(it *interp, st *state, self *value, c *call) *value { return nil },
+		"builtins.print":           specialPrint,
 		"builtins.__import__":      specialDunderImport,
 		"importlib.import_module":  specialImport,
 		"functools.partial":        specialPartial,
@@ -47,6 +47,31 @@ func specialStr(it *interp, st *state, self *value, c *call) *value {
 		return it.str(st, c.args[0])
 	}
 	return nil
+}
+
+// specialPrint is print into something that is written to.
+func specialPrint(it *interp, st *state, self *value, c *call) *value {
+	file := c.keyword("file")
+	if file == nil || file.kind != vObj {
+		return nil
+	}
+	sep, end := text(" "), text("\n")
+	if k := c.keyword("sep"); k != nil && k.kind == vText {
+		sep = k
+	}
+	if k := c.keyword("end"); k != nil && k.kind == vText {
+		end = k
+	}
+	var ps []piece
+	for i, a := range c.args {
+		if i > 0 {
+			ps = append(ps, it.pieces(st, sep)...)
+		}
+		ps = append(ps, it.pieces(st, it.str(st, a))...)
+	}
+	ps = append(ps, it.pieces(st, end)...)
+	it.call(st, it.attr(st, file, "write", true, c.at), &call{at: c.at, args: []*value{fromPieces(ps)}, spans: []Span{c.at}})
+	return none
 }
 
 // specialGetattr is getattr(v, name[, default]). A name that is not known may

@@ -39,7 +39,7 @@ def preview():
 					return nil
 				}
 				for _, v := range h.Focus {
-					if l, why := hostDanger(v, 0); why != "" {
+					if l, why := hostDanger(v, slices.ContainsFunc(takeURLs, func(lib string) bool { return strings.HasPrefix(h.Path, lib) }), 0); why != "" {
 						return []audit.Danger{{Label: l, Message: "%s chooses where the app connects to: it " + why, Caret: "the connection is made here"}}
 					}
 				}
@@ -179,22 +179,26 @@ var connected = []string{
 	"urllib3.HTTPConnectionPool.request", "urllib3.HTTPConnectionPool.urlopen", "urllib3.HTTPSConnectionPool.request", "urllib3.HTTPSConnectionPool.urlopen",
 }
 
+// takeURLs are the libraries that connect to whole URLs only: a word is none.
+var takeURLs = []string{"requests.", "httpx.", "urllib.request.", "aiohttp."}
+
 // hostDanger says how a labelled piece of a URL, or of an address as sockets
-// take it, chooses the host.
-func hostDanger(v pyflow.Value, depth int) (l pyflow.Label, why string) {
+// take it, chooses the host. whole says that a text without scheme is no
+// address.
+func hostDanger(v pyflow.Value, whole bool, depth int) (l pyflow.Label, why string) {
 	if depth > 4 {
 		return l, ""
 	}
 	if len(v.Alternatives) > 0 {
 		for _, a := range v.Alternatives {
-			if l, why = hostDanger(a, depth+1); why != "" {
+			if l, why = hostDanger(a, whole, depth+1); why != "" {
 				return l, why
 			}
 		}
 		return l, ""
 	}
 	if v.Kind == pyflow.List && len(v.Items) > 0 {
-		return hostDanger(v.Items[0], depth+1) // (host, port)
+		return hostDanger(v.Items[0], whole, depth+1) // (host, port)
 	}
 	for _, t := range audit.Texts(v) {
 		for i, p := range t.Pieces {
@@ -203,6 +207,7 @@ func hostDanger(v pyflow.Value, depth int) (l pyflow.Label, why string) {
 				continue
 			}
 			switch before := strings.TrimSpace(audit.Before(t.Pieces, i)); {
+			case before == "" && whole && !audit.CanHold(p, ":") && !strings.Contains(audit.After(t.Pieces, i), ":"):
 			case before == "":
 				return labels[0], "can be any URL"
 			case strings.HasSuffix(before, "//"):

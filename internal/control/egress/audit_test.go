@@ -32,7 +32,7 @@ func TestHostDanger(t *testing.T) {
 		{"number", pyflow.Value{Kind: pyflow.Number, Labels: []pyflow.Label{query}}, false},
 	}
 	for _, tt := range tests {
-		if _, why := hostDanger(tt.v, 0); (why != "") != tt.want {
+		if _, why := hostDanger(tt.v, false, 0); (why != "") != tt.want {
 			t.Errorf("%s: %q", tt.name, why)
 		}
 	}

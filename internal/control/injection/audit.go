@@ -526,7 +526,7 @@ def load():
 `,
 		Check: func(p *audit.Pass) {
 			p.Follow(p.Hits("sink", "yaml"), func(h *pyflow.Hit) []audit.Danger {
-				labels := focusLabels(h, "yaml")
+				labels := holding(h, "yaml", "!") // which a tag begins with
 				if len(labels) == 0 || safeYAML(h) {
 					return nil
 				}
@@ -573,7 +573,7 @@ def order():
 		Check: func(p *audit.Pass) {
 			old := !lxmlSafe(p)
 			follow(p, []string{"xml"}, "%s is parsed as XML", "this parser resolves external entities", func(h *pyflow.Hit) (exit, bool) {
-				labels := focusLabels(h, "xml")
+				labels := holding(h, "xml", "<")
 				if len(labels) == 0 {
 					return exit{}, false
 				}
@@ -589,6 +589,26 @@ func focusLabels(h *pyflow.Hit, kind string) []pyflow.Label {
 	var out []pyflow.Label
 	for _, v := range h.Focus {
 		out = append(out, audit.LiveIn(v, audit.FromOutside, kind)...)
+	}
+	return out
+}
+
+// holding returns the labels of all that a sink's arguments hold, but for
+// texts that cannot hold s, without which they do no harm.
+func holding(h *pyflow.Hit, kind, s string) []pyflow.Label {
+	var out []pyflow.Label
+	for _, v := range h.Focus {
+		v.Each(func(v pyflow.Value) {
+			if v.Kind != pyflow.Text {
+				out = append(out, audit.LiveIn(v, audit.FromOutside, kind)...)
+				return
+			}
+			for _, p := range v.Pieces {
+				if audit.CanHold(p, s) {
+					out = append(out, audit.Live(p, audit.FromOutside, kind)...)
+				}
+			}
+		})
 	}
 	return out
 }

@@ -116,7 +116,7 @@ func pathDanger(h *pyflow.Hit) (exit, bool) {
 			if t.Whole && h.Kind == "send-file" && l.Kind != "json" && l.Kind != "body" {
 				return false // an object, most likely a file that is open
 			}
-			return audit.FromOutside(l) && !content(l)
+			return audit.FromOutside(l) && (!content(l) || takesPath(h.Path))
 		}, h.Kind)
 	})
 }
@@ -125,6 +125,12 @@ func pathDanger(h *pyflow.Hit) (exit, bool) {
 // name.
 func content(l pyflow.Label) bool {
 	return l.Kind == "file-content" && strings.HasPrefix(l.Note, "content ")
+}
+
+// takesPath reports whether a function takes nothing but a path: not a file
+// that is open, nor what it holds.
+func takesPath(path string) bool {
+	return path == "builtins.open" || path == "io.open" || strings.HasPrefix(path, "os.")
 }
 
 // writes reports whether a call of open asks for writing.

@@ -28,4 +28,4 @@ def grouped():
     for k in unknown():
         d[k].append(source())
     for k in d:
-        sink(d[k][0])  # want {?}
+        sink(d[k][0])  # want ({?} | {?})
