@@ -382,3 +382,128 @@ func TestCompiledRulesAgreeOnMutants(t *testing.T) {
 		})
 	}
 }
+
+// FuzzCompiledRules compares the verdicts on requests that a fuzzer makes up.
+func FuzzCompiledRules(f *testing.F) {
+	for _, a := range attacks[:20] {
+		r := a.request(f)
+		var text []byte
+		if r.Body != nil {
+			text, _ = io.ReadAll(r.Body)
+		}
+		f.Add(r.Method, r.URI, "X-A", r.Header.Get("Referer"), r.Header.Get("Content-Type"), string(text))
+	}
+	f.Add("POST", "/wiki/x?page=12&q=shoes&mode=Timbuktu%20now", "Cookie", "theme=DARK", "application/json", `{"num1":"12345678901","sec_a":"foofoo","a":"aab"}`)
+	engines := variants(f)
+	f.Fuzz(func(t *testing.T, method, uri, name, value, contentType, text string) {
+		if len(uri)+len(value)+len(text) > 2000 || len(name) == 0 {
+			return
+		}
+		for _, which := range []string{"level 1", "level 4", "user rules"} {
+			r := browser(method, uri)
+			r.Header[name] = append(r.Header[name], value)
+			if text != "" {
+				r = withBody(r, contentType, text)
+			}
+			agree(t, engines[which], which, r, map[string]int{})
+		}
+	})
+}
+
+// Responses get the same verdict, too.
+func TestCompiledResponsesAgree(t *testing.T) {
+	cases, err := crssuite.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := []string{string(page().Body), "", "<h1>Welcome</h1>", "You have an error in your SQL syntax near ''"}
+	for _, c := range cases {
+		if c.Response != "" {
+			texts = append(texts, c.Response, "<p>"+c.Response+"</p>\n"+c.Response[:len(c.Response)/2])
+		}
+	}
+	for level := 1; level <= 4; level++ {
+		e, err := New(Config{Paranoia: level, Responses: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gaps := e.compiledResponses.Gaps(); len(gaps) > 0 {
+			t.Fatal(gaps)
+		}
+		matched := 0
+		for i, text := range texts {
+			r := Response{Status: []int{200, 404, 500}[i%3], Proto: "HTTP/1.1", Body: []byte(text), Header: http.Header{"Content-Type": {[]string{"text/html; charset=utf-8", "text/plain", "application/json", "image/png"}[i%4]}}}
+			if i%7 == 0 {
+				r.Header["Content-Encoding"] = []string{"gzip"}
+			}
+			v := Verdict{Threshold: e.cfg.OutboundThreshold}
+			c, why := e.inspectResponseCompiled(r, v)
+			ref, err := e.inspectResponseReference(r, v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if why != "" {
+				t.Errorf("level %d, %q: left to Coraza: %s", level, text, why)
+			} else if got, want := outcome(c), outcome(ref); got != want {
+				t.Errorf("level %d, %q:\n  compiled %s\n  coraza   %s", level, text, got, want)
+			}
+			matched += len(ref.Matches)
+		}
+		if matched < len(texts)/3 {
+			t.Errorf("level %d: only %d matches", level, matched)
+		}
+		e.Close()
+	}
+}
+
+// A rule file with something that is not compiled leaves what comes to it to
+// Coraza, and says so.
+func TestGapIsSaid(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "user.conf")
+	if err := os.WriteFile(file, []byte("SecRule REQUEST_FILENAME \"@streq /x\" \"id:1,phase:1,deny,msg:'m',chain\"\nSecRule TIME_YEAR \"@gt 2000\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e, err := New(Config{RuleFiles: []string{file}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if want := "rule 1 in " + file + ": looks at TIME_YEAR"; e.Gap() != want {
+		t.Errorf("gap %q", e.Gap())
+	}
+	if v := inspect(t, e, browser("GET", "/x")); !v.Denied || v.RuleID != 1 || !v.Reference {
+		t.Errorf("%+v", v)
+	}
+	if v := inspect(t, e, browser("GET", "/y")); v.Denied {
+		t.Errorf("%+v", v)
+	}
+	brief := browser("GET", "/x")
+	brief.Brief = true
+	if v := inspect(t, e, brief); !v.Denied || v.Reason != ReasonBusy || v.Status != 429 || v.Reference {
+		t.Errorf("%+v", v)
+	}
+}
+
+// What passes does so without Coraza; what is refused, Coraza has confirmed,
+// unless the request was to be brief.
+func TestWhoJudges(t *testing.T) {
+	e := engine(t)
+	if v := inspect(t, e, param("blue shoes")(t)); v.Denied || v.Reference {
+		t.Errorf("%+v", v)
+	}
+	for _, brief := range []bool{false, true} {
+		r := param("1' OR '1'='1")(t)
+		r.Brief = brief
+		if v := inspect(t, e, r); !v.Denied || v.Reason != ReasonAttack || v.Reference == brief {
+			t.Errorf("brief %v: %+v", brief, v)
+		}
+	}
+	reference, err := New(Config{Reference: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reference.Close()
+	if v := inspect(t, reference, param("blue shoes")(t)); v.Denied || !v.Reference || reference.Gap() == "" {
+		t.Errorf("%+v %q", v, reference.Gap())
+	}
+}

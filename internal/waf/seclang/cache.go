@@ -90,7 +90,8 @@ func (c *cache) reset() {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		s.young, s.old, s.bytes = nil, nil, 0
+		clear(s.young)
+		s.old, s.bytes = nil, 0
 		s.mu.Unlock()
 	}
 }

@@ -221,6 +221,9 @@ func (x *Transaction) link(r *rule) int {
 func (x *Transaction) target(r *rule, t *target, more []exception) {
 	switch {
 	case t.v == variables.TX:
+		if r.digits != 0 {
+			x.captureNow()
+		}
 		n := 0
 		visit := func(v *variable) {
 			if !v.set || except(v.key, t.except) || except(v.key, more) {
@@ -351,6 +354,21 @@ func (x *Transaction) valueOf(r *rule, v variables.RuleVariable, e *entry, names
 // value transforms one value, compares it and, if it matches, does what the
 // rule does for each match.
 func (x *Transaction) value(r *rule, v variables.RuleVariable, key, value string) {
+	if r.scanned && !r.multi && (!r.capture || r.op.captures != 0) {
+		// The scan said that it matches. What the operator captures is found
+		// out when somebody asks.
+		for _, s := range r.steps {
+			if out, _, err := s.fn(value); err == nil {
+				value = out
+			}
+		}
+		if r.capture {
+			x.pending = append(x.pending, capture{r.op, value})
+			x.written |= r.op.captures
+		}
+		x.matchedValue(r, v, key, value)
+		return
+	}
 	if r.multi {
 		// The value itself and every result that differs from the one before.
 		x.compare(r, v, key, value)
@@ -372,9 +390,12 @@ func (x *Transaction) value(r *rule, v variables.RuleVariable, key, value string
 }
 
 func (x *Transaction) compare(r *rule, v variables.RuleVariable, key, value string) {
-	if !x.matchesOperator(r.op, value) || x.unsure != "" {
-		return
+	if x.matchesOperator(r.op, value) && x.unsure == "" {
+		x.matchedValue(r, v, key, value)
 	}
+}
+
+func (x *Transaction) matchedValue(r *rule, v variables.RuleVariable, key, value string) {
 	d := data{v: v, key: key, value: value}
 	x.match(r, d)
 	if r.head != r || !r.chained {
@@ -386,6 +407,26 @@ func (x *Transaction) compare(r *rule, v variables.RuleVariable, key, value stri
 		}
 	}
 	x.values = append(x.values, d)
+}
+
+// capture is an operator that matched a value, and captures nobody has asked
+// for yet.
+type capture struct {
+	op    *operator
+	value string
+}
+
+// captureNow makes the captures that are due.
+func (x *Transaction) captureNow() {
+	if len(x.pending) == 0 {
+		return
+	}
+	c := capturer{capture: true, to: x.to}
+	for _, p := range x.pending {
+		p.op.run.Evaluate(&c, p.value)
+	}
+	clear(x.pending)
+	x.pending = x.pending[:0]
 }
 
 // match sets MATCHED_* and runs the effects of r.

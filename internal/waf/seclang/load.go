@@ -107,6 +107,9 @@ type operator struct {
 	// test, if set, says whether a value matches, without captures and much
 	// faster than run.
 	test func(value string) bool
+	// captures are those that it makes when it matches, if they are the same
+	// each time.
+	captures uint16
 }
 
 type effectKind uint8

@@ -45,6 +45,17 @@ var pure = map[string]bool{
 // matchesOperator runs r's operator on a transformed value.
 func (x *Transaction) matchesOperator(op *operator, value string) bool {
 	var got bool
+	if op.test != nil && (!x.capture || op.captures != 0) {
+		got = op.test(value)
+		if got && x.capture {
+			x.pending = append(x.pending, capture{op, value})
+			x.written |= op.captures
+		}
+		return got != op.negated
+	}
+	if x.capture {
+		x.captureNow() // what is due comes before what this one captures
+	}
 	if op.macro != nil {
 		arg := op.arg
 		if !op.macro.constant() {
@@ -57,32 +68,31 @@ func (x *Transaction) matchesOperator(op *operator, value string) bool {
 		}
 		got = comparisons[op.name](value, arg)
 	} else {
-		// Coraza's own code captures, if there is anything to capture.
-		got = op.test == nil || op.test(value)
-		if got && (op.test == nil || x.capture) {
-			got = op.run.Evaluate((*capturer)(x), value)
-		}
+		got = op.run.Evaluate(&x.capturer, value)
 	}
 	return got != op.negated
 }
 
 // capturer is what Coraza's operators see of a transaction: only that
 // captures have a place to go.
-type capturer Transaction
+type capturer struct {
+	capture bool   // the rule captures
+	written uint16 // captures that the current link made
+	to      []variable
+}
 
-func (c *capturer) ID() string                                              { return "" }
-func (c *capturer) Variables() plugintypes.TransactionVariables             { return nil }
-func (c *capturer) Collection(variables.RuleVariable) collection.Collection { return nil }
-func (c *capturer) Interrupt(*types.Interruption)                           {}
-func (c *capturer) DebugLogger() debuglog.Logger                            { return debuglog.Noop() }
-func (c *capturer) Capturing() bool                                         { return c.capture }
-func (c *capturer) LastPhase() types.RulePhase                              { return types.RulePhase(c.phase) }
+func (*capturer) ID() string                                              { return "" }
+func (*capturer) Variables() plugintypes.TransactionVariables             { return nil }
+func (*capturer) Collection(variables.RuleVariable) collection.Collection { return nil }
+func (*capturer) Interrupt(*types.Interruption)                           {}
+func (*capturer) DebugLogger() debuglog.Logger                            { return debuglog.Noop() }
+func (*capturer) LastPhase() types.RulePhase                              { return types.PhaseUnknown }
+func (c *capturer) Capturing() bool                                       { return c.capture }
 func (c *capturer) CaptureField(i int, value string) {
-	if !c.capture || i > 9 {
-		return
+	if c.capture && i <= 9 {
+		c.to[i] = variable{key: digitNames[i], value: value, set: true}
+		c.written |= 1 << i
 	}
-	c.tx[i] = variable{key: digitNames[i], value: value, set: true}
-	c.written |= 1 << i
 }
 
 // digitNames are the names of the captures, which have the first slots of TX.

@@ -1,11 +1,16 @@
 package seclang
 
 import (
+	"maps"
+	"math/bits"
 	"os"
 	"path"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/corazawaf/coraza/v3/types"
 	"github.com/corazawaf/coraza/v3/types/variables"
@@ -37,8 +42,9 @@ func (h hits) has(leaf int) bool {
 // against all operators that any rule applies to it.
 type scanner struct {
 	set   *rxset.Set
-	funcs []*operator // numbered after the patterns of set
-	width int         // patterns and funcs
+	funcs []*operator // numbered from first
+	first int         // the number after the patterns of set, on a word of its own
+	width int         // of all numbers
 	nodes []node
 	// classes are kinds of values on which the same leaves are looked for.
 	classes  []*class
@@ -57,6 +63,16 @@ type node struct {
 	// transformation itself calls changed.
 	strict  bool
 	trigger charset
+	quick   func(string) string // for ASCII
+}
+
+// run transforms a text of that charset.
+func (n *node) run(text string, set charset) (string, bool, error) {
+	if n.quick != nil && set&hasHigh == 0 {
+		out := n.quick(text)
+		return out, len(out) != len(text) || out != text, nil
+	}
+	return n.step.fn(text)
 }
 
 type singleClass struct {
@@ -68,10 +84,9 @@ type singleClass struct {
 type class struct {
 	id    int
 	steps []use
-	// trigger are the bytes without which no transformation of the class
-	// changes a value; all is then what is looked for.
-	trigger charset
-	all     rxset.Bits
+
+	mu    sync.Mutex // of making plans
+	plans atomic.Pointer[map[charset]*plan]
 }
 
 // use is one node in a class with the operators that look at its result.
@@ -129,7 +144,9 @@ func newScanner(p *Program, files Files) (*scanner, error) {
 	if err := b.quicken(); err != nil {
 		return nil, err
 	}
-	s.funcs, s.width = b.funcs, len(b.list)+len(b.funcs)
+	// Operators begin at a word of their own in what is looked for.
+	s.funcs, s.first = b.funcs, (len(b.list)+63)&^63
+	s.width = s.first + len(b.funcs)
 
 	// What is looked for in which kind of value.
 	type request struct {
@@ -156,11 +173,11 @@ func newScanner(p *Program, files Files) (*scanner, error) {
 	for _, w := range all {
 		pattern := w.pattern
 		if pattern < 0 {
-			pattern = len(b.list) + ^pattern
+			pattern = s.first + ^pattern
 		}
 		leaf := b.leaf(w.nodes[len(w.nodes)-1], pattern, w.r.multi)
 		w.r.leaf = leaf
-		w.r.scanned = pattern < len(b.list) || b.funcs[pattern-len(b.list)].foreseen == nil
+		w.r.scanned = pattern < s.first || b.funcs[pattern-s.first].foreseen == nil
 		nodes := w.nodes[len(w.nodes)-1:]
 		if w.r.multi {
 			nodes = w.nodes
@@ -211,7 +228,7 @@ func newScanner(p *Program, files Files) (*scanner, error) {
 		if c := same[key.String()]; c != nil {
 			return c
 		}
-		c := &class{id: len(s.classes), all: rxset.NewBits(s.width)}
+		c := &class{id: len(s.classes)}
 		need := map[int]bool{0: true}
 		for _, q := range list {
 			for n := q.node; n != 0; n = s.nodes[n].parent {
@@ -231,11 +248,9 @@ func newScanner(p *Program, files Files) (*scanner, error) {
 						u.among = rxset.NewBits(s.width)
 					}
 					u.among.Set(q.pattern)
-					c.all.Set(q.pattern)
 					u.leaves = append(u.leaves, leafRef{uint16(q.pattern), uint16(q.leaf)})
 				}
 			}
-			c.trigger |= s.nodes[n].trigger
 			c.steps = append(c.steps, u)
 		}
 		s.classes = append(s.classes, c)
@@ -285,7 +300,7 @@ func scannable(p *Program, r *rule) bool {
 		return false
 	case r.op.macro != nil && !r.op.macro.constant():
 		return false
-	case r.op.negated && (r.capture || r.multi || p.cfg.prefilter):
+	case r.op.negated && (r.capture || r.multi), p.cfg.prefilter && r.op.name == "rx":
 		return false
 	}
 	for _, t := range r.targets {
@@ -378,20 +393,31 @@ func foresee(p *Program, r *rule) *operator {
 
 // possible reports whether the chain can match for a value of its first link.
 func (f *foreseen) possible(text string) bool {
-	x := &Transaction{tx: make([]variable, len(digitNames)), capture: true}
-	if !f.head.op.run.Evaluate((*capturer)(x), text) {
+	x := capturer{capture: true, to: make([]variable, len(digitNames))}
+	if !f.head.op.run.Evaluate(&x, text) {
 		return false
 	}
 	if f.digits&^x.written != 0 {
 		return true // it depends on what other rules captured
 	}
-	key, _ := x.expand(f.head.effects[0].key)
+	expand := func(m *macro) string {
+		out := ""
+		for _, t := range m.tokens {
+			if t.v == variables.TX {
+				out += x.to[t.slot].value
+			} else {
+				out += t.text
+			}
+		}
+		return out
+	}
+	key := strings.ToLower(expand(f.head.effects[0].key))
 	for _, rx := range f.others {
-		if rx.MatchString(strings.ToLower(key)) {
+		if rx.MatchString(key) {
 			return true
 		}
 	}
-	value, _ := x.expand(f.head.effects[0].value)
+	value := expand(f.head.effects[0].value)
 	if out, ok := setvar("", value); !ok || out != value {
 		return true
 	}
@@ -400,8 +426,24 @@ func (f *foreseen) possible(text string) bool {
 			value = out
 		}
 	}
-	x.capture = false
-	return x.matchesOperator(f.link.op, value)
+	op := f.link.op
+	if op.macro != nil {
+		return comparisons[op.name](value, op.arg) != op.negated
+	}
+	return op.run.Evaluate(plain, value) != op.negated
+}
+
+// findCaptures finds the captures that op makes whenever it matches, if that
+// does not depend on the value.
+func (op *operator) findCaptures() {
+	switch op.name {
+	case "rx":
+		if re, err := syntax.Parse(op.arg, syntax.Perl); err == nil {
+			op.captures = 1<<(min(re.MaxCap(), 8)+1) - 1
+		}
+	case "detectSQLi":
+		op.captures = 1
+	}
 }
 
 // quicken gives every operator that is a pattern its test: those of the links
@@ -410,10 +452,22 @@ func (f *foreseen) possible(text string) bool {
 func (b *build) quicken() error {
 	rest := &build{files: b.files, patterns: map[string]int{}}
 	at := map[*operator]int{}
-	for _, r := range b.p.rules {
+	var kept []*rule
+	for _, ops := range b.p.phases {
+		for _, op := range ops {
+			if op.rule != nil {
+				kept = append(kept, op.rule)
+			}
+		}
+	}
+	for _, r := range kept {
 		for l := r; l != nil; l = l.chain {
 			if l.op == nil || l.op.macro != nil {
 				continue
+			}
+			l.op.findCaptures()
+			if b.p.cfg.prefilter {
+				continue // Coraza then sees less than the pattern says
 			}
 			pattern, key, ok := b.patternOf(l.op)
 			if !ok {
@@ -516,7 +570,7 @@ func (b *build) file(op *operator) ([]byte, bool) {
 }
 
 // plain is a transaction that captures nothing.
-var plain = (*capturer)(&Transaction{})
+var plain = &capturer{}
 
 // path returns the nodes of r's transformations, the value itself first.
 func (b *build) path(r *rule) []int {
@@ -527,7 +581,7 @@ func (b *build) path(r *rule) []int {
 		if !ok {
 			n = len(b.s.nodes)
 			b.nodes[k] = n
-			b.s.nodes = append(b.s.nodes, node{parent: at, step: st, strict: r.multi, trigger: triggers[st.name]})
+			b.s.nodes = append(b.s.nodes, node{parent: at, step: st, strict: r.multi, trigger: triggers[st.name], quick: quick[st.name]})
 		}
 		at = n
 		out = append(out, n)
@@ -548,7 +602,7 @@ func (b *build) leaf(node, pattern int, multi bool) int {
 
 // scratch is what a scan needs and the next one can use again.
 type scratch struct {
-	at      []int32 // result of each step of the class
+	at      []int32 // result of each step of the plan
 	results []string
 	sets    []charset
 	among   []rxset.Bits
@@ -565,14 +619,68 @@ func (s *scratch) result(text string, width int) int32 {
 			return int32(i)
 		}
 	}
+	return s.add(text, charsetOf(text), width)
+}
+
+func (s *scratch) add(text string, set charset, width int) int32 {
 	n := len(s.results)
 	s.results = append(s.results, text)
-	s.sets = append(s.sets[:n], charsetOf(text))
+	s.sets = append(s.sets[:n], set)
 	if n == len(s.among) {
 		s.among = append(s.among, rxset.NewBits(width))
 	}
-	s.among[n].Clear()
 	return int32(n)
+}
+
+// plan is a class without the transformations that do nothing to a value of
+// one charset.
+type plan struct {
+	among  rxset.Bits // what is looked for in the value itself
+	leaves []leafRef
+	steps  []use // the rest; the first stands for the value
+}
+
+// maxPlans bounds the plans of a class: there are hundreds of charsets in
+// traffic, and millions in what an attacker can make up.
+const maxPlans = 512
+
+// plan returns c's plan for values of a charset.
+func (c *class) plan(s *scanner, set charset) *plan {
+	if plans := c.plans.Load(); plans != nil {
+		if p := (*plans)[set]; p != nil {
+			return p
+		}
+	}
+	p := &plan{among: rxset.NewBits(s.width), steps: []use{{}}}
+	place := make([]int, len(c.steps)) // in p.steps; 0 is the value
+	for i := range c.steps {
+		u := &c.steps[i]
+		up := 0
+		if i > 0 {
+			up = place[u.parent]
+		}
+		if n := &s.nodes[u.node]; up == 0 && (u.node == 0 || n.trigger != anything && set&n.trigger == 0) {
+			if u.among != nil {
+				p.among.Or(u.among)
+				p.leaves = append(p.leaves, u.leaves...)
+			}
+			continue
+		}
+		place[i] = len(p.steps)
+		p.steps = append(p.steps, use{node: u.node, parent: up, among: u.among, leaves: u.leaves})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[charset]*plan{}
+	if plans := c.plans.Load(); plans != nil {
+		if len(*plans) >= maxPlans {
+			return p
+		}
+		maps.Copy(all, *plans)
+	}
+	all[set] = p
+	c.plans.Store(&all)
+	return p
 }
 
 // find returns the leaves of a value of class c. The result is valid until
@@ -582,32 +690,20 @@ func (s *scanner) find(c *class, value string, w *scratch) hits {
 	if w.out == nil {
 		w.out = rxset.NewBits(s.width)
 	}
-	w.result(value, s.width)
-	if w.sets[0]&c.trigger == 0 {
-		w.out.Clear()
-		s.match(value, w.sets[0], c.all, w.out)
-		if !w.out.Empty() {
-			for i := range c.steps {
-				w.collect(&c.steps[i])
-			}
-		}
-		return w.found
-	}
-	w.at = w.at[:0]
-	for i := range c.steps {
-		u := &c.steps[i]
-		at := int32(0)
-		if u.node != 0 {
-			at = w.at[u.parent]
-			n := &s.nodes[u.node]
-			if w.sets[at]&n.trigger != 0 {
-				if text, changed, err := n.step.fn(w.results[at]); err == nil && (changed || !n.strict) {
-					at = w.result(text, s.width)
-				}
-			} else if n.trigger == anything {
-				// The empty value has no bytes.
-				if text, changed, err := n.step.fn(w.results[at]); err == nil && (changed || !n.strict) {
-					at = w.result(text, s.width)
+	w.add(value, charsetOf(value), s.width)
+	p := c.plan(s, w.sets[0])
+	copy(w.among[0], p.among)
+	w.at = append(w.at[:0], 0)
+	for i := 1; i < len(p.steps); i++ {
+		u := &p.steps[i]
+		at := w.at[u.parent]
+		n := &s.nodes[u.node]
+		if n.trigger == anything || w.sets[at]&n.trigger != 0 {
+			text, changed, err := n.run(w.results[at], w.sets[at])
+			if err == nil && (changed || !n.strict) && text != w.results[at] {
+				before := len(w.results)
+				if at = w.result(text, s.width); int(at) == before {
+					w.among[at].Clear()
 				}
 			}
 		}
@@ -625,17 +721,20 @@ func (s *scanner) find(c *class, value string, w *scratch) hits {
 		if w.out.Empty() {
 			continue
 		}
-		for i := range c.steps {
+		if r == 0 {
+			w.collect(p.leaves)
+		}
+		for i := 1; i < len(p.steps); i++ {
 			if w.at[i] == int32(r) {
-				w.collect(&c.steps[i])
+				w.collect(p.steps[i].leaves)
 			}
 		}
 	}
 	return w.found
 }
 
-func (w *scratch) collect(u *use) {
-	for _, l := range u.leaves {
+func (w *scratch) collect(leaves []leafRef) {
+	for _, l := range leaves {
 		if w.out.Has(int(l.pattern)) && !w.found.has(int(l.leaf)) {
 			w.found = append(w.found, l.leaf)
 		}
@@ -644,10 +743,13 @@ func (w *scratch) collect(u *use) {
 
 // match adds to out the patterns of among that match text.
 func (s *scanner) match(text string, set charset, among, out rxset.Bits) {
-	s.set.Match(text, among, out)
-	for i := s.set.Len(); i < s.width; i++ {
-		if among.Has(i) && s.funcs[i-s.set.Len()].matches(text, set) {
-			out.Set(i)
+	first := s.first >> 6
+	s.set.Match(text, among[:first], out)
+	for word := first; word < len(among); word++ {
+		for rest := among[word]; rest != 0; rest &= rest - 1 {
+			if i := word<<6 + bits.TrailingZeros64(rest); s.funcs[i-s.first].matches(text, set) {
+				out.Set(i)
+			}
 		}
 	}
 }
@@ -659,8 +761,24 @@ func (op *operator) matches(text string, set charset) bool {
 		return op.foreseen.possible(text)
 	case op.macro != nil:
 		return comparisons[op.name](text, op.arg)
+	case op.name == "detectSQLi" && oneWord(text, set), op.name == "detectXSS" && set&(hasLess|hasEquals) == 0:
+		return false
 	}
 	return op.run.Evaluate(plain, text)
+}
+
+// oneWord reports whether text is one SQL token to libinjection, a word or a
+// number, which is never an injection.
+func oneWord(text string, set charset) bool {
+	switch {
+	case text == "" || len(text) >= 32:
+		return false
+	case set&^(hasUpper|hasLower|hasUnderscore) == 0:
+		return true
+	case set&^(hasUpper|hasLower|hasUnderscore|hasDigit) == 0:
+		return text[0] > '9' || set&^hasDigit == 0
+	}
+	return false
 }
 
 // classOf returns the class of a named value.

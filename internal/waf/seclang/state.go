@@ -139,10 +139,11 @@ type Transaction struct {
 
 	matched []data // MATCHED_VARS
 	last    data   // MATCHED_VAR
-	capture bool   // the rule captures
-	// written are the captures that the current link made; ambiguous those
-	// made by several values, of which Coraza leaves to chance which is last.
-	written, ambiguous uint16
+	capturer
+	// ambiguous are the captures made by several values, of which Coraza
+	// leaves to chance which is last.
+	ambiguous uint16
+	pending   []capture
 	// tainted is set by expand if it came upon such a variable.
 	tainted    bool
 	linkNumber uint32
@@ -189,7 +190,7 @@ func (d *data) name() string {
 // NewTransaction returns a transaction as Coraza's NewTransaction makes it.
 func (p *Program) NewTransaction() *Transaction {
 	x := p.pool.Get().(*Transaction)
-	x.p = p
+	x.p, x.to = p, x.tx
 	copy(x.tx, p.initial)
 	for i := range defaultList {
 		x.singles[defaultList[i].v].value = defaultList[i].value
@@ -235,6 +236,8 @@ func (x *Transaction) Close() {
 	clear(x.values)
 	clear(x.removed)
 	clear(x.hitBits)
+	clear(x.pending)
+	x.pending = x.pending[:0]
 	x.matched, x.more, x.matches, x.values = x.matched[:0], x.more[:0], nil, x.values[:0]
 	x.capture, x.written, x.ambiguous, x.forceBody, x.phase, x.body = false, 0, 0, false, 0, nil
 	clear(x.exceptions)
@@ -307,6 +310,9 @@ func (x *Transaction) expandToken(t *token) (string, bool) {
 	case t.v == variables.Unknown:
 		return t.text, true
 	case t.v == variables.TX:
+		if t.slot < 10 {
+			x.captureNow()
+		}
 		v := &x.tx[t.slot]
 		if v.loose || t.slot < 10 && x.ambiguous&^x.written>>t.slot&1 != 0 {
 			x.tainted = true

@@ -26,6 +26,8 @@ const (
 	hasStar
 	hasColon
 	hasDigit
+	hasUnderscore
+	hasEquals
 	hasOther
 
 	anything charset = 1<<31 - 1
@@ -52,7 +54,7 @@ var charsets = func() (t [256]charset) {
 		' ': hasSpace, '\t': hasWhite, '\n': hasWhite, '\v': hasWhite, '\f': hasWhite, '\r': hasWhite,
 		'%': hasPercent, '+': hasPlus, '\\': hasBackslash, '&': hasAmpersand, '/': hasSlash, '.': hasDot,
 		'"': hasQuote, '\'': hasQuote, '^': hasCaret, ',': hasComma, ';': hasComma, '(': hasParen, '<': hasLess,
-		'-': hasDash, '#': hasHash, '*': hasStar, ':': hasColon,
+		'-': hasDash, '#': hasHash, '*': hasStar, ':': hasColon, '_': hasUnderscore, '=': hasEquals,
 	} {
 		t[c] = k
 	}
@@ -104,4 +106,27 @@ var triggers = map[string]charset{
 	"trim":               hasSpace | hasWhite,
 	"trimLeft":           hasSpace | hasWhite,
 	"trimRight":          hasSpace | hasWhite,
+}
+
+// quick are transformations that are slow in Coraza, written anew for texts of
+// ASCII.
+var quick = map[string]func(string) string{
+	"removeWhitespace": func(s string) string {
+		b := make([]byte, 0, len(s))
+		for i := 0; i < len(s); i++ {
+			if charsets[s[i]]&(hasSpace|hasWhite) == 0 {
+				b = append(b, s[i])
+			}
+		}
+		return string(b)
+	},
+	"lowerCase": func(s string) string {
+		b := []byte(s)
+		for i, c := range b {
+			if 'A' <= c && c <= 'Z' {
+				b[i] = c + 'a' - 'A'
+			}
+		}
+		return string(b)
+	},
 }
