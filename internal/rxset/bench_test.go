@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,9 +140,11 @@ func BenchmarkCRS(b *testing.B) {
 	}
 }
 
-// BenchmarkGo is the same by Go's regexp, one by one.
+// BenchmarkGo is the same by Go's regexp, one by one, without the lists of
+// phrases.
 func BenchmarkGo(b *testing.B) {
-	_, oracles := compile(b, crs(b))
+	patterns := slices.DeleteFunc(crs(b), func(p Pattern) bool { return p.Mode == Phrases })
+	_, oracles := compile(b, patterns)
 	for _, name := range []string{"headers", "fields", "json", "prose100", "html100"} {
 		values := corpora()[name]
 		b.Run(name, func(b *testing.B) {
@@ -162,9 +165,74 @@ func BenchmarkGo(b *testing.B) {
 
 func BenchmarkCompile(b *testing.B) {
 	patterns := crs(b)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	begin := cpu(b)
+	defer func() { b.ReportMetric(float64(cpu(b)-begin)/1e6/float64(b.N), "cpu-ms/op") }()
 	for range b.N {
 		if _, err := Compile(patterns); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// hostile makes a value of pieces that patterns match or nearly match; of
+// all patterns, or of one.
+func hostile(tb testing.TB, r *rand.Rand, patterns []Pattern, one, size int) string {
+	var b strings.Builder
+	for b.Len() < size {
+		i := one
+		if i < 0 {
+			i = r.IntN(len(patterns))
+		}
+		for _, v := range values(tb, r, patterns[i], 1) {
+			b.WriteString(v[:min(len(v), 10+r.IntN(200))])
+			b.WriteString(odd[r.IntN(len(odd))])
+		}
+	}
+	return b.String()[:size]
+}
+
+// BenchmarkHostile asks for values that nobody has asked for before, made to
+// need new states: each once.
+func BenchmarkHostile(b *testing.B) {
+	patterns := crs(b)
+	s, _ := compile(b, patterns)
+	out := s.NewBits()
+	r := rand.New(rand.NewPCG(51, 52))
+	run := func(b *testing.B, one, size int) (mean, worst float64) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var total time.Duration
+		for range b.N {
+			v := hostile(b, r, patterns, one, size)
+			begin := cpu(b)
+			s.Match(v, nil, out)
+			d := cpu(b) - begin
+			total += d
+			worst = max(worst, float64(d)/float64(size))
+		}
+		return float64(total) / float64(b.N) / float64(size), worst
+	}
+	for _, size := range []int{100, 4000, 100000} {
+		b.Run(fmt.Sprintf("mixed-%d", size), func(b *testing.B) {
+			mean, worst := run(b, -1, size)
+			b.ReportMetric(mean, "cpu-ns/byte")
+			b.ReportMetric(worst, "worst-ns/byte")
+		})
+	}
+	b.Run("each-4000", func(b *testing.B) {
+		var most, sum float64
+		at := 0
+		for i := range patterns {
+			mean, _ := run(b, i, 4000)
+			sum += mean
+			if mean > most {
+				most, at = mean, i
+			}
+		}
+		b.ReportMetric(sum/float64(len(patterns)), "cpu-ns/byte")
+		b.ReportMetric(most, "worst-ns/byte")
+		b.Logf("worst: pattern %d %.100q; %d groups", at, patterns[at].Expr, len(*s.groups.Load()))
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // dfa tells which patterns of a small group match, by an automaton whose
@@ -37,7 +38,7 @@ type dfa struct {
 
 	set   *Set // whose memory it uses
 	alone bool // it is not of a group
-	full  bool // the last step found the table full
+	full  bool // the last step found the table full too soon
 	cur   atomic.Pointer[table]
 	mu    sync.Mutex // to make states, and to write into a table
 }
@@ -71,6 +72,7 @@ type states struct {
 	list   []state           // by row; the first is unused
 	byHash map[uint64]uint32 // the last row of each hash
 	first  []*firstStep      // by context before and class
+	born   time.Time
 	bytes  atomic.Int64
 }
 
@@ -334,6 +336,7 @@ func (d *dfa) flush() *table {
 			list:   append(make([]state, 1, 4), first),
 			byHash: map[uint64]uint32{first.hash(): 1},
 			first:  make([]*firstStep, 4*stride),
+			born:   time.Now(),
 		},
 	}
 	t.made.bytes.Store(int64(4*len(t.trans) + 8*len(t.made.first) + 1024))
@@ -359,7 +362,8 @@ func (d *dfa) row(t *table, s state) (*table, uint32) {
 	stride := d.classes + 1
 	size := 4*stride + 4*len(s.pcs) + 96
 	if int(made.bytes.Load())+size > d.set.maxTable && len(made.list) > 2 || len(made.list) == maxRows {
-		d.full = true
+		// One that took long to fill saw much, and needs not so many at once.
+		d.full = time.Since(made.born) < fullSoon
 		return d.row(d.flush(), s)
 	}
 	if d.set.used.Add(int64(size)) > int64(d.set.maxTables) && len(made.list) > 2 {
@@ -408,7 +412,9 @@ func (d *dfa) step(t *table, row uint32, c int) (*table, uint32) {
 	if full {
 		d.set.overflow(d)
 	}
-	d.set.restoreGroups()
+	if d.set.misses.Add(1)&63 == 0 {
+		d.set.restoreGroups()
+	}
 	return t, e
 }
 

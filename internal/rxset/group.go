@@ -98,10 +98,14 @@ func (s *Set) newGroup(members []int) group {
 	return g
 }
 
-// regroupAfter is for how long a group that was split stays so.
-const regroupAfter = 10 * time.Minute
+const (
+	// fullSoon is how soon a table must be full for its group to be split.
+	fullSoon = 10 * time.Second
+	// regroupAfter is for how long a group that was split stays so.
+	regroupAfter = 10 * time.Minute
+)
 
-// overflow is told that the table of d is full. Of a group it makes two: most
+// overflow is told that the table of d was soon full. Of a group it makes two: most
 // often few patterns need many states, or those that need many together need
 // few apart. After regroupAfter the first groups are tried again, so that
 // values made to drive the groups apart do so for a while only.

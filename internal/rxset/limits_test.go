@@ -47,11 +47,33 @@ func TestOverflow(t *testing.T) {
 		t.Errorf("%d groups, as at the beginning: no table overflowed", split)
 	}
 	s.restore.Store(time.Now().UnixNano() - 1)
-	s.Match(strings.Repeat("something 'new' ", 3)+odd[3], nil, out)
+	s.misses.Store(63) // the time is looked at now and then
 	s.flush()
-	s.Match("and again", nil, out)
-	if n := len(*s.groups.Load()); n >= split {
-		t.Errorf("%d groups after the time is over, %d before", n, split)
+	s.Match("something 'new'", nil, out)
+	if n := len(*s.groups.Load()); n != before {
+		t.Errorf("%d groups after the time is over, %d at the beginning", n, before)
+	}
+}
+
+// TestSlowlyFull: a table that took long to fill is thrown away, and its
+// group is not split.
+func TestSlowlyFull(t *testing.T) {
+	for _, slow := range []bool{false, true} {
+		s, _ := compile(t, []Pattern{{Expr: `\bfoo\b`}, {Expr: `bar+`}})
+		out := s.NewBits()
+		s.Match("some foo and barr", nil, out)
+		s.maxTable = 1
+		d := (*s.groups.Load())[0].dfa
+		d.mu.Lock()
+		made := d.cur.Load().made
+		if slow {
+			made.born = time.Now().Add(-fullSoon)
+		}
+		d.row(d.cur.Load(), state{pcs: []uint32{1, 2, 3}})
+		if d.full == slow || d.cur.Load().made == made {
+			t.Errorf("slowly %v: to split %v, thrown away %v", slow, d.full, d.cur.Load().made != made)
+		}
+		d.mu.Unlock()
 	}
 }
 

@@ -83,6 +83,7 @@ type Set struct {
 
 	regroup sync.Mutex   // to change groups
 	restore atomic.Int64 // when to go back to first, in nanoseconds; 0: never
+	misses  atomic.Int64 // steps that no table had
 	mu      sync.Mutex   // for dfas
 	dfas    []*dfa       // all that have been made
 	used    atomic.Int64 // bytes in their tables
