@@ -1,5 +1,3 @@
-// Package rxset answers for many regular expressions over one value in one
-// pass: which of them match, exactly as Go's regexp would say run one by one.
 package rxset
 
 import (
