@@ -286,11 +286,14 @@ func (r *guardRun) ready() error {
 // evidence is what the guard can say about the promises now.
 func (r *guardRun) evidence() []evidence.Evidence {
 	r.mu.Lock()
-	chain, pre, last, loaded := r.chain, r.preflights, r.last, r.loaded
+	chain, pre, last, loaded, g := r.chain, r.preflights, r.last, r.loaded, r.gw
 	r.mu.Unlock()
 	out := append([]evidence.Evidence(nil), pre...)
 	if chain != nil {
 		out = append(out, chain.Evidence()...)
+	}
+	if g != nil {
+		out = append(out, g.Evidence()...)
 	}
 	out = append(out, last.evidence(time.Now()), r.policy.evidence(time.Now()))
 	return append(out, monitoring.Evidence(loaded.Config.Monitoring, r.bus, r.selfTest, time.Now()))

@@ -16,11 +16,17 @@ import (
 	"github.com/dewar-security/dewar/internal/control/deployment"
 )
 
-// certificates is where the certificate comes from. fileCertificates and
-// localCertificates implement it; ACME will be the third.
+// certificates is where the certificate comes from: fileCertificates,
+// localCertificates or acmeCertificates.
 type certificates interface {
-	// current returns the certificate in use; never nil.
+	// get returns the certificate for a client.
+	get(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// current returns the certificate in use; nil when there is none yet.
 	current() *tls.Certificate
+	// covers returns the names and addresses that visitors may use.
+	covers() []string
+	// state returns why not every name can be served, or nil.
+	state() error
 	// run keeps it current until ctx ends.
 	run(ctx context.Context)
 	// describe says in half a sentence where it comes from.
@@ -37,9 +43,6 @@ type keptCertificates struct {
 func keep(c certificates) *keptCertificates {
 	return &keptCertificates{c, make(chan struct{})}
 }
-
-// names returns what the certificate covers.
-func (k *keptCertificates) names() []string { return namesOf(k.current()) }
 
 // keepCertificates keeps the certificate current until ctx ends, wherever it
 // comes from meanwhile.
@@ -70,6 +73,10 @@ func (g *Gateway) setCertificates(c certificates) {
 // tlsConfig returns TLS 1.2 with forward secrecy and authenticated encryption
 // only, and 1.3. Curves are Go's own choice: X25519MLKEM768 first.
 func (g *Gateway) tlsConfig() *tls.Config {
+	protocols := []string{"h2", "http/1.1"}
+	if g.config().TLS == "acme" {
+		protocols = append(protocols, alpnProtocol)
+	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		CipherSuites: []uint16{ // of 1.2; those of 1.3 cannot be chosen
@@ -77,8 +84,8 @@ func (g *Gateway) tlsConfig() *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
-		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certs.Load().current(), nil },
+		NextProtos:     protocols,
+		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certs.Load().get(h) },
 	}
 }
 
@@ -187,6 +194,19 @@ func newFileCertificates(cfg deployment.Config, now func() time.Time, progress f
 }
 
 func (f *fileCertificates) current() *tls.Certificate { return f.loaded.Load() }
+
+func (f *fileCertificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return f.current(), nil
+}
+
+func (f *fileCertificates) covers() []string { return namesOf(f.current()) }
+
+func (f *fileCertificates) state() error {
+	if t := f.current().Leaf.NotAfter; f.now().After(t) {
+		return fmt.Errorf("the certificate %s expired on %s", f.cert, t.Format(time.DateOnly))
+	}
+	return nil
+}
 
 func (f *fileCertificates) describe() string {
 	return fmt.Sprintf("certificate %s, valid until %s", f.cert, f.current().Leaf.NotAfter.Format(time.DateOnly))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"time"
 
@@ -125,6 +126,8 @@ func needsCertificates(in certificates, old, now deployment.Config) bool {
 	switch in.(type) {
 	case *fileCertificates:
 		return true
+	case *acmeCertificates:
+		return !slices.Equal(old.ACMENames(), now.ACMENames()) || !reflect.DeepEqual(old.ACME, now.ACME)
 	case *localCertificates:
 		return !slices.Equal(old.AllowedHosts, now.AllowedHosts)
 	}

@@ -44,7 +44,6 @@
 //
 // # Where later work goes
 //
-// ACME is a third implementation of the unexported certificates interface.
 // HTTP/3 and the PROXY protocol belong into Gateway.open, beside and below
 // bound.
 package gateway
@@ -67,7 +66,9 @@ import (
 	"time"
 
 	"github.com/dewar-security/dewar/internal/control/deployment"
+	"github.com/dewar-security/dewar/internal/evidence"
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/store"
 )
 
 // StepKind says what a Step is, so that the caller chooses its mark.
@@ -117,6 +118,12 @@ type Options struct {
 	// Actors run around everything else: they start first and end last.
 	Actors []Actor
 
+	// Store is the store that several nodes share; nil when this is the only
+	// one. Certificates by ACME can be kept in it.
+	Store store.Store
+	// CertificateCheck is how often certificates by ACME are looked at; 0
+	// means ten minutes.
+	CertificateCheck time.Duration
 	// Listeners opens the addresses; nil inherits nothing. The caller's own
 	// listeners that belong to the guard are opened by it, too.
 	Listeners *Listeners
@@ -167,6 +174,7 @@ type Gateway struct {
 	claim  *claim
 
 	open     atomic.Bool
+	serving  chan struct{} // closed when open is set
 	stopping atomic.Bool
 	draining atomic.Bool
 	// handedOver is set when another process serves in this one's place.
@@ -201,7 +209,7 @@ func (g *Gateway) CertificateNames() []string {
 	if c == nil {
 		return nil
 	}
-	return c.names()
+	return c.covers()
 }
 
 // Facts returns what the newest worker said about the app.
@@ -235,7 +243,26 @@ func (g *Gateway) Ready() error {
 			return fmt.Errorf("the upstream does not answer: %w", err)
 		}
 	}
+	if k := g.certs.Load(); k != nil {
+		return k.state()
+	}
 	return nil
+}
+
+// Evidence says what is known about the connections' protection.
+func (g *Gateway) Evidence() []evidence.Evidence {
+	e := evidence.Evidence{Control: "deployment", Face: evidence.Guard, Check: "tls", Time: g.o.Now()}
+	k := g.certs.Load()
+	switch {
+	case k == nil:
+		e.Summary = "TLS ends at something in front (deployment.tls is off): the guard cannot see how well"
+	case k.state() != nil:
+		e.Summary, e.Fix = "not every name is served: "+k.state().Error(), "see what the authority or the file wants; it is tried again by itself"
+	default:
+		e.Outcome = evidence.Pass
+		e.Summary = "TLS 1.2 and 1.3 with forward secrecy, X25519MLKEM768 preferred; " + k.describe()
+	}
+	return []evidence.Evidence{e}
 }
 
 // URLs returns the public addresses, once they are open.
@@ -248,7 +275,7 @@ func (g *Gateway) URLs() []string {
 // Run starts the guard and serves until ctx is done, then ends in good order
 // and returns nil. An error says what could not be started, or what ended.
 func Run(ctx context.Context, o Options) error {
-	g := &Gateway{o: o}
+	g := &Gateway{o: o, serving: make(chan struct{})}
 	if err := g.defaults(); err != nil {
 		return err
 	}
@@ -457,8 +484,13 @@ func (g *Gateway) openCertificates(c deployment.Config) (certificates, error) {
 		return newLocalCertificates(dir, c.AllowedHosts, g.o.Now, g.o.Progress)
 	case "files":
 		return newFileCertificates(c, g.o.Now, g.o.Progress)
+	case "acme":
+		return newACMECertificates(c, acmeOptions{
+			now: g.o.Now, progress: g.o.Progress, environ: g.o.Environ, dir: g.o.Dir, serving: g.serving, shared: g.o.Store,
+			check: g.o.CertificateCheck, httpPort: challengePort(c.ListenHTTP), tlsPort: challengePort(c.Listen),
+		})
 	}
-	return nil, fmt.Errorf("deployment.tls: %q: write files, local or off", c.TLS)
+	return nil, fmt.Errorf("deployment.tls: %q: write files, acme, local or off", c.TLS)
 }
 
 // newGeneration makes the way to the app; nothing is started yet.
@@ -614,6 +646,7 @@ func (g *Gateway) serve(listeners []openListener) Actor {
 				accepting.Go(func() { failed <- g.accept(l) })
 			}
 			g.open.Store(true)
+			close(g.serving)
 			for _, u := range g.URLs() {
 				g.o.Progress(Step{Kind: StepReady, Name: "site", Text: g.describe(u)})
 			}

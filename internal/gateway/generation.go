@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -184,9 +185,20 @@ type site struct {
 	handler http.Handler
 }
 
+// challengePath is where an authority asks for the answer to HTTP-01 (RFC
+// 8555, 8.3), in clear text; no layer has a say in that.
+const challengePath = "/.well-known/acme-challenge/"
+
 // newestHandler hands every request to the handler that is in force when it
 // comes.
 func (g *Gateway) newestHandler(w http.ResponseWriter, r *http.Request) {
+	if r.TLS == nil && strings.HasPrefix(r.URL.Path, challengePath) {
+		if k := g.certs.Load(); k != nil {
+			if a, ok := k.certificates.(*acmeCertificates); ok && a.challenge(w, r) {
+				return
+			}
+		}
+	}
 	s := take(&g.site, func(s *site) *users { return &s.users })
 	defer s.done()
 	if g.draining.Load() {

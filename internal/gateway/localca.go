@@ -97,6 +97,14 @@ func (l *localCertificates) keyFile() string { return filepath.Join(l.dir, "dewa
 
 func (l *localCertificates) current() *tls.Certificate { return l.loaded.Load() }
 
+func (l *localCertificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return l.current(), nil
+}
+
+func (l *localCertificates) covers() []string { return namesOf(l.current()) }
+
+func (l *localCertificates) state() error { return nil }
+
 func (l *localCertificates) describe() string {
 	return "certificate by the local authority " + l.file()
 }

@@ -6,7 +6,7 @@ import "github.com/dewar-security/dewar/internal/guard"
 type Config struct {
 	Listen        []string       `toml:"listen" reload:"restart" default:":443" staging:":443" development:"127.0.0.1:8443" jsonschema_description:"Addresses that serve HTTPS (HTTP/1.1 and HTTP/2)."`
 	ListenHTTP    []string       `toml:"listen-http" reload:"restart" default:":80" staging:":80" development:"127.0.0.1:8080" jsonschema_description:"Addresses that redirect HTTP to HTTPS; with tls = \"off\" they serve the app."`
-	TLS           string         `toml:"tls" reload:"restart" default:"files" development:"local" jsonschema:"enum=files,enum=local,enum=off" jsonschema_description:"Where the certificate comes from: files (certificate and key), local (a certificate authority made once on this machine, development only), off (something in front ends TLS; needs trusted-proxies)."`
+	TLS           string         `toml:"tls" reload:"restart" default:"files" development:"local" jsonschema:"enum=files,enum=acme,enum=local,enum=off" jsonschema_description:"Where the certificate comes from: files (certificate and key), acme (an authority such as Let's Encrypt; see deployment.acme), local (a certificate authority made once on this machine, development only), off (something in front ends TLS; needs trusted-proxies)."`
 	Certificate   string         `toml:"certificate" jsonschema_description:"File with the PEM certificate chain; read again when it changes."`
 	Key           string         `toml:"key" jsonschema_description:"File with the PEM private key."`
 	PublicPort    int            `toml:"public-port" jsonschema:"minimum=0,maximum=65535" jsonschema_description:"Port in redirects to HTTPS when it is not the one listened on (port forwarding, containers)."`
@@ -32,4 +32,6 @@ type Config struct {
 	Preload       bool           `toml:"preload" reload:"app" jsonschema_description:"Import the app once before the workers fork (gunicorn --preload)."`
 	Watch         bool           `toml:"watch" default:"true" jsonschema_description:"Read settings, certificates and rule files again when they change, without a restart. SIGHUP and dewar reload always do. What cannot be used is reported and changes nothing."`
 	Console       string         `toml:"console" reload:"restart" default:"127.0.0.1:9180" jsonschema_description:"Private address for health, readiness, metrics and the checklist; must be loopback or unix:/path. Empty switches it off."`
+
+	ACME ACME `toml:"acme" jsonschema_description:"Certificates from an authority that speaks ACME, with tls = \"acme\"."`
 }

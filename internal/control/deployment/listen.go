@@ -101,5 +101,6 @@ func (c *Config) Problems() []guard.Problem {
 	if c.MaxHeader < 1<<10 || c.MaxHeader > 1<<20 {
 		bad("max-header", "%s: from 1 KiB to 1 MiB", c.MaxHeader)
 	}
+	out = append(out, c.acmeProblems()...)
 	return append(out, c.layerProblems()...)
 }

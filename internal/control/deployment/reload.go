@@ -69,4 +69,10 @@ var services = []*guard.Service{{
 	Does:    "reads settings, certificates, rule files and the app's code again without dropping a request, and keeps what was in force when the new cannot be used",
 	Why:     "A rule that waits for the next restart protects nobody, and a site that is down for a typing mistake in its settings is an outage made by its own guard.",
 	Fix:     "Mend what the message names, with file, line and key; dewar reload tries again. What only a restart changes is listed there, too.",
+}, {
+	Name:    "tls",
+	Control: "deployment",
+	Does:    "ends TLS 1.2 and 1.3 with forward secrecy and post-quantum key exchange, and keeps the certificate valid",
+	Why:     "In clear text, with a broken cipher or with an expired certificate everybody on the way reads and changes what visitors and app say.",
+	Fix:     "deployment.tls says where the certificate comes from; what the message names is what the authority or the file wants.",
 }}
