@@ -140,13 +140,13 @@ func JudgeKinds(text string, place Place, among Kinds) []Finding {
 	if len(text) > MaxText {
 		text = text[:MaxText]
 	}
-	if marksOf(text) == 0 {
-		return nil
-	}
 	var found []Finding
 	var seen Kinds
 	if len(text) <= piece {
 		return judgePiece(nil, &seen, text, place, among)
+	}
+	if marksOf(text) == 0 {
+		return nil
 	}
 	text = unpad(text)
 	for from := 0; ; from += piece - overlap {
@@ -177,19 +177,30 @@ func unpad(s string) string {
 }
 
 func judgePiece(found []Finding, seen *Kinds, text string, place Place, among Kinds) []Finding {
+	m := marksOf(text)
+	if m == 0 {
+		return found
+	}
+	if m&markWrapped == 0 && (m&markSpace != 0 || m&markPlain64 == 0) {
+		return judgeForm(found, seen, form{text: text}, m, place, among)
+	}
 	for _, form := range unwrap(text) {
-		m := marksOf(form.text)
-		if m == 0 {
+		if m := marksOf(form.text); m != 0 {
+			found = judgeForm(found, seen, form, m, place, among)
+		}
+	}
+	return found
+}
+
+// judgeForm asks the judges whose marks occur in one form of a text.
+func judgeForm(found []Finding, seen *Kinds, form form, m marks, place Place, among Kinds) []Finding {
+	for _, j := range judges {
+		if !among.Has(j.kind) || seen.Has(j.kind) || m&j.needs == 0 {
 			continue
 		}
-		for _, j := range judges {
-			if !among.Has(j.kind) || (*seen).Has(j.kind) || m&j.needs == 0 {
-				continue
-			}
-			if shape := j.judge(form.text, place, form.through); shape != "" {
-				*seen |= 1 << j.kind
-				found = append(found, Finding{Kind: j.kind, Shape: shape, Through: form.through, Text: cut(form.text, 120)})
-			}
+		if shape := j.judge(form.text, place, form.through); shape != "" {
+			*seen |= 1 << j.kind
+			found = append(found, Finding{Kind: j.kind, Shape: shape, Through: form.through, Text: cut(form.text, 120)})
 		}
 	}
 	return found
@@ -244,7 +255,11 @@ const (
 	markBackslash
 	markPlain64
 	markHigh
+	markOverlong
 )
+
+// markWrapped are the marks that every wrapping but Base64 has one of.
+const markWrapped = markPercent | markOp | markAmp | markBackslash | markOverlong
 
 var markTable = func() (t [256]marks) {
 	for c, m := range map[string]marks{
@@ -258,6 +273,8 @@ var markTable = func() (t [256]marks) {
 		}
 	}
 	t[0xE5] |= markHigh // U+560D is a line break to some
+	t[0xC0] |= markOverlong
+	t[0xC1] |= markOverlong
 	t['|'] |= markPipe
 	t['&'] |= markAmp
 	return t

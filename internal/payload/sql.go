@@ -224,7 +224,7 @@ var sqlBuffers = sync.Pool{New: func() any { b := make([]sqlToken, 0, 128); retu
 // stands.
 func sqlKeyword(word string) string {
 	var b [24]byte
-	if len(word) > len(b) {
+	if len(word) > len(b) || sqlLengths[word[0]&0x1F]>>len(word)&1 == 0 {
 		return word
 	}
 	for i := range len(word) {
@@ -239,6 +239,15 @@ func sqlKeyword(word string) string {
 	}
 	return word
 }
+
+// sqlLengths holds, by the first letter, a bit for every length that a
+// keyword has: most words are none by that alone.
+var sqlLengths = func() (t [32]uint32) {
+	for w := range sqlKeywords {
+		t[w[0]&0x1F] |= 1 << len(w)
+	}
+	return t
+}()
 
 // sqlKeywords are the words that the judge asks for.
 var sqlKeywords = func() map[string]string {
