@@ -8,9 +8,9 @@
 //		rxset.PM("sleep( benchmark("), // @pm
 //	})
 //	found := set.NewBits()
-//	set.Match("1 UNION  SELECT sleep(1)", nil, found)
+//	set.Match(value, nil, found)
 //	for i := range found.All() {
-//		fmt.Println(i, set.Submatch(i, value)) // 0, 1 and 2
+//		fmt.Println(i, set.Submatch(i, value))
 //	}
 //
 // Match takes the numbers of the patterns to ask for, so that one set serves
@@ -39,9 +39,11 @@
 // filter then rules patterns out: too short a value, no symbol of a set that
 // every match has one of, none of the strings that every match has one of. It
 // looks for all strings, phrases included, in one pass by four letters of
-// each. What is left is run exactly, by automata of up to 30 patterns each,
-// made from the patterns' programs as values need their states, four side by
-// side. A pattern that is too long for an automaton, or that tells more
+// each. What is left is run by automata of up to 30 patterns each, made from
+// the patterns' programs as values need their states, four side by side. There
+// what may be repeated more than 15 times may be repeated for ever; such a
+// pattern, if it seems to match, is asked again by an automaton of its own,
+// that counts. A pattern that is too long for one, or that tells more
 // characters apart than there are symbols, is left to Go's regexp.
 //
 // # Bounds

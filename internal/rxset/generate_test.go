@@ -128,6 +128,7 @@ func values(t testing.TB, r *rand.Rand, p Pattern, n int) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	re = re.Simplify()
 	for range n {
 		text := string(generate(r, nil, re, q.mode == Bytes))
 		around := odd[r.IntN(len(odd))] + text + odd[r.IntN(len(odd))]
@@ -196,8 +197,11 @@ func grammar(next func(n int) int, depth int) string {
 	case 6:
 		return "(?:" + sub() + ")" + []string{"*", "+", "?", "*?", "+?", "??"}[next(6)]
 	case 7:
-		m := next(4)
-		return "(?:" + sub() + ")" + fmt.Sprintf("{%d,%d}", m, m+next(4))
+		m, more := next(6), next(8)
+		if m > 3 {
+			m, more = 5*(m-3), 3*more // more than is counted in a group
+		}
+		return "(?:" + sub() + ")" + fmt.Sprintf("{%d,%d}", m, m+more)
 	case 8:
 		return "(?i:" + sub() + ")"
 	case 9:

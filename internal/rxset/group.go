@@ -33,7 +33,7 @@ func (s *Set) group() {
 	var order []int
 	rank := make([]float64, len(s.patterns))
 	for i, p := range s.patterns {
-		if p.nfa == nil {
+		if p.loose == nil {
 			s.alone.Set(i)
 			continue
 		}
@@ -52,7 +52,7 @@ func (s *Set) group() {
 			return 3
 		case s.filter.need[0].Has(i):
 			return 2
-		case len(s.patterns[i].nfa.inst) > 40:
+		case len(s.patterns[i].loose.inst) > 40:
 			return 1
 		}
 		return 0
@@ -63,9 +63,9 @@ func (s *Set) group() {
 	var groups []group
 	for len(order) > 0 {
 		n := 1
-		inst := len(s.patterns[order[0]].nfa.inst)
+		inst := len(s.patterns[order[0]].loose.inst)
 		for n < min(len(order), maxGroup) && (kind(order[n]) == 3) == (kind(order[0]) == 3) {
-			inst += len(s.patterns[order[n]].nfa.inst)
+			inst += len(s.patterns[order[n]].loose.inst)
 			if inst > maxGroupInst {
 				break
 			}
@@ -92,7 +92,7 @@ func (s *Set) newGroup(members []int) group {
 	var nfas []*nfa
 	for _, i := range members {
 		g.all.Set(i)
-		nfas = append(nfas, s.patterns[i].nfa)
+		nfas = append(nfas, s.patterns[i].loose)
 	}
 	g.dfa = newDFA(s, nfas)
 	return g

@@ -10,8 +10,8 @@ import (
 )
 
 // parse returns the tree of a regular expression as the package that
-// Pattern's mode names would read it, without counted repetition. The two
-// packages' trees differ only in the type.
+// Pattern's mode names would read it. The two packages' trees differ only in
+// the type.
 func (p *pattern) parse() (*syntax.Regexp, error) {
 	var re *syntax.Regexp
 	switch p.mode {
@@ -29,7 +29,7 @@ func (p *pattern) parse() (*syntax.Regexp, error) {
 	default:
 		return nil, fmt.Errorf("no regular expression: mode %d", p.mode)
 	}
-	return re.Simplify(), nil
+	return re, nil
 }
 
 // convert copies a tree of binaryregexp, an older copy of Go's package with
@@ -120,4 +120,40 @@ func phraseTree(phrases []string) *syntax.Regexp {
 		any.Sub = append(any.Sub, all)
 	}
 	return any
+}
+
+const (
+	// maxCount is the highest count of a repetition that relax keeps.
+	maxCount = 15
+	// leastCount is how many repetitions are kept of a higher one.
+	leastCount = 3
+)
+
+// relax returns a pattern that matches whatever re matches, and more: what is
+// repeated up to a high count, such as .{1,100}, may be repeated for ever. It
+// needs far fewer instructions and states, as nobody counts. It returns nil if
+// there is nothing to relax.
+func relax(re *syntax.Regexp) *syntax.Regexp {
+	var subs []*syntax.Regexp
+	for i, sub := range re.Sub {
+		if r := relax(sub); r != nil {
+			if subs == nil {
+				subs = slices.Clone(re.Sub)
+			}
+			subs[i] = r
+		}
+	}
+	if re.Op == syntax.OpRepeat && max(re.Min, re.Max) > maxCount {
+		sub := re.Sub[0]
+		if subs != nil {
+			sub = subs[0]
+		}
+		return &syntax.Regexp{Op: syntax.OpRepeat, Flags: re.Flags, Min: min(re.Min, leastCount), Max: -1, Sub: []*syntax.Regexp{sub}}
+	}
+	if subs == nil {
+		return nil
+	}
+	r := *re
+	r.Sub = subs
+	return &r
 }

@@ -101,9 +101,11 @@ type pattern struct {
 	mode    Mode // never Rx
 	expr    string
 	phrases []string
-	rest    []string    // phrases that the filter does not decide, folded
-	nfa     *nfa        // nil for phrases, and for what is too large for an automaton
-	dfa     func() *dfa // its own, made when first asked for; nil without nfa
+	rest    []string // phrases that the filter does not decide, folded
+	nfa     *nfa     // nil if the filter decides, or for what is too large for an automaton
+	// loose is nfa, or one that matches more; then nfa has the last word.
+	loose *nfa
+	dfa   func() *dfa // its own, made when first asked for; nil without nfa
 
 	once sync.Once
 	text *regexp.Regexp
@@ -143,15 +145,21 @@ func Compile(patterns []Pattern) (*Set, error) {
 	}
 	trees := make([]*syntax.Regexp, len(patterns))
 	progs := make([]*syntax.Prog, len(patterns))
+	looser := make([]*syntax.Prog, len(patterns)) // nil if progs is good
 	for i, p := range patterns {
 		q := p.resolve()
 		s.patterns[i] = q
 		if q.mode == Phrases {
 			continue
 		}
-		var err error
-		if trees[i], err = q.parse(); err == nil {
-			progs[i], err = syntax.Compile(trees[i])
+		tree, err := q.parse()
+		if err != nil {
+			return nil, fmt.Errorf("pattern %d: %w", i, err)
+		}
+		loose := relax(tree)
+		trees[i] = tree.Simplify()
+		if progs[i], err = syntax.Compile(trees[i]); err == nil && loose != nil {
+			looser[i], err = syntax.Compile(loose.Simplify())
 		}
 		if err != nil {
 			return nil, fmt.Errorf("pattern %d: %w", i, err)
@@ -172,6 +180,7 @@ func Compile(patterns []Pattern) (*Set, error) {
 					return nil, fmt.Errorf("pattern %d: %w", i, err)
 				}
 				q.nfa = newNFA(prog, byteSymbols)
+				q.loose = q.nfa
 			}
 			continue
 		case q.mode == Bytes:
@@ -181,7 +190,12 @@ func Compile(patterns []Pattern) (*Set, error) {
 			continue
 		}
 		fb.add(i, l.of(trees[i]))
-		if q.nfa = newNFA(progs[i], l.symbols); q.nfa != nil {
+		q.nfa = newNFA(progs[i], l.symbols)
+		q.loose = q.nfa
+		if looser[i] != nil {
+			q.loose = newNFA(looser[i], l.symbols)
+		}
+		if q.nfa != nil {
 			q.dfa = sync.OnceValue(func() *dfa {
 				d := newDFA(s, []*nfa{q.nfa})
 				d.alone = true
@@ -272,7 +286,7 @@ func (s *Set) Match(value string, among, out Bits) {
 		switch {
 		case !g.all.Intersects(b.may):
 		case g.raw && !b.ascii:
-			b.report(g, g.dfa.match(value), out)
+			s.report(b, g, g.dfa.match(value), value, symbols, out)
 		default:
 			b.run = append(b.run, g)
 		}
@@ -294,12 +308,12 @@ func (s *Set) Match(value string, among, out Bits) {
 			match2(&d, symbols, &m)
 		}
 		for k, g := range run[:n] {
-			b.report(g, m[k], out)
+			s.report(b, g, m[k], value, symbols, out)
 		}
 		run = run[n:]
 	}
 	if len(run) == 1 {
-		b.report(run[0], run[0].dfa.match(symbols), out)
+		s.report(b, run[0], run[0].dfa.match(symbols), value, symbols, out)
 	}
 	for k, w := range b.may {
 		for w &= s.alone[k]; w != 0; w &= w - 1 {
@@ -313,9 +327,10 @@ func (s *Set) Match(value string, among, out Bits) {
 }
 
 // report adds the members of g that match, of those asked for.
-func (b *buffer) report(g *group, matched uint32, out Bits) {
+func (s *Set) report(b *buffer, g *group, matched uint32, value, symbols string, out Bits) {
 	for ; matched != 0; matched &= matched - 1 {
-		if i := g.members[bits.TrailingZeros32(matched)]; b.may.Has(i) {
+		i := g.members[bits.TrailingZeros32(matched)]
+		if p := s.patterns[i]; b.may.Has(i) && (p.loose == p.nfa || p.match(value, symbols)) {
 			out.Set(i)
 		}
 	}

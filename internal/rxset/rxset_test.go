@@ -2,6 +2,7 @@ package rxset
 
 import (
 	"regexp"
+	"strings"
 	"testing"
 
 	"rsc.io/binaryregexp"
@@ -137,6 +138,22 @@ func TestMatch(t *testing.T) {
 			}
 		}
 		check(t, s, patterns, oracles, value)
+	}
+}
+
+// TestCounts: high counts are exact, though groups do not count.
+func TestCounts(t *testing.T) {
+	patterns := []Pattern{{Expr: `^a{3,40}$`}, {Expr: `x.{16,20}y`}, {Expr: `^(?:b{2}){20}$`}, {Expr: `q{0,17}z{18}`}}
+	s, oracles := compile(t, patterns)
+	for n := range 60 {
+		for _, v := range []string{strings.Repeat("a", n), "x" + strings.Repeat("-", n) + "y", strings.Repeat("b", n), "q" + strings.Repeat("z", n)} {
+			check(t, s, patterns, oracles, v)
+		}
+	}
+	for i, p := range s.patterns {
+		if p.loose == p.nfa || len(p.loose.inst) >= len(p.nfa.inst) {
+			t.Errorf("pattern %d is not relaxed", i)
+		}
 	}
 }
 
