@@ -19,8 +19,9 @@ build: ## bin/dewar, one static binary
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/dewar ./cmd/dewar
 
-venv: ## the virtual environment of the example apps
+venv: ## the virtual environments of the example apps and of the differential test
 	@scripts/venv.sh
+	@scripts/backends.sh
 
 demo: build venv ## audit, guard, probe and judge the example shop
 	@scripts/demo.sh

@@ -90,15 +90,28 @@ func appendHead(b []byte, r *http.Request, length int64, keep bool) ([]byte, err
 		if !httpguts.ValidHeaderFieldName(name) {
 			return b, unsendable(wire.BadField, "header name", name)
 		}
+		if len(values) == 0 {
+			continue // a field that somebody took away
+		}
+		// One line for each name: of several, one server takes the first,
+		// one the last, and one joins them (RFC 9110, 5.3, says that a list in
+		// one line means the same).
+		b = append(b, name...)
+		b = append(b, ": "...)
+		first := true
 		for _, v := range values {
 			if !httpguts.ValidHeaderFieldValue(v) {
 				return b, unsendable(wire.BadField, "the value of "+name, v)
 			}
-			b = append(b, name...)
-			b = append(b, ": "...)
-			b = append(b, v...)
-			b = append(b, "\r\n"...)
+			if v == "" {
+				continue
+			}
+			if !first {
+				b = append(b, ", "...)
+			}
+			b, first = append(b, v...), false
 		}
+		b = append(b, "\r\n"...)
 	}
 	switch {
 	case length > 0:

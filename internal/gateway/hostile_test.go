@@ -98,7 +98,7 @@ func (e *events) take() []event.Event {
 
 // layered is the chain that every request meets, without the layers that
 // judge content; request is the mode of the request layer.
-func layered(t *testing.T, cfg deployment.Config, request guard.Mode, e *events) func(*Gateway) (http.Handler, error) {
+func layered(t *testing.T, cfg deployment.Config, request guard.Mode, e *events, watch ...func(guard.Forwarder) guard.Forwarder) func(*Gateway) (http.Handler, error) {
 	return func(g *Gateway) (http.Handler, error) {
 		env := guard.Env{Now: time.Now, CertificateNames: func() []string { return nil }, Facts: func() guard.Facts { return guard.Facts{} }}
 		var bounds []guard.Bound
@@ -121,7 +121,11 @@ func layered(t *testing.T, cfg deployment.Config, request guard.Mode, e *events)
 		if len(bounds) != 3 {
 			t.Fatalf("%d layers", len(bounds))
 		}
-		return guard.NewChain(guard.Options{Layers: bounds, Forward: g.Forwarder(), Publish: e.publish})
+		forward := g.Forwarder()
+		for _, w := range watch {
+			forward = w(forward)
+		}
+		return guard.NewChain(guard.Options{Layers: bounds, Forward: forward, Publish: e.publish})
 	}
 }
 
