@@ -34,6 +34,8 @@ var Layers = []Layer{
 		func(*Config) guard.Mode { return guard.Enforce }, func(c *Config, e guard.Env) (guard.Layer, error) { return deployment.NewClient(c.Deployment, e) }},
 	{spec(deployment.Control, "https"), "nothing is answered in clear text, or for a host that is not ours",
 		func(c *Config) guard.Mode { return c.Deployment.HTTPS }, func(c *Config, e guard.Env) (guard.Layer, error) { return deployment.NewHTTPS(c.Deployment, e) }},
+	{spec(deployment.Control, "client-certificate"), "the handshake has said who is asking: a path for known clients costs nothing more for others",
+		func(c *Config) guard.Mode { return c.Deployment.ClientCert }, func(c *Config, e guard.Env) (guard.Layer, error) { return deployment.NewClientCert(c.Deployment, e) }},
 	{spec(abuse.Control, "rate-limit"), "a cheap refusal before anything expensive",
 		func(c *Config) guard.Mode { return c.Abuse.RateLimit }, func(c *Config, e guard.Env) (guard.Layer, error) { return abuse.NewRateLimit(c.Abuse, e) }},
 	{spec(settings.Control, "never-public"), "what no visitor may see needs no further look",

@@ -50,6 +50,7 @@ var Names = []Name{
 	{"excess_rate_limit_exceeded", "A client asked for more than its limit.", Warn},
 	{"input_validation_fail", "A request was not what it must be: path, host, headers, body.", Warn},
 	{"upload_validation", "A file was not what it must be.", Warn},
+	{"authz_fail", "A client asked for what it has no right to: without the certificate that a path wants.", Warn},
 	{"malicious_csrf", "A request that changes state came from another site.", Warn},
 	{"malicious_direct_reference", "Somebody asked for what nobody may see: debugger, repository, backup.", Warn},
 	{"malicious_attack_tool", "A request carries the mark of an attack tool.", High},

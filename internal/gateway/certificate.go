@@ -70,25 +70,6 @@ func (g *Gateway) setCertificates(c certificates) {
 	close(g.certs.Swap(keep(c)).replaced)
 }
 
-// tlsConfig returns TLS 1.2 with forward secrecy and authenticated encryption
-// only, and 1.3. Curves are Go's own choice: X25519MLKEM768 first.
-func (g *Gateway) tlsConfig() *tls.Config {
-	protocols := []string{"h2", "http/1.1"}
-	if g.config().TLS == "acme" {
-		protocols = append(protocols, alpnProtocol)
-	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		CipherSuites: []uint16{ // of 1.2; those of 1.3 cannot be chosen
-			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-		},
-		NextProtos:     protocols,
-		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certs.Load().get(h) },
-	}
-}
-
 // namesOf returns the DNS names and addresses that a certificate covers.
 func namesOf(c *tls.Certificate) []string {
 	if c == nil || c.Leaf == nil {

@@ -51,11 +51,20 @@ func (g *Gateway) Change(ctx context.Context, c Change) error {
 	}
 
 	var certs certificates
+	var err error
 	if k := g.certs.Load(); k != nil && needsCertificates(k.certificates, old, now) {
-		var err error
 		if certs, err = g.openCertificates(now); err != nil {
 			return err
 		}
+	}
+	var tls *policy
+	if tls, err = g.newPolicy(now); err != nil {
+		return err
+	}
+	if was := g.policy.Load(); now.TicketSecret == old.TicketSecret && bytes.Equal(was.authority, tls.authority) {
+		// Sessions go on.
+		tls.tickets = was.tickets
+		tls.config.SetSessionTicketKeys(tls.tickets.list())
 	}
 	var next *generation
 	if g.o.Upstream == "" && (c.App != nil || len(now.Differs(old, deployment.ByNewApp)) > 0) {
@@ -63,7 +72,6 @@ func (g *Gateway) Change(ctx context.Context, c Change) error {
 		if c.App != nil {
 			app = *c.App
 		}
-		var err error
 		if next, err = g.loadAgain(ctx, app, now); err != nil {
 			return err
 		}
@@ -78,6 +86,7 @@ func (g *Gateway) Change(ctx context.Context, c Change) error {
 			g.o.Progress(Step{Kind: StepDone, Name: "tls", Text: certs.describe()})
 		}
 	}
+	g.policy.Store(tls)
 	g.cfg.Store(&now)
 	if len(now.Differs(old, deployment.ByNewConnection)) > 0 || now.MaxHeader != old.MaxHeader {
 		g.setFront(g.newFront(now))

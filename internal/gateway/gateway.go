@@ -165,6 +165,8 @@ type Gateway struct {
 	certs atomic.Pointer[keptCertificates] // nil when TLS ends elsewhere
 	front atomic.Pointer[front]
 
+	policy atomic.Pointer[policy] // of TLS
+
 	upstream atomic.Pointer[error] // with Options.Upstream
 	// upstreamServer is the Server field of an upstream that was there at the
 	// start: a development server says that it is one.
@@ -260,7 +262,10 @@ func (g *Gateway) Evidence() []evidence.Evidence {
 		e.Summary, e.Fix = "not every name is served: "+k.state().Error(), "see what the authority or the file wants; it is tried again by itself"
 	default:
 		e.Outcome = evidence.Pass
-		e.Summary = "TLS 1.2 and 1.3 with forward secrecy, X25519MLKEM768 preferred; " + k.describe()
+		e.Summary = "TLS 1.2 and 1.3 with forward secrecy, X25519MLKEM768 preferred; keys of session tickets change every eight hours; " + k.describe()
+		if g.policy.Load().authority != nil {
+			e.Summary += "; client certificates are verified by " + g.config().ClientCA
+		}
 	}
 	return []evidence.Evidence{e}
 }
@@ -313,6 +318,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	p, err := g.newPolicy(g.o.Config)
+	if err != nil {
+		return err
+	}
+	g.policy.Store(p)
 	if certs != nil {
 		g.certs.Store(keep(certs))
 		g.o.Progress(Step{Kind: StepDone, Name: "tls", Text: certs.describe()})
@@ -357,7 +367,7 @@ func Run(ctx context.Context, o Options) error {
 
 	actors := slices.Clone(o.Actors)
 	if g.certs.Load() != nil {
-		actors = append(actors, Actor{Name: "certificate", Run: g.keepCertificates})
+		actors = append(actors, Actor{Name: "certificate", Run: g.keepCertificates}, Actor{Name: "tickets", Run: g.keepTickets})
 	}
 	if first.supervisor != nil {
 		actors = append(actors, Actor{

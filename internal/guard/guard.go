@@ -18,6 +18,7 @@
 package guard
 
 import (
+	"crypto/x509"
 	"net/http"
 	"net/netip"
 	"time"
@@ -183,6 +184,9 @@ type Client struct {
 	// it asked for, lower case, with the port if one was given.
 	Scheme string
 	Host   string
+	// Certificate is the client's, verified and not expired; nil when it
+	// showed none.
+	Certificate *x509.Certificate
 }
 
 // Facts is what the running app says about itself, read inside a worker by

@@ -55,9 +55,9 @@ func (c *Config) acmeProblems() []guard.Problem {
 		out = append(out, guard.Problem{Key: "acme." + key, Message: fmt.Sprintf(format, args...)})
 	}
 	a := &c.ACME
-	for _, s := range []struct{ key, ref string }{{"storage-secret", a.StorageSecret}, {"eab-secret", a.EABSecret}, {"dns-secret", a.DNSSecret}} {
+	for _, s := range []struct{ key, ref string }{{"acme.storage-secret", a.StorageSecret}, {"acme.eab-secret", a.EABSecret}, {"acme.dns-secret", a.DNSSecret}, {"ticket-secret", c.TicketSecret}} {
 		if s.ref != "" && !strings.HasPrefix(s.ref, "env:") && !strings.HasPrefix(s.ref, "file:") {
-			bad(s.key, "a secret does not stand in settings: write env:NAME or file:/path")
+			out = append(out, guard.Problem{Key: s.key, Message: "a secret does not stand in settings: write env:NAME or file:/path"})
 		}
 	}
 	if c.TLS != "acme" {

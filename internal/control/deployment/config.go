@@ -33,5 +33,12 @@ type Config struct {
 	Watch         bool           `toml:"watch" default:"true" jsonschema_description:"Read settings, certificates and rule files again when they change, without a restart. SIGHUP and dewar reload always do. What cannot be used is reported and changes nothing."`
 	Console       string         `toml:"console" reload:"restart" default:"127.0.0.1:9180" jsonschema_description:"Private address for health, readiness, metrics and the checklist; must be loopback or unix:/path. Empty switches it off."`
 
+	// Mutual TLS, and what nodes share.
+
+	ClientCA        string     `toml:"client-ca" file:"project" jsonschema_description:"PEM file of the authority that signs client certificates (mutual TLS). Clients are asked for one; a wrong one is refused in the handshake, and which paths want one client-certificates says."`
+	ClientCertPaths []string   `toml:"client-certificates" jsonschema_description:"Paths that want a client certificate, as patterns: /admin/**, /**. The app reads it in Client-Cert (RFC 9440) and X-Client-Cert-Sha256."`
+	ClientCert      guard.Mode `toml:"client-certificate" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the client-certificate layer."`
+	TicketSecret    string     `toml:"ticket-secret" jsonschema_description:"What the keys of TLS session tickets follow from, so that several nodes resume each other's sessions: env:NAME or file:/path. Empty: random keys. They change every eight hours in both cases."`
+
 	ACME ACME `toml:"acme" jsonschema_description:"Certificates from an authority that speaks ACME, with tls = \"acme\"."`
 }

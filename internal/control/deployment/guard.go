@@ -9,7 +9,7 @@ import (
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
-var layers = []*guard.Spec{requestSpec, clientSpec, httpsSpec}
+var layers = []*guard.Spec{requestSpec, clientSpec, httpsSpec, clientCertSpec}
 
 var preflights = []*guard.Preflight{
 	{

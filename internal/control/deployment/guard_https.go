@@ -23,6 +23,11 @@ var httpsSpec = &guard.Spec{
 			Fix:  "Add the name to deployment.allowed-hosts; load balancers should check health on the console's address.",
 		},
 		{
+			Name: "https-sni",
+			Why:  "TLS was asked for one name and HTTP for another: what was decided for the first would count for the second (RFC 9110, 7.4). Browsers ask again on a connection of its own.",
+			Fix:  "Let the client ask TLS (SNI) for the name in Host; behind a proxy that ends TLS and encrypts anew, list it in deployment.trusted-proxies.",
+		},
+		{
 			Name: "https-redirect",
 			Why:  "The request came in clear text and can safely be asked again over HTTPS.",
 			Fix:  "Nothing: this is an answer, not a refusal. Set deployment.public-port when the redirect names the wrong port.",
@@ -114,6 +119,9 @@ func (l *https) Request(x *guard.Exchange) guard.Decision {
 	host, _, err := guard.SplitAuthority(x.Client.Host)
 	if err != nil || !l.serves(host) {
 		return guard.Refuse(http.StatusMisdirectedRequest, "https-host", "host "+clip(x.Request.Host))
+	}
+	if t := x.Request.TLS; t != nil && t.ServerName != "" && !x.Client.TrustedPeer && !strings.EqualFold(t.ServerName, host) {
+		return guard.Refuse(http.StatusMisdirectedRequest, "https-sni", "TLS for "+clip(t.ServerName)+", Host "+clip(x.Request.Host))
 	}
 	if x.Client.Scheme == "https" || l.clear {
 		return guard.Pass()

@@ -102,5 +102,6 @@ func (c *Config) Problems() []guard.Problem {
 		bad("max-header", "%s: from 1 KiB to 1 MiB", c.MaxHeader)
 	}
 	out = append(out, c.acmeProblems()...)
+	out = append(out, c.clientCertProblems()...)
 	return append(out, c.layerProblems()...)
 }
