@@ -3,7 +3,6 @@ package rxset
 import (
 	"encoding/binary"
 	"hash/maphash"
-
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -90,9 +89,10 @@ type firstStep struct {
 }
 
 // newDFA joins programs, at most maxGroup of them, that read the same
-// kind of symbols. It is nil if they are too long for one.
-func newDFA(set *Set, group []*nfa) *dfa {
-	d := &dfa{set: set, all: 1<<len(group) - 1}
+// kind of symbols. It is nil if they are too long for one. An automaton that
+// stands alone is in no group.
+func newDFA(set *Set, group []*nfa, alone bool) *dfa {
+	d := &dfa{set: set, alone: alone, all: 1<<len(group) - 1}
 	var sets []symset
 	if len(group) == 1 {
 		d.inst, sets = group[0].inst, group[0].sets

@@ -241,7 +241,7 @@ func (b *filterBuilder) finish() *filter {
 	posts := map[string]uint32{}
 	for _, key := range b.words {
 		w := b.wishes[key]
-		at, k := f.window(w.text)
+		at, k := f.window(w.text, windows)
 		e := entry{at: uint32(text.Len()), len: uint16(len(w.text)), window: uint16(at), n: uint16(len(w.posts)), exact: w.exact}
 		text.WriteString(w.text)
 		list := string(uint32s(w.posts))
@@ -358,12 +358,15 @@ func (b *filterBuilder) letters() {
 	}
 }
 
-// window chooses where to look for s, and by how many symbols.
-func (f *filter) window(s string) (at, n int) {
+// window chooses where to look for s, and by how many symbols: where few
+// values have the window, and few strings before s have chosen it, as all of
+// them are compared wherever it stands.
+func (f *filter) window(s string, windows map[uint32][]entry) (at, n int) {
 	n = min(len(s), 4)
 	best := math.Inf(1)
 	for i := 0; i+n <= len(s); i++ {
-		if w := weigh(s[i : i+n]); w < best {
+		others := float64(len(windows[f.key(s[i:i+n])]))
+		if w := (weigh(s[i:i+n]) + 1e-6) * (1 + others); w < best {
 			best, at = w, i
 		}
 	}

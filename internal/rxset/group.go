@@ -94,7 +94,7 @@ func (s *Set) newGroup(members []int) group {
 		g.all.Set(i)
 		nfas = append(nfas, s.patterns[i].loose)
 	}
-	g.dfa = newDFA(s, nfas)
+	g.dfa = newDFA(s, nfas, false)
 	return g
 }
 
@@ -105,9 +105,9 @@ const (
 	regroupAfter = 10 * time.Minute
 )
 
-// overflow is told that the table of d was soon full. Of a group it makes two: most
-// often few patterns need many states, or those that need many together need
-// few apart. After regroupAfter the first groups are tried again, so that
+// overflow is told that the table of d was soon full. Of a group it makes two:
+// most often few patterns need many states, or those that need many together
+// need few apart. After regroupAfter the first groups are tried again, so that
 // values made to drive the groups apart do so for a while only.
 func (s *Set) overflow(d *dfa) {
 	s.regroup.Lock()

@@ -25,6 +25,8 @@ type need struct {
 const (
 	// maxExact is how many strings need.exact may hold.
 	maxExact = 600
+	// maxProduct is how many may come of two parts of several each.
+	maxProduct = 64
 	// maxClassLiteral is how large a class may be that is written out.
 	maxClassLiteral = 6
 	// maxMasks and maxClauses are how many of the best are kept.
@@ -174,7 +176,8 @@ type conjunction struct {
 func (c *conjunction) add(n need) {
 	c.min += n.min
 	c.masks = append(c.masks, n.masks...)
-	if n.known && len(c.exact)*len(n.exact) <= maxExact {
+	product := len(c.exact) * len(n.exact)
+	if n.known && (product <= maxProduct || product <= maxExact && min(len(c.exact), len(n.exact)) == 1) {
 		joined := make([]string, 0, len(c.exact)*len(n.exact))
 		for _, a := range c.exact {
 			for _, b := range n.exact {

@@ -101,8 +101,7 @@ type pattern struct {
 	mode    Mode // never Rx
 	expr    string
 	phrases []string
-	rest    []string // phrases that the filter does not decide, folded
-	nfa     *nfa     // nil if the filter decides, or for what is too large for an automaton
+	nfa     *nfa // nil if the filter decides, or for what is too large for an automaton
 	// loose is nfa, or one that matches more; then nfa has the last word.
 	loose *nfa
 	dfa   func() *dfa // its own, made when first asked for; nil without nfa
@@ -196,11 +195,7 @@ func Compile(patterns []Pattern) (*Set, error) {
 			q.loose = newNFA(looser[i], l.symbols)
 		}
 		if q.nfa != nil {
-			q.dfa = sync.OnceValue(func() *dfa {
-				d := newDFA(s, []*nfa{q.nfa})
-				d.alone = true
-				return d
-			})
+			q.dfa = sync.OnceValue(func() *dfa { return newDFA(s, []*nfa{q.nfa}, true) })
 		}
 	}
 	s.filter = fb.finish()
@@ -274,7 +269,8 @@ func (s *Set) Len() int { return len(s.patterns) }
 func (s *Set) NewBits() Bits { return NewBits(len(s.patterns)) }
 
 // Match adds to out every pattern of among that matches value; a nil among
-// is all of them. Nothing is taken out of out. It does not keep value.
+// is all of them. Both must be at least as wide as NewBits makes them. Nothing
+// is taken out of out. It does not keep value.
 func (s *Set) Match(value string, among, out Bits) {
 	b := s.buffers.Get().(*buffer)
 	symbols := s.read(b, value)
