@@ -200,6 +200,11 @@ func Compile(patterns []Pattern) (*Set, error) {
 	}
 	s.filter = fb.finish()
 	s.group()
+	// The states that ordinary values need are there before the first comes.
+	found := s.NewBits()
+	for line := range strings.Lines(sample) {
+		s.Match(line[:len(line)-1], nil, found)
+	}
 	return s, nil
 }
 
@@ -291,14 +296,11 @@ func (s *Set) Match(value string, among, out Bits) {
 	var d [4]*dfa
 	var m [4]uint32
 	for len(run) > 1 {
-		n := 2
-		if len(run) > 3 {
-			n = 4
+		n := min(len(run), 4)
+		for k := range d {
+			d[k] = run[min(k, n-1)].dfa // a third twice
 		}
-		for k, g := range run[:n] {
-			d[k] = g.dfa
-		}
-		if n == 4 {
+		if n > 2 {
 			match4(&d, symbols, &m)
 		} else {
 			match2(&d, symbols, &m)
