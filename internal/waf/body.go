@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/dewar-security/dewar/internal/waf/seclang"
 )
 
 // body is what of a request body goes to Coraza.
@@ -20,6 +22,52 @@ type body struct {
 	tail      []byte // a value that the parser of cut JSON drops
 	denied    Reason
 	why       string
+}
+
+// colliding returns the fields of a form whose names differ in case alone. Of
+// those Coraza keeps only one, by chance one or the other, so that text=…
+// could hide behind Text=x; Flask has both.
+func (b *body) colliding() (fields [][2]string) {
+	if !oddNames(b.bytes) {
+		return nil
+	}
+	first := map[string]string{} // by name in lower case
+	collide := map[string]bool{}
+	seclang.Pairs(string(b.bytes), 0, func(name, _ string) {
+		fold := strings.ToLower(name)
+		if have, ok := first[fold]; ok && have != name {
+			collide[fold] = true
+		}
+		first[fold] = name
+	})
+	if len(collide) == 0 {
+		return nil
+	}
+	seclang.Pairs(string(b.bytes), 0, func(name, value string) {
+		if collide[strings.ToLower(name)] {
+			fields = append(fields, [2]string{name, value})
+		}
+	})
+	return fields
+}
+
+// oddNames reports whether a field's name in a form holds something else than
+// small letters, digits and signs.
+func oddNames(form []byte) bool {
+	for len(form) > 0 {
+		switch c := form[0]; {
+		case c == '=': // the value does not matter
+			i := bytes.IndexByte(form, '&')
+			if i < 0 {
+				return false
+			}
+			form = form[i:]
+		case c >= 'A' && c <= 'Z' || c == '%' || c >= 0x80:
+			return true
+		}
+		form = form[1:]
+	}
+	return false
 }
 
 // readBody reads r.Body as the app's framework would understand it.

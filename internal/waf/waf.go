@@ -559,7 +559,13 @@ func describe(tx head, r *Request) {
 func (b *body) arguments(tx interface {
 	RemoveRuleByID(id int)
 	AddPostRequestArgument(key, value string)
+	AddPathRequestArgument(key, value string)
 }) {
+	if b.processor == "URLENCODED" {
+		for _, field := range b.colliding() {
+			tx.AddPathRequestArgument(field[0], field[1])
+		}
+	}
 	if b.partial || b.guessed {
 		// A cut body cannot parse, and a guess may be wrong; what did
 		// parse is inspected all the same.

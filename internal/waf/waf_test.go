@@ -655,6 +655,28 @@ func TestResponses(t *testing.T) {
 	}
 }
 
+// Coraza keeps one of two form fields whose names differ in case, by chance
+// one or the other: an attack in the other must be found all the same.
+func TestFieldsThatDifferInCase(t *testing.T) {
+	for _, reference := range []bool{false, true} {
+		e, err := New(Config{Reference: reference})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fields := range []string{"text=%s&Text=x", "TEXT=x&text=%s", "tEXT=x&text=%s&Text=y", "a=1&b=2&B=%s"} {
+			for range 8 {
+				if v := inspect(t, e, withBody(browser("POST", "/comment"), form, fmt.Sprintf(fields, url.QueryEscape("1' UNION SELECT 1,2,version() -- ")))); !v.Denied {
+					t.Fatalf("reference %v: %s passed", reference, fields)
+				}
+			}
+			if v := inspect(t, e, withBody(browser("POST", "/comment"), form, fmt.Sprintf(fields, "shoes"))); v.Denied {
+				t.Errorf("reference %v: %s: %s", reference, fields, v.Summary())
+			}
+		}
+		e.Close()
+	}
+}
+
 // Nothing of a request may reach the disk.
 func TestNothingIsWrittenToDisk(t *testing.T) {
 	dir := t.TempDir()

@@ -11,6 +11,7 @@ import (
 	"mime/multipart"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,7 +49,7 @@ func (x *Transaction) ProcessURI(uri, method, proto string) {
 		x.set(variables.RequestURI, u.String())
 		path, query = u.Path, u.RawQuery
 	}
-	if pairs(query, x.p.cfg.arguments, func(key, value string) { x.addArgument(argsGet, key, value) }) {
+	if Pairs(query, x.p.cfg.arguments, func(key, value string) { x.addArgument(argsGet, key, value) }) {
 		x.set(variables.ArgumentsLimitReached, "1")
 	}
 	base := path
@@ -60,9 +61,9 @@ func (x *Transaction) ProcessURI(uri, method, proto string) {
 	x.set(variables.QueryString, query)
 }
 
-// pairs reads a query or form. It stops at limit pairs and then reports that
-// there are more.
-func pairs(query string, limit int, add func(key, value string)) bool {
+// Pairs reads a query or form as Coraza does. It stops at limit pairs, if that
+// is not 0, and then reports that there are more.
+func Pairs(query string, limit int, add func(key, value string)) bool {
 	n := 0
 	for query != "" {
 		var pair string
@@ -258,12 +259,13 @@ func (x *Transaction) form(text string) {
 		x.punt("a form besides other arguments")
 		return
 	}
-	if pairs(text, x.p.cfg.arguments, func(key, value string) { x.add(argsPost, key, value) }) {
+	if Pairs(text, x.p.cfg.arguments, func(key, value string) { x.add(argsPost, key, value) }) {
 		x.set(variables.ArgumentsLimitReached, "1")
 	}
 	// Coraza keeps only one of several fields whose names differ in case
 	// alone, by chance one or the other.
-	if args := x.lists[argsPost]; len(args) > 1 {
+	args := x.lists[argsPost]
+	if slices.ContainsFunc(args, func(e entry) bool { return e.fold != e.key }) {
 		seen := make(map[string]string, len(args))
 		for i := range args {
 			if key, ok := seen[args[i].fold]; ok && key != args[i].key {
