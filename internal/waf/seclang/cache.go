@@ -4,94 +4,82 @@ import (
 	"hash/maphash"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 )
 
 // The cache remembers what was found in values: header values, tokens and
-// form fields come again and again. It is bounded in bytes, and its hash is
-// keyed, so that nobody can aim for one place; a hit compares the whole value.
+// form fields come again and again. Its tables have a fixed number of places
+// and take values up to a length, so that it holds 16 MB at most. A value has
+// two places to be in, chosen by a keyed hash, so that nobody can aim for one;
+// a newcomer takes the place of another. A hit compares the whole value.
 const (
-	cacheShards = 64
-	// cacheBytes bounds one generation of a shard; two are kept.
-	cacheBytes = 16 << 20 / cacheShards / 2
-	// cacheValue is the longest value that is kept.
-	cacheValue = 8 << 10
-	// cacheOverhead is what an entry costs besides its value.
-	cacheOverhead = 96
+	smallValue, smallPlaces = 256, 1 << 15
+	largeValue, largePlaces = 4096, 1 << 10
 )
 
 type cache struct {
-	seed   maphash.Seed
-	shards [cacheShards]shard
+	seed         maphash.Seed
+	small, large table
 }
 
-type shard struct {
-	mu         sync.Mutex
-	young, old map[cacheKey]hits
-	bytes      int
-}
+type table []atomic.Pointer[remembered]
 
-type cacheKey struct {
+// remembered is what was found in a value of a class. It never changes.
+type remembered struct {
+	hash  uint64
 	class int
 	value string
+	hits  hits
 }
 
-func newCache() *cache { return &cache{seed: maphash.MakeSeed()} }
+func newCache() *cache {
+	return &cache{seed: maphash.MakeSeed(), small: make(table, smallPlaces), large: make(table, largePlaces)}
+}
 
-func (c *cache) shard(class int, value string) *shard {
-	// The map hashes again, with a key of its own; this only spreads locks.
-	return &c.shards[(maphash.String(c.seed, value)+uint64(class))%cacheShards]
+// find returns the table for a value and its hash; nil for one too long.
+func (c *cache) find(class int, value string) (table, uint64) {
+	t := c.small
+	if len(value) > smallValue {
+		if t = c.large; len(value) > largeValue {
+			return nil, 0
+		}
+	}
+	return t, maphash.String(c.seed, value) + uint64(class)*0x9e3779b97f4a7c15
 }
 
 func (c *cache) get(class int, value string) (hits, bool) {
-	if len(value) > cacheValue {
+	t, hash := c.find(class, value)
+	if t == nil {
 		return nil, false
 	}
-	s := c.shard(class, value)
-	k := cacheKey{class, value}
-	s.mu.Lock()
-	h, ok := s.young[k]
-	if !ok {
-		if h, ok = s.old[k]; ok {
-			delete(s.old, k)
-			k.value = strings.Clone(value)
-			s.add(k, h)
+	for i := range uint64(2) {
+		e := t[hash&uint64(len(t)-1)^i].Load()
+		if e != nil && e.hash == hash && e.class == class && e.value == value {
+			return e.hits, true
 		}
 	}
-	s.mu.Unlock()
-	return h, ok
+	return nil, false
 }
 
 // put remembers a copy of h and returns it.
 func (c *cache) put(class int, value string, h hits) hits {
-	h = slices.Clone(h)
-	if len(value) > cacheValue {
+	h = slices.Clip(slices.Clone(h))
+	t, hash := c.find(class, value)
+	if t == nil {
 		return h
 	}
-	s := c.shard(class, value)
-	s.mu.Lock()
-	s.add(cacheKey{class, strings.Clone(value)}, h)
-	s.mu.Unlock()
+	place := hash & uint64(len(t)-1)
+	if t[place].Load() != nil && (t[place^1].Load() == nil || hash>>63 == 1) {
+		place ^= 1
+	}
+	t[place].Store(&remembered{hash, class, strings.Clone(value), h})
 	return h
 }
 
-func (s *shard) add(k cacheKey, h hits) {
-	if s.bytes > cacheBytes {
-		s.old, s.young, s.bytes = s.young, nil, 0
-	}
-	if s.young == nil {
-		s.young = map[cacheKey]hits{}
-	}
-	s.young[k] = h
-	s.bytes += cacheOverhead + len(k.value) + 2*len(h)
-}
-
 func (c *cache) reset() {
-	for i := range c.shards {
-		s := &c.shards[i]
-		s.mu.Lock()
-		clear(s.young)
-		s.old, s.bytes = nil, 0
-		s.mu.Unlock()
+	for _, t := range [...]table{c.small, c.large} {
+		for i := range t {
+			t[i].Store(nil)
+		}
 	}
 }

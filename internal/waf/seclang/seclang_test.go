@@ -355,26 +355,31 @@ SecRule TX:sum "@eq 9" "id:12,phase:1,pass,msg:'nine'"
 
 func TestCacheIsBounded(t *testing.T) {
 	c := newCache()
-	value := strings.Repeat("x", 1000)
-	for i := range 60000 {
-		c.put(1, fmt.Sprint(value, i), hits{1})
+	for i := range 100000 {
+		c.put(1, fmt.Sprint(strings.Repeat("x", 200+i%2*3700), i), hits{1})
 	}
+	c.put(1, "last", hits{1})
 	total := 0
-	for i := range c.shards {
-		for k := range c.shards[i].young {
-			total += len(k.value)
-		}
-		for k := range c.shards[i].old {
-			total += len(k.value)
+	for _, t := range [...]table{c.small, c.large} {
+		for i := range t {
+			if e := t[i].Load(); e != nil {
+				total += len(e.value) + 64
+			}
 		}
 	}
-	if total > 18<<20 || total < 8<<20 {
+	if total > 16<<20 || total < 8<<20 {
 		t.Errorf("%d bytes are kept", total)
 	}
-	if _, ok := c.get(2, fmt.Sprint(value, 59999)); ok {
+	if _, ok := c.get(2, "last"); ok {
 		t.Error("another class has the value")
 	}
-	if h, ok := c.get(1, fmt.Sprint(value, 59999)); !ok || !h.has(1) {
+	if h, ok := c.get(1, "last"); !ok || !h.has(1) {
 		t.Error("the last value is forgotten")
+	}
+	if c.put(1, strings.Repeat("x", largeValue+1), hits{2}); len(c.put(1, "", nil)) != 0 {
+		t.Error("nothing became something")
+	}
+	if _, ok := c.get(1, strings.Repeat("x", largeValue+1)); ok {
+		t.Error("a value too long is kept")
 	}
 }
