@@ -768,17 +768,22 @@ func (op *operator) matches(text string, set charset) bool {
 }
 
 // oneWord reports whether text is one SQL token to libinjection, a word or a
-// number, which is never an injection.
+// number, which is never an injection: its shortest pattern has two tokens.
 func oneWord(text string, set charset) bool {
+	const word = hasUpper | hasLower | hasUnderscore
 	switch {
-	case text == "" || len(text) >= 32:
+	case text == "" || set&^(word|hasDigit|hasDot) != 0:
 		return false
-	case set&^(hasUpper|hasLower|hasUnderscore) == 0:
-		return true
-	case set&^(hasUpper|hasLower|hasUnderscore|hasDigit) == 0:
-		return text[0] > '9' || set&^hasDigit == 0
+	case set&^word == 0:
+		return len(text) < 32
+	case set&hasDot == 0:
+		return len(text) < 32 && (text[0] > '9' || set&^hasDigit == 0)
+	case set&^(hasDigit|hasDot) == 0: // 59.90
+		i := strings.IndexByte(text, '.')
+		return i > 0 && i < len(text)-1 && i == strings.LastIndexByte(text, '.') && len(text) < 32
 	}
-	return false
+	// The names of JSON members: no keyword begins like this.
+	return strings.HasPrefix(text, "json.")
 }
 
 // classOf returns the class of a named value.

@@ -130,10 +130,13 @@ func TestQuickTransformations(t *testing.T) {
 // What is left out of libinjection is nothing to it.
 func TestInjectionShortcuts(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	words := append([]string{"select", "union", "drop", "null", "sleep", "user", "x", "n", "b", "e", "u", "q", "like", "in", "is", "not", "if", "begin"}, pieces...)
+	words := append([]string{"json.", "12.5", "select", "union", "drop", "null", "sleep", "user", "x", "n", "b", "e", "u", "q", "like", "in", "is", "not", "if", "begin"}, pieces...)
 	sqli, xss := 0, 0
 	for range 200000 {
 		s := randomText(r, words)
+		if r.IntN(4) == 0 {
+			s = "json." + strings.ReplaceAll(s, " ", ".")
+		}
 		set := charsetOf(s)
 		if oneWord(s, set) {
 			sqli++
