@@ -21,6 +21,7 @@ type Program struct {
 	slots  map[string]int
 	names  []string // of the slots
 	phases [types.PhaseLogging + 1][]op
+	kept   []*rule // that phases run
 
 	initial []variable
 	gaps    []string
@@ -75,6 +76,13 @@ func Load(w coraza.WAF, files Files) (*Program, error) {
 		p.gaps = append(p.gaps, "SecRuleEngine is "+cfg.engine.String())
 	}
 	p.fold()
+	for _, ops := range p.phases {
+		for _, op := range ops {
+			if op.rule != nil {
+				p.kept = append(p.kept, op.rule)
+			}
+		}
+	}
 	for _, r := range rules {
 		for l := r; l != nil; l = l.chain {
 			for i := range l.effects {

@@ -361,7 +361,7 @@ func foresee(p *Program, r *rule) *operator {
 			return nil
 		}
 	}
-	for _, o := range p.rules {
+	for _, o := range p.kept {
 		for l := o; l != nil; l = l.chain {
 			for i := range l.targets {
 				u := &l.targets[i]
@@ -452,15 +452,7 @@ func (op *operator) findCaptures() {
 func (b *build) quicken() error {
 	rest := &build{files: b.files, patterns: map[string]int{}}
 	at := map[*operator]int{}
-	var kept []*rule
-	for _, ops := range b.p.phases {
-		for _, op := range ops {
-			if op.rule != nil {
-				kept = append(kept, op.rule)
-			}
-		}
-	}
-	for _, r := range kept {
+	for _, r := range b.p.kept {
 		for l := r; l != nil; l = l.chain {
 			if l.op == nil || l.op.macro != nil {
 				continue
