@@ -507,18 +507,29 @@ type looked struct {
 
 // verdict asks the compiled rules, and Coraza where they deny or cannot tell.
 // seen may be nil.
+//
+// A request is refused if either refuses it. Coraza remembers what
+// transformations made of a value by the value's place in a map, and so takes
+// one of several values of a form field for another, by chance: an attack that
+// the compiled rules see in one of them may escape it.
 func (e *Engine) verdict(r Request, b body, v Verdict, seen *looked) (Verdict, error) {
-	if e.compiled != nil {
-		fast, unsure := e.inspectCompiled(r, b, v, seen)
-		switch {
-		case unsure == "" && (!fast.Denied || r.Brief):
-			return fast, nil
-		case unsure != "" && r.Brief:
-			v.Denied, v.Reason, v.Status = true, ReasonBusy, http.StatusTooManyRequests
-			return v, nil
-		}
+	if e.compiled == nil {
+		return e.inspectReference(r, b, v)
 	}
-	return e.inspectReference(r, b, v)
+	fast, unsure := e.inspectCompiled(r, b, v, seen)
+	switch {
+	case unsure == "" && (!fast.Denied || r.Brief):
+		return fast, nil
+	case r.Brief:
+		v.Denied, v.Reason, v.Status = true, ReasonBusy, http.StatusTooManyRequests
+		return v, nil
+	}
+	slow, err := e.inspectReference(r, b, v)
+	if err == nil && unsure == "" && !slow.Denied {
+		fast.Reference = true
+		return fast, nil
+	}
+	return slow, err
 }
 
 // plans are all exemptions of a request.
@@ -544,7 +555,11 @@ func describe(tx head, r *Request) {
 		if name == "Expect" {
 			continue // answered by the guard itself, never seen by the app
 		}
-		for _, value := range values {
+		for i, value := range values {
+			if i > 0 {
+				// Coraza tells values apart by where their name lies in memory.
+				name = strings.Clone(name)
+			}
 			tx.AddRequestHeader(name, value)
 		}
 	}

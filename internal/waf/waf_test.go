@@ -677,6 +677,22 @@ func TestFieldsThatDifferInCase(t *testing.T) {
 	}
 }
 
+// Of several values with one name, Coraza takes one for another by chance.
+func TestRepeatedNames(t *testing.T) {
+	e := engine(t)
+	evil := url.QueryEscape("1' UNION SELECT 1,2,version() -- ")
+	for range 30 {
+		if v := inspect(t, e, withBody(browser("POST", "/comment"), form, "x=1&text="+evil+"&text=a&text=b&text=c&y=2&z=3")); !v.Denied {
+			t.Fatal("passed")
+		}
+		r := browser("GET", "/")
+		r.Header["Referer"] = []string{"https://shop.example.com/", "https://example.com/<script>alert(1)</script>"}
+		if v := inspect(t, e, r); !v.Denied {
+			t.Fatal("passed in a header")
+		}
+	}
+}
+
 // Nothing of a request may reach the disk.
 func TestNothingIsWrittenToDisk(t *testing.T) {
 	dir := t.TempDir()
