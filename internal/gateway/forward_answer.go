@@ -343,19 +343,19 @@ func (c *upstreamConn) readHead(r *http.Request) (*http.Response, error) {
 }
 
 func statusLine(res *http.Response, s string) error {
-	bad := errAnswer(fmt.Sprintf("the status line %q", s[:min(len(s), 100)]))
+	bad := func() error { return errAnswer(fmt.Sprintf("the status line %q", s[:min(len(s), 100)])) }
 	if len(s) < len("HTTP/1.1 200") || s[:7] != "HTTP/1." || s[7] != '0' && s[7] != '1' || s[8] != ' ' || len(s) > 12 && s[12] != ' ' {
-		return bad
+		return bad()
 	}
 	code := 0
 	for _, d := range []byte(s[9:12]) {
 		if d < '0' || d > '9' {
-			return bad
+			return bad()
 		}
 		code = code*10 + int(d-'0')
 	}
 	if code < 100 || code > 599 || !httpguts.ValidHeaderFieldValue(s) {
-		return bad
+		return bad()
 	}
 	res.Proto, res.ProtoMinor, res.Status, res.StatusCode = s[:8], int(s[7]-'0'), s[9:], code
 	return nil

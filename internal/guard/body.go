@@ -28,6 +28,9 @@ type Body struct {
 	hold   holding
 }
 
+// noBody is the body of every request without one.
+var noBody Body
+
 // Size returns the number of bytes.
 func (b *Body) Size() int64 { return b.size }
 
@@ -116,7 +119,7 @@ func (x *Exchange) Buffer() (*Body, error) {
 func (x *Exchange) buffer() (*Body, error) {
 	r := x.Request
 	if r.Body == nil || r.Body == http.NoBody {
-		return &Body{}, nil
+		return &noBody, nil
 	}
 	limit := int64(defaultBodyLimit)
 	if x.limited {
