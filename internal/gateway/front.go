@@ -64,6 +64,7 @@ func (g *Gateway) newFront(c deployment.Config) *front {
 			p.SetUnencryptedHTTP2(true)
 			s.HTTP2 = &http.HTTP2Config{
 				MaxConcurrentStreams: 100,
+				MaxReadFrameSize:     16 << 10, // the least there is: larger frames are larger buffers
 				SendPingTimeout:      30 * time.Second,
 				PingTimeout:          15 * time.Second,
 				WriteByteTimeout:     time.Duration(c.BodyTimeout),

@@ -20,9 +20,13 @@ const (
 
 	flagEnd = 0x1
 
-	prefaceLen     = 24
+	preface        = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	prefaceLen     = len(preface)
 	frameHeaderLen = 9
 )
+
+// badPreface is an empty SETTINGS frame and GOAWAY with PROTOCOL_ERROR.
+var badPreface = []byte{0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}
 
 // flood is one kind of frame, and how many of them a connection may send: a
 // burst, and so many a second.
@@ -78,7 +82,7 @@ const maxContinuations = 8
 
 func newStream(c net.Conn, report func(*Fault)) *Stream {
 	return &Stream{
-		Conn: c, report: report, now: time.Now, left: prefaceLen,
+		Conn: c, report: report, now: time.Now, left: int64(prefaceLen),
 		resets:  flood{name: "RST_STREAM", burst: 200, rate: 20},
 		control: flood{name: "control", burst: 200, rate: 10},
 		updates: flood{name: "WINDOW_UPDATE", burst: 20000, rate: 5000},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -336,6 +337,11 @@ func (l *Listener) open(c net.Conn, lim *Limits, release func()) (net.Conn, erro
 		f.onClose = release
 		first := make([]byte, prefaceLen+frameHeaderLen)
 		n, err := io.ReadAtLeast(t, first, prefaceLen)
+		if n > 0 && !strings.HasPrefix(preface, string(first[:min(n, prefaceLen)])) {
+			// net/http would hang up without a word (RFC 9113, 3.4).
+			_, _ = t.Write(badPreface)
+			return nil, errors.New("HTTP/2: no connection preface")
+		}
 		f.first = first[:n]
 		return f, err
 	default:

@@ -3,11 +3,13 @@ package wire
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -480,7 +482,6 @@ func TestStreamFloods(t *testing.T) {
 		n := len(payload)
 		return string([]byte{byte(n >> 16), byte(n >> 8), byte(n), kind, flags, 0, 0, 0, 1}) + payload
 	}
-	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	for _, c := range []struct {
 		name, data string
 		bad        bool
@@ -587,5 +588,67 @@ func BenchmarkConn(b *testing.B) {
 			n += m
 		}
 		Track(c, http.StateIdle)
+	}
+}
+
+// TestTLS: HTTP/1 and HTTP/2 inside TLS, and what is neither.
+func TestTLS(t *testing.T) {
+	pair := httptest.NewTLSServer(nil)
+	defer pair.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	reported := make(chan error, 10)
+	srv := &http.Server{ConnState: Track, ConnContext: Context, Protocols: protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil {
+			r.TLS = TLSOf(r.Context())
+		}
+		fmt.Fprint(w, r.Proto, " ", r.TLS != nil && r.TLS.HandshakeComplete, " ", FaultOf(r.Context()))
+	})}
+	l := NewListener(ln, Options{
+		TLS:    &tls.Config{Certificates: pair.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}},
+		Report: func(_ net.Addr, err error) { reported <- err },
+	})
+	go srv.Serve(l)
+	defer srv.Close()
+	for _, h2 := range []bool{false, true} {
+		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: h2}
+		res, err := (&http.Client{Transport: tr, Timeout: 5 * time.Second}).Get("https://" + ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		tr.CloseIdleConnections()
+		if want := map[bool]string{false: "HTTP/1.1 true <nil>", true: "HTTP/2.0 true <nil>"}[h2]; string(b) != want {
+			t.Errorf("%q, want %q", b, want)
+		}
+	}
+	c, err := tls.Dial("tcp", ln.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if b, _ := io.ReadAll(c); !bytes.Equal(b, badPreface) {
+		t.Errorf("HTTP/1 in a connection for HTTP/2 gets %q", b)
+	}
+	if err := <-reported; err == nil || !strings.Contains(err.Error(), "preface") {
+		t.Error(err)
+	}
+	plain, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	plain.SetDeadline(time.Now().Add(5 * time.Second))
+	io.WriteString(plain, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if b, _ := io.ReadAll(plain); !strings.HasPrefix(string(b), "HTTP/1.1 400 ") || !strings.Contains(string(b), "HTTPS") {
+		t.Errorf("clear text gets %q", b)
 	}
 }
