@@ -108,6 +108,15 @@ func (it *interp) binary(st *state, op string, a, b *value) *value {
 			}
 		}
 	}
+	if op == "&" {
+		// What is in a set and in something of the application's own is one of
+		// its own things.
+		for _, p := range [2][2]*value{{a, b}, {b, a}} {
+			if o := it.get(st, p[0].obj); p[0].kind == vObj && o != nil && o.kind == oSet && p[1].kind != vObj && len(it.labelsOf(st, p[1])) == 0 {
+				return it.list(st, oSet, nil, unknown)
+			}
+		}
+	}
 	l := labels()
 	if len(l) == 0 {
 		return unknown
@@ -143,11 +152,12 @@ func (it *interp) setOperation(st *state, op string, x, y *object) *value {
 	case "-":
 		return it.list(st, oSet, nil, unknownOr(x.all()))
 	case "&":
-		if allConst(y.elems) && y.rest == nil {
-			return it.list(st, oSet, nil, unknownOr(y.all()))
-		}
-		if allConst(x.elems) && x.rest == nil {
-			return it.list(st, oSet, nil, unknownOr(x.all()))
+		// Every element is one of either's.
+		for _, o := range [2]*object{y, x} {
+			all := o.all()
+			if allConst(o.elems) && o.rest == nil || all != nil && len(it.labelsOf(st, all)) == 0 {
+				return it.list(st, oSet, nil, unknownOr(all))
+			}
 		}
 	}
 	return it.list(st, oSet, nil, unknownOr(join(x.all(), y.all())))

@@ -382,7 +382,9 @@ func (it *interp) updateDictFrom(st *state, id objID, m *value) {
 					w.restKeys = addLabels(w.restKeys, it.labelsOf(st, kv[0]))
 					continue
 				}
-				w.rest = join(w.rest, opaque(it.labelsOf(st, p)))
+				labels := it.labelsOf(st, p)
+				w.rest = join(w.rest, opaque(labels))
+				w.restKeys = addLabels(w.restKeys, labels)
 			}
 			continue
 		}

@@ -333,6 +333,6 @@ func (z *freezer) object(v *value, depth int) Value {
 		r := z.value(o.rest, depth+1)
 		out.Rest = &r
 	}
-	out.Labels = z.labels(v.labels, v.clean)
+	out.Labels = z.labels(addLabels(v.labels, o.restKeys), v.clean)
 	return out
 }

@@ -987,6 +987,9 @@ func (it *interp) enter(st *state, v *value, at Span) *value {
 			return v
 		case vInst, vLib:
 			for _, f := range it.p.facts.of(it.p.facts.canonical(v.str)) {
+				if f.Verb == "enter" && f.Args[0] == v.str {
+					return v
+				}
 				if f.Verb == "enter" {
 					return inst(f.Args[0], v.labels)
 				}

@@ -253,6 +253,57 @@ func (it *interp) callFacts(st *state, path string, facts []Fact, recv *value, c
 	return r
 }
 
+// answerOf is the class of what another server has answered. It is harmless
+// for URLs where the application alone chose that server.
+const answerOf = "_dewar.Answer"
+
+// ownURL reports whether a call asks a server that nobody outside chooses.
+func (it *interp) ownURL(st *state, facts []Fact, recv *value, c *call) bool {
+	for _, f := range facts {
+		if f.Verb != "sink" || f.Args[0] != "url" {
+			continue
+		}
+		for _, a := range f.Args[1:] {
+			vs, _ := it.pick(a, recv, c)
+			for _, v := range vs {
+				if len(it.labelsOf(st, v)) > 0 {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// fetched reports whether v is an answer of a server that the application
+// chose, or such an answer in memory.
+func (it *interp) fetched(st *state, v *value) bool {
+	switch v.kind {
+	case vUnion:
+		for _, a := range v.elems {
+			if !it.fetched(st, a) {
+				return false
+			}
+		}
+		return true
+	case vInst:
+		return v.str == answerOf && v.clean&it.tag("url") != 0
+	case vObj:
+		o := it.get(st, v.obj)
+		if o == nil || o.cls == nil || !o.cls.modelled() || len(it.labelsOf(st, v)) > 0 {
+			return false
+		}
+		for _, k := range o.keys {
+			x, _ := bound(o.m[k])
+			if x != nil && slices.ContainsFunc(x.alts(), func(a *value) bool { return a.kind == vInst && it.fetched(st, a) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (it *interp) kindTags(kind string) tags {
 	if kind == "*" {
 		return allTags
@@ -404,6 +455,12 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 		}
 		v := inst(returns, labels)
 		v.clean |= clean
+		switch {
+		case returns == answerOf && recv != nil:
+			v.clean |= recv.clean
+		case it.ownURL(st, facts, recv, c):
+			v.clean |= it.tag("url")
+		}
 		return v
 	}
 	if chars != AnyChars || len(excludes) > 0 || drops != "" || markup || clean != 0 || normal {
@@ -544,6 +601,9 @@ func (it *interp) sourceValue(st *state, path string, f Fact, recv *value, at Sp
 }
 
 func (it *interp) sourceCall(st *state, path string, f Fact, recv *value, c *call) *value {
+	if f.Args[0] == "file-content" && recv != nil && recv.kind == vInst && recv.clean&it.tag("archive") != 0 {
+		return unknown // of an archive that the application fetched
+	}
 	note := noteOf(f)
 	what := ""
 	if len(c.args) > 0 && c.args[0].isConstText() {
@@ -715,6 +775,9 @@ func (it *interp) libAttr(st *state, path string, recv *value, name string, call
 				labels = addLabels(labels, shallowLabels(r))
 			}
 			r = inst(f.Args[0], labels)
+			if recv != nil && r.str == answerOf {
+				r.clean = recv.clean
+			}
 			if r.sym != nil && recv != nil && recv.sym != nil {
 				r.sym = it.derive("attr", path, recv.sym)
 			}

@@ -116,7 +116,7 @@ func pathDanger(h *pyflow.Hit) (exit, bool) {
 			if t.Whole && h.Kind == "send-file" && l.Kind != "json" && l.Kind != "body" {
 				return false // an object, most likely a file that is open
 			}
-			return audit.FromOutside(l) && (!content(l) || takesPath(h.Path))
+			return known(l) && (!content(l) || takesPath(h.Path))
 		}, h.Kind)
 	})
 }
@@ -476,8 +476,15 @@ func assignDanger(h *pyflow.Hit) (exit, bool) {
 		var found exit
 		bad := false
 		v.Each(func(v pyflow.Value) {
-			open := v.Kind == pyflow.Unknown || v.Kind == pyflow.Dict && (v.Rest != nil || len(v.Labels) > 0) || v.Kind == pyflow.Object && strings.HasSuffix(v.Type, "MultiDict")
-			if labels := audit.LiveIn(v, undeclared, "assign", "setattr"); open && len(labels) > 0 && !bad {
+			open := v.Kind == pyflow.Unknown || v.Kind == pyflow.Object && strings.HasSuffix(v.Type, "MultiDict")
+			labels := audit.LiveIn(v, undeclared, "assign", "setattr")
+			if v.Kind == pyflow.Dict {
+				// Of a dictionary the names count, which are known one by one
+				// but for those that its own labels stand for.
+				open = true
+				labels = audit.Live(pyflow.Piece{Unknown: true, Labels: v.Labels}, undeclared, "assign", "setattr")
+			}
+			if open && len(labels) > 0 && !bad {
 				found, bad = exit{labels[0], 0, "can name any of them"}, true
 			}
 		})
