@@ -21,6 +21,7 @@ import (
 //	base PATH                   a class whose instances know all that PATH knows
 //	passes ARG…                 the result has the labels of these arguments (default for what nothing is known of: all)
 //	clean [KIND…]               the result has no labels, or is harmless for sinks of these kinds
+//	disarms KIND…               the labels of the result are harmless for sinks of these kinds, whatever becomes of it
 //	number | boolean            the result is a number (labels of the arguments kept), a truth value
 //	chars CLASS                 the result has only these characters, as in a regexp class: chars a-zA-Z0-9_.-
 //	drops CHARS                 the result has the argument's text without these characters
@@ -66,7 +67,7 @@ type Facts struct {
 // verbs says how many arguments each verb needs at least and at most.
 var verbs = map[string][2]int{
 	"source": {1, 3}, "sink": {2, 16}, "use": {1, 1}, "read": {1, 1}, "set": {1, 1}, "returns": {1, 1}, "is": {1, 1}, "element": {1, 1},
-	"like": {1, 1}, "base": {1, 1}, "passes": {1, 16}, "clean": {0, 32}, "number": {0, 0}, "boolean": {0, 0},
+	"like": {1, 1}, "base": {1, 1}, "passes": {1, 16}, "clean": {0, 32}, "disarms": {1, 8}, "number": {0, 0}, "boolean": {0, 0},
 	"chars": {1, 1}, "drops": {1, 1}, "excludes": {1, 8}, "normalizes": {0, 0}, "checks": {2, 2}, "ensures": {2, 2},
 	"never": {0, 0}, "calls": {1, 8}, "entry": {1, 2}, "methods": {2, 8}, "wraps": {0, 0}, "template": {1, 1}, "template-text": {1, 1},
 	"markup": {0, 0}, "enter": {1, 1}, "keeps": {0, 0}, "injects": {2, 2}, "hands": {1, 1},

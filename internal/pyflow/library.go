@@ -316,7 +316,7 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 	var labels []label
 	passes, returns := false, ""
 	wipe := false
-	var clean tags
+	var clean, disarmed tags
 	kind := ""
 	chars, excludes, drops := AnyChars, []string(nil), ""
 	markup, normal := false, false
@@ -346,6 +346,10 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 			}
 			for _, k := range f.Args {
 				clean |= it.kindTags(k)
+			}
+		case "disarms":
+			for _, k := range f.Args {
+				disarmed |= it.kindTags(k)
 			}
 		case "number", "boolean":
 			kind = f.Verb
@@ -442,6 +446,7 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 			labels = addLabels(it.labelsOf(st, recv), labels)
 		}
 	}
+	labels = cleaned(labels, disarmed)
 	switch kind {
 	case "number":
 		return numeric(labels)
