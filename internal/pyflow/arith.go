@@ -121,7 +121,7 @@ func (it *interp) binary(st *state, op string, a, b *value) *value {
 	if len(l) == 0 {
 		return unknown
 	}
-	return opaque(l)
+	return &value{kind: vUnknown, str: "computed", labels: l, sym: &sym{}}
 }
 
 func (v *value) orUnknown() *value { return unknownOr(v) }

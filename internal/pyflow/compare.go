@@ -272,8 +272,8 @@ func (it *interp) identity(st *state, a, b *value) *value {
 		}
 		switch other.kind {
 		case vUnknown, vBoolean, vUnbound:
-			if other.str == "text" && (a.kind == vNone || b.kind == vNone) {
-				return boolean
+			if other.str == "computed" && (a.kind == vNone || b.kind == vNone) {
+				return vFalse // what an operator gives is something
 			}
 			return boolean
 		case vBound:
