@@ -13,15 +13,18 @@ import (
 // with the request or message at hand, as opposed to what was stored before.
 // It is the answer to most rules' question which labels count.
 func FromOutside(l pyflow.Label) bool {
-	switch l.Kind {
-	case "query", "form", "json", "cookie", "header", "path", "url", "body", "file", "websocket", "message":
+	switch {
+	case slices.Contains(outside, l.Kind), l.Kind == "kept": // by an earlier request, in an object of a module
 		return true
-	case "file-content":
+	case l.Kind == "file-content":
 		// What is read from a file of the server's own is not an upload.
 		return !strings.HasPrefix(l.Note, "content of a file")
 	}
 	return false
 }
+
+// outside are the kinds of labels of what comes with a request or message.
+var outside = []string{"query", "form", "json", "cookie", "header", "path", "url", "body", "file", "websocket", "message"}
 
 // FromStore reports whether a label stands for data read back from where the
 // application keeps what clients sent earlier.
@@ -108,6 +111,7 @@ func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
 		slices.SortStableFunc(all, func(a, b found) int {
 			return cmp.Or(
 				cmp.Compare(b.d.Confidence, a.d.Confidence),
+				compareKept(a.d.Label, b.d.Label),
 				cmp.Compare(len(a.d.Label.Trace), len(b.d.Label.Trace)),
 				strings.Compare(a.d.Label.At.File, b.d.Label.At.File),
 				cmp.Compare(a.d.Label.At.Start, b.d.Label.At.Start),
@@ -115,6 +119,9 @@ func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
 			)
 		})
 		best := all[0]
+		if best.d.Label.Kind == "kept" {
+			best.d.Confidence = Possible // somebody else may look over it in between
+		}
 		f := Finding{
 			Span:       p.Project.FlowSpan(at),
 			Message:    strings.ReplaceAll(best.d.Message, "%s", Sourced(best.d.Label)),
@@ -136,6 +143,13 @@ func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
 		}
 		p.Report(f)
 	}
+}
+
+// compareKept puts what comes with the request at hand before what an earlier
+// one left.
+func compareKept(a, b pyflow.Label) int {
+	n := map[bool]int{true: 1}
+	return n[a.Kind == "kept"] - n[b.Kind == "kept"]
 }
 
 // Sourced returns the words for a label's source in the middle of a sentence:

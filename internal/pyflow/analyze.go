@@ -33,6 +33,10 @@ type Config struct {
 	// modules are loaded. One that no module has called is called then, as a
 	// server does.
 	Factories func() []Span
+	// Kept are the kinds of labels of which a view that runs later is told when
+	// an earlier one left such data in an object of a module; none of them
+	// means that each run stands alone.
+	Kept []string
 	// Steps bounds what one entry point may take; 0 means 150,000.
 	Steps int
 	// Workers is how many goroutines may run; 0 means one for each processor.
@@ -119,6 +123,7 @@ func Analyze(ctx context.Context, cfg Config) *Result {
 		}
 	}
 	a.run(units)
+	a.runKept(slices.Concat(hooks, units))
 	units = nil
 	done := map[funcKey]bool{}
 	for _, fn := range base.made {
@@ -261,6 +266,7 @@ func (it *interp) shard(reads *readRound) *interp {
 	n.modules, n.views, n.converters = maps.Clone(it.modules), maps.Clone(it.views), it.converters
 	n.nextObj, n.baseTop = it.nextObj, it.nextObj
 	n.flat, n.readRound = it.flat, reads
+	n.again = it.again
 	n.libFields = maps.Clone(it.libFields)
 	return n
 }
@@ -338,6 +344,8 @@ type unit struct {
 	fn   *function
 	file string
 	pos  uint32
+	// reads are the objects of the base heap that its runs have read.
+	reads []objID
 }
 
 // maxAlike bounds how many registrations of one function at one place run.
@@ -500,7 +508,9 @@ func (it *interp) runUnit(u *unit) {
 	it.unit++
 	st := &state{heap: it.p.base, shared: true}
 	if u.reg != nil {
+		it.running = u
 		it.runEntry(st, u.reg, 0)
+		it.running = nil
 		return
 	}
 	if it.called[funcKey{u.fn.file, u.fn.id}] {
@@ -669,6 +679,12 @@ func (it *interp) runEntry(st *state, r *registration, nesting int) {
 			if strings.HasSuffix(r.path, "context_processor") {
 				it.contextNames(st, v)
 			}
+			it.keep(st)
+		}
+		if u := it.running; u != nil && !it.again {
+			u.reads = append(u.reads, it.distinctReads(0)...)
+			slices.Sort(u.reads)
+			u.reads = slices.Compact(u.reads)
 		}
 		e.Fields = sortedFields(it.notes.fields)
 		e.Sinks = sortedKeys(it.notes.sinks)

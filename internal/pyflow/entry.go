@@ -192,12 +192,10 @@ var parts = map[string]string{"query": "query", "form": "form", "body": "json", 
 func (it *interp) handedParam(fn *function, name string, r *registration) *value {
 	for _, f := range fn.injects {
 		src := it.sourceOf(f.Args[0], fn.span(), f.Args[1])
-		it.field(Field{Kind: f.Args[0], Name: name, At: fn.span()})
 		return &value{kind: vUnknown, labels: []label{{src: src}}, sym: &sym{input: true}}
 	}
 	if kind := parts[name]; kind != "" && strings.HasPrefix(r.path, "flask_openapi3.") {
 		src := it.sourceOf(kind, fn.span(), "request argument")
-		it.field(Field{Kind: kind, Name: name, At: fn.span()})
 		return &value{kind: vUnknown, labels: []label{{src: src}}, sym: &sym{input: true}}
 	}
 	return nil

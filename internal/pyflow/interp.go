@@ -164,6 +164,9 @@ type interp struct {
 	total      int
 	funcs      int
 	regOrder   []*registration
+	left       map[keptAt][]*kept // what runs leave in the base heap
+	again      bool               // the units run with that in place
+	running    *unit
 }
 
 // readRound tells cheaply whether an object of the base heap is listed already.

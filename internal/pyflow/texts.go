@@ -362,13 +362,13 @@ func allConstTexts(list []*value) bool {
 	return true
 }
 
-// framed reports whether v is a text with a part from outside between known
+// framed reports whether v is a text with a part from outside beside known
 // ones, such as "x".
 func framed(v *value) bool {
-	if v.kind != vText || len(v.text) < 3 || len(v.text) > 7 || v.text[0].sym != nil || v.text[len(v.text)-1].sym != nil {
+	if v.kind != vText || len(v.text) < 2 || len(v.text) > 7 {
 		return false
 	}
-	return len(shallowLabels(v)) > 0
+	return len(shallowLabels(v)) > 0 && slices.ContainsFunc(v.text, func(p piece) bool { return p.sym == nil })
 }
 
 func textJoin(it *interp, st *state, self *value, c *call) *value {

@@ -70,7 +70,7 @@ def joined_in_quotes():
     names = t.args.getlist("x")
     fixed = ['"{}"'.format(re.sub(r'[:."\s]', "_", n)) for n in names]
     sink("(" + ", ".join(fixed) + ")")  # want ("()" | "(\""{^\t-\r ".:}"\")" | "(\""{^\t-\r ".:}"\", \""{^\t-\r ".:}"\")")
-    sink(", ".join(n + "!" for n in names))  # want {?}
+    sink(", ".join(n + "!" for n in names))  # want ("" | {?}"!" | {?}"!, "{?}"!")
     if ", ".join(fixed):
         sink(names[0])  # want {?}
     else:
