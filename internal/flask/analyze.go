@@ -181,6 +181,7 @@ type mount struct {
 	name   string
 	unit   *unit
 	id     node
+	shared bool // the call may speak of several parents
 }
 
 type extension struct {
@@ -204,6 +205,8 @@ type api struct {
 	routes    []*rawRoute
 	mounted   bool
 	doc       string
+	// decorators stand around every resource.
+	decorators []Decorator
 }
 
 func (a *analyzer) bpAttr(o *obj, name string) []*obj {
@@ -425,6 +428,7 @@ func (a *analyzer) extensionCalls() {
 				e.Positional, e.Args = a.values(c.scope, args)
 				if a.givesApp(c.scope, args) {
 					e.Initialised, e.InitPosition, e.kept = true, e.Position, true
+					e.apps = append(e.apps, a.appsIn(c.scope, args)...)
 				}
 				continue
 			}
@@ -436,6 +440,7 @@ func (a *analyzer) extensionCalls() {
 				switch o.kind {
 				case objExtension:
 					o.ext.Initialised, o.ext.InitPosition, o.ext.kept = true, a.pos(u, c.id), true
+					o.ext.apps = append(o.ext.apps, a.appsIn(c.scope, args)...)
 					if _, kw := a.values(c.scope, args); kw != nil {
 						if o.ext.Args == nil {
 							o.ext.Args = map[string]Value{}
@@ -478,6 +483,19 @@ func (a *analyzer) givesApp(s *scope, args []arg) bool {
 		}
 	}
 	return false
+}
+
+// appsIn returns the apps among the arguments of a call.
+func (a *analyzer) appsIn(s *scope, args []arg) []*App {
+	var out []*App
+	for _, x := range args {
+		for _, o := range a.eval(s, x.val) {
+			if o.kind == objApp {
+				out = append(out, o.app)
+			}
+		}
+	}
+	return out
 }
 
 func (a *analyzer) completeApp(o *obj) {

@@ -21,6 +21,10 @@ type facts struct {
 	types                    map[string]string // of form fields that are not text
 	callees                  []callee
 
+	cookies bool     // reads what a browser sends by itself
+	headers bool     // reads a header that only a client sends that means to
+	named   []string // methods called on what is not understood
+
 	keeping int // set while reading what is only done where something is missing
 }
 
@@ -180,6 +184,9 @@ func (a *analyzer) own(fn *scope) *facts {
 				return
 			}
 		case pysyntax.Subscript:
+			if a.qname(s, n.A) == "flask.request.headers" {
+				f.headers = f.headers || headerKey(a.fold(s, n.B).Text)
+			}
 			if list, _ := a.requestPart(s, n.A, f); list != nil {
 				a.addKey(s, n.B, f, list)
 				visit(s, n.B, depth+1)
@@ -194,6 +201,11 @@ func (a *analyzer) own(fn *scope) *facts {
 				}
 			}
 		case pysyntax.Attribute, pysyntax.Name:
+			if n.Kind == pysyntax.Attribute || len(lookup(s, t.sym(n.A))) > 0 {
+				q := a.qname(s, id)
+				f.identity(q)
+				f.headers = f.headers || q == "flask.request.authorization" || strings.HasPrefix(q, "flask.request.authorization.")
+			}
 			if n.Kind == pysyntax.Attribute || len(lookup(s, t.sym(n.A))) > 0 {
 				switch q := a.qname(s, id); q {
 				case "flask.request.form", "flask.request.args", "flask.request.values", "flask.request.json":
@@ -310,6 +322,10 @@ func (a *analyzer) callFacts(s *scope, id node, f *facts) bool {
 			return true
 		}
 	}
+	f.identity(q)
+	if q == "flask.request.headers.get" {
+		f.headers = f.headers || headerKey(a.fold(s, argNamed(args, "key", 0)).Text)
+	}
 	switch q {
 	case "flask.request.get_json":
 		f.body = true
@@ -341,7 +357,9 @@ func (a *analyzer) callFacts(s *scope, id node, f *facts) bool {
 		f.dynamic = !a.parserFields(s, base, f) || f.dynamic
 	}
 	a.writeFacts(s, id, base, q, method, args, f)
+	known := false
 	for _, o := range a.eval(s, fn) {
+		known = known || o.kind == objFunc || o.kind == objClass
 		switch o.kind {
 		case objFunc:
 			f.callees = append(f.callees, callee{o.scope, f.keeping > 0})
@@ -355,6 +373,9 @@ func (a *analyzer) callFacts(s *scope, id node, f *facts) bool {
 				}
 			}
 		}
+	}
+	if !known && base != 0 && !strings.HasPrefix(q, "flask.") {
+		f.named = append(f.named, method)
 	}
 	return false
 }

@@ -122,6 +122,8 @@ type Extension struct {
 	InitPosition Position         `json:"init_position,omitzero"`
 	Positional   []Value          `json:"positional,omitempty"`
 	Args         map[string]Value `json:"args,omitempty"` // of both calls
+
+	apps []*App // that it was given, as far as understood
 }
 
 // Run is a call of app.run or of another development server.
@@ -149,6 +151,8 @@ type Hook struct {
 	// Except holds the constants that the hook compares the request with:
 	// endpoints, paths and blueprints that a gate may let through.
 	Except []string `json:"except,omitempty"`
+
+	fn *scope
 }
 
 // Unknown is something seen and not understood.
@@ -263,9 +267,16 @@ type Route struct {
 	LogsOut     bool      `json:"logs_out,omitempty"`
 	Kind        RouteKind `json:"kind"`
 
+	// OpenMethods are the methods of a class-based view whose functions do not
+	// ask for a login by themselves, where those of others do.
+	OpenMethods []string `json:"open_methods,omitempty"`
+
 	autoOptions bool
 	fn          *scope
+	app         *App
+	hooks       []*Hook
 	redirectTo  bool
+	shared      bool
 }
 
 // Allowed returns the methods that the app answers: the declared ones, HEAD

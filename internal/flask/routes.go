@@ -1,6 +1,7 @@
 package flask
 
 import (
+	"cmp"
 	"path"
 	"regexp"
 	"slices"
@@ -36,6 +37,7 @@ func (a *analyzer) findRoutes() {
 	for _, x := range a.apis {
 		a.completeAPI(x)
 	}
+	a.apiDecorators()
 	appRoutes := map[*App][]*rawRoute{}
 	add := func(recv *obj, r *rawRoute) {
 		switch recv.kind {
@@ -48,12 +50,11 @@ func (a *analyzer) findRoutes() {
 		}
 	}
 	hooks := map[*App][]*Hook{}
+	wide := map[*obj][]*Hook{} // of blueprints, for the apps that they are registered on
 	addHook := func(recv *obj, h *Hook) {
 		if strings.Contains(h.Kind, "_app_") || h.Kind == "app_errorhandler" { // a blueprint's hook for the whole app
 			h.Kind = strings.Replace(h.Kind, "app_", "", 1)
-			for _, o := range a.appObjs {
-				hooks[o.app] = append(hooks[o.app], h)
-			}
+			wide[recv] = append(wide[recv], h)
 		} else if recv.kind == objApp {
 			hooks[recv.app] = append(hooks[recv.app], h)
 		} else {
@@ -80,20 +81,37 @@ func (a *analyzer) findRoutes() {
 		a.mountAPI(x, add)
 	}
 
+	for recv, list := range wide {
+		apps := map[*App]bool{}
+		a.registeredOn(recv, apps, 0)
+		for _, o := range a.appObjs {
+			if len(apps) == 0 || apps[o.app] { // nothing registers it that is understood
+				hooks[o.app] = append(hooks[o.app], list...)
+			}
+		}
+	}
 	for _, o := range a.appObjs {
+		slices.SortFunc(hooks[o.app], func(x, y *Hook) int {
+			return cmp.Or(strings.Compare(x.Position.File, y.Position.File), cmp.Compare(x.Position.Line, y.Position.Line), cmp.Compare(x.Position.Column, y.Position.Column), strings.Compare(x.Kind, y.Kind))
+		})
 		app := o.app
 		if app.StaticFolder != "" && app.StaticURLPath != "" {
 			a.m.Routes = append(a.m.Routes, a.staticRoute(app.StaticURLPath, "static", "", app.Position))
 		}
 		for _, r := range appRoutes[app] {
 			a.m.Routes = append(a.m.Routes, a.route(r, nil, nil, hooks[app]))
+			a.m.Routes[len(a.m.Routes)-1].app = app
 		}
 	}
 	reached := map[*blueprint]bool{}
 	for _, b := range a.blueprints {
 		for _, m := range b.mounts {
 			if m.parent.kind == objApp {
+				from := len(a.m.Routes)
 				a.expand(m, m.prefix, "", nil, hooks[m.parent.app], reached, 0, &a.m.Routes)
+				for _, r := range a.m.Routes[from:] {
+					r.app, r.shared = m.parent.app, m.shared
+				}
 			}
 		}
 	}
@@ -113,6 +131,19 @@ func (a *analyzer) findRoutes() {
 				a.m.Unmounted = append(a.m.Unmounted, a.route(r, nil, &x.prefix, nil))
 			}
 			a.unknown(x.unit, x.id, "nothing gives the API an app")
+		}
+	}
+}
+
+// registeredOn adds the apps that an object is, or is registered on.
+func (a *analyzer) registeredOn(o *obj, apps map[*App]bool, depth int) {
+	switch {
+	case depth > 16:
+	case o.kind == objApp:
+		apps[o.app] = true
+	case o.kind == objBlueprint:
+		for _, m := range o.bp.mounts {
+			a.registeredOn(m.parent, apps, depth+1)
 		}
 	}
 }
@@ -615,7 +646,7 @@ func (a *analyzer) callRoutes(u *unit, c callSite, add func(*obj, *rawRoute), ad
 				if b.kind != objBlueprint || recv.kind == objAPI && !strings.HasPrefix(recv.api.class, "flask_smorest") {
 					continue
 				}
-				m := &mount{parent: recv, bp: b.bp, name: b.bp.pub.Name, unit: u, id: c.id}
+				m := &mount{parent: recv, bp: b.bp, name: b.bp.pub.Name, unit: u, id: c.id, shared: len(recvs) > 1}
 				if p := argNamed(args, "url_prefix", -1); p != 0 {
 					f := a.fold(c.scope, p)
 					if f.Default != nil {
@@ -726,7 +757,7 @@ func (a *analyzer) addMount(m *mount) {
 }
 
 func (a *analyzer) hook(kind string, fn *scope, args []Value) *Hook {
-	h := &Hook{Kind: kind, Function: fn.qual, Position: a.pos(fn.unit, fn.id), Args: args}
+	h := &Hook{Kind: kind, Function: fn.qual, Position: a.pos(fn.unit, fn.id), Args: args, fn: fn}
 	if strings.HasPrefix(kind, "before") {
 		h.Gate = a.turnsAway(fn) || slices.ContainsFunc(fn.def.decorators, func(d node) bool {
 			return a.loginDecorator(a.decorator(fn.parent, d), fn.parent, d)
@@ -822,6 +853,7 @@ func (a *analyzer) mountAPI(x *api, add func(*obj, *rawRoute)) {
 		for _, g := range groups {
 			for _, r := range g.routes {
 				y := *r
+				y.decorators = slices.Concat(x.decorators, r.decorators)
 				y.rule = g.prefix + r.rule
 				if y.endpoint == "" && y.cls != nil {
 					if x.restx {
@@ -888,7 +920,7 @@ func parseParams(rule string) []Param {
 
 func (a *analyzer) route(r *rawRoute, m *mount, prefix *string, hooks []*Hook) *Route {
 	out := &Route{Rule: joinRule(prefix, r.rule), Endpoint: r.endpoint, Position: a.pos(r.unit, r.id), autoOptions: r.autoOpt,
-		Decorators: slices.Clone(r.decorators), fn: r.fn, redirectTo: r.redirectTo}
+		Decorators: slices.Clone(r.decorators), fn: r.fn, redirectTo: r.redirectTo, hooks: hooks}
 	out.File, out.Line = out.Position.File, out.Position.Line
 	if m != nil {
 		out.Blueprint = m.bp.pub.Name
@@ -951,6 +983,14 @@ func (a *analyzer) gate(out *Route, r *rawRoute, hooks []*Hook) {
 			if !slices.Contains(out.Roles, role) {
 				out.Roles = append(out.Roles, role)
 			}
+		}
+	}
+	if !out.LoginRequired && r.cls != nil {
+		open := a.openMethods(r.cls, out.Methods)
+		if len(open) == 0 && len(out.Methods) > 0 && !slices.Contains(out.Methods, "OPTIONS") {
+			out.LoginRequired, out.Gate = true, "a check of every method"
+		} else if len(open) < len(out.Methods) {
+			out.OpenMethods = open
 		}
 	}
 	if !out.LoginRequired && r.fn != nil && r.fn.kind == funcScope && a.turnsAway(r.fn) {

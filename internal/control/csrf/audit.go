@@ -3,6 +3,7 @@ package csrf
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -78,16 +79,19 @@ var rules = []*audit.Rule{
 		Good:        "<form method=\"post\" action=\"/buy\">{{ form.hidden_tag() }}<button>Buy</button></form>\n",
 		Check: func(p *audit.Pass) {
 			looked := false
-			macros, own := tokenMacros(p), ownFields(p)
-			protected := len(own) > 0 || slices.ContainsFunc(protections(p), func(e *flask.Extension) bool { return e.Initialised })
+			macros := tokenMacros(p)
+			own, protected := ownFields(p)
+			protected = protected || everywhere(p)
 			for f := range p.Files(audit.Template) {
 				looked = true
 				for _, at := range formsWithoutToken(f.Data, macros, own) {
-					finding := audit.Finding{Span: f.SpanAt(at[0], at[1])}
+					// Without the token, which a script may add, the check that
+					// runs before every view refuses it; of views that are
+					// exempt DW-CSRF-002 speaks.
 					if protected {
-						finding.Confidence = audit.Possible // refused, or a script adds the token
+						continue
 					}
-					p.Report(finding)
+					p.Report(audit.Finding{Span: f.SpanAt(at[0], at[1])})
 				}
 			}
 			if !looked {
@@ -139,53 +143,136 @@ var rules = []*audit.Rule{
 }
 
 // unprotected reports, once per app, the routes that accept a form or JSON
-// with the visitor's cookies and that no extension protects.
+// with the visitor's cookies and that nothing protects.
 func unprotected(p *audit.Pass) {
 	if len(p.Flask.Apps) == 0 {
 		p.NotApplicable("no Flask app was found")
 		return
 	}
-	for _, e := range protections(p) {
-		if e.Initialised {
-			return
+	sessions := p.Flask.Effective("SECRET_KEY", "production").Setting != nil || len(p.Flask.Extension("LoginManager")) > 0
+	checks := ownChecks(p)
+	routes := map[*flask.App][]*flask.Route{} // open ones; nil for those of which the app is not known
+	any := false
+	given := func(r *flask.Route) bool {
+		return slices.ContainsFunc(protections(p), func(e *flask.Extension) bool { return e.Initialised && (r.App() == nil || e.Of(r.App())) })
+	}
+	type address struct {
+		at   flask.Position
+		rule string
+	}
+	done := map[address]bool{}
+	for _, r := range p.Flask.Routes {
+		done[address{r.Position, r.Rule}] = done[address{r.Position, r.Rule}] || r.Shared() && given(r)
+	}
+	for _, r := range p.Flask.Routes {
+		if !r.Writes() || r.Function == "" || inTest(p, r.File) {
+			continue
+		}
+		app := r.App()
+		if given(r) {
+			any = true
+			continue
+		}
+		// Of a call that may speak of several apps, one is enough.
+		if key := (address{r.Position, r.Rule}); r.Shared() && done[key] {
+			continue
+		} else if r.Shared() {
+			done[key] = true
+		}
+		if validatesForm(p, r) {
+			continue
+		}
+		reach := p.Flask.Reach(r)
+		any = any || sessions || reach.Cookies
+		switch {
+		case checks.in(reach):
+		case reach.Token, reach.Headers && !reach.Cookies: // no other site can send the header
+		case !reach.Cookies && (!sessions || !hasSessions(p, app)):
+		default:
+			routes[app] = append(routes[app], r)
 		}
 	}
-	if len(ownFields(p)) > 0 {
-		return
-	}
-	if p.Flask.Effective("SECRET_KEY", "production").Setting == nil && len(p.Flask.Extension("LoginManager")) == 0 {
+	if !any && !sessions {
 		p.NotApplicable("the app has no sessions, so a forged request carries no rights")
 		return
 	}
-	var open []*flask.Route
-	for _, r := range p.Flask.Routes {
-		if r.Writes() && r.Function != "" && !inTest(p, r.File) && !validatesForm(p, r) {
-			open = append(open, r)
-		}
-	}
-	if len(open) == 0 {
-		if len(p.Flask.Unknown) > 0 {
+	if len(routes) == 0 {
+		if len(p.Flask.Unknown) > 0 && len(p.Flask.Extension("CSRFProtect"))+len(checks.at) == 0 {
 			p.CouldNotLook(fmt.Sprintf("no unprotected route was found, but %d places were not understood", len(p.Flask.Unknown)))
 		}
 		return
 	}
-	f := audit.Finding{Span: p.Span(p.Flask.Apps[0].Position), Label: "no CSRFProtect is given this app"}
-	for _, e := range protections(p) {
-		f.Span, f.Label = p.Span(e.Position), "made, but never given an app"
-	}
-	f.Message = fmt.Sprintf("%d %s state without protection against forged requests", len(open), map[bool]string{true: "route changes", false: "routes change"}[len(open) == 1])
-	for i, r := range open {
-		if i == 5 {
-			break
+	for _, app := range append(slices.Clone(p.Flask.Apps), nil) {
+		open := routes[app]
+		if len(open) == 0 {
+			continue
 		}
-		f.Related = append(f.Related, audit.Step{Span: p.Span(r.Position), Note: routeName(r)})
+		f := audit.Finding{Span: p.Span(p.Flask.Apps[0].Position), Label: "no CSRFProtect is given this app"}
+		if app != nil {
+			f.Span = p.Span(app.Position)
+		}
+		for _, e := range protections(p) {
+			if !e.Initialised {
+				f.Span, f.Label = p.Span(e.Position), "made, but never given an app"
+			}
+		}
+		n := len(open)
+		f.Message = fmt.Sprintf("%d %s state without protection against forged requests", n, plural(n, "route changes", "routes change"))
+		for _, r := range open[:min(n, 5)] {
+			f.Related = append(f.Related, audit.Step{Span: p.Span(r.Position), Note: routeName(r)})
+		}
+		p.Report(f)
 	}
-	p.Report(f)
+}
+
+// beside reports whether a file stands in the folder of another, or below it.
+func beside(file, other string) bool {
+	dir := path.Dir(other)
+	return dir == "." || dir == path.Dir(file) || strings.HasPrefix(file, dir+"/")
+}
+
+// hasSessions reports whether an app of several has sessions of its own: a key
+// that is set in its part of the project, or a route that reads them.
+func hasSessions(p *audit.Pass, app *flask.App) bool {
+	if app == nil {
+		return true
+	}
+	for _, s := range p.Flask.Settings {
+		if s.Key != "SECRET_KEY" {
+			continue
+		}
+		if s.Source == flask.FromAssign || s.Source == flask.FromAttribute {
+			if path.Dir(s.Position.File) == path.Dir(app.Position.File) && (s.Position.File == app.Position.File || len(p.Flask.Apps) == 1) {
+				return true
+			}
+		} else if beside(s.Position.File, app.Position.File) || beside(app.Position.File, s.Position.File) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.Flask.Routes, func(r *flask.Route) bool { return r.App() == app && p.Flask.Reach(r).Cookies })
 }
 
 // protections returns the uses of extensions that check every request.
 func protections(p *audit.Pass) []*flask.Extension {
 	return slices.Concat(p.Flask.Extension("CSRFProtect"), p.Flask.Extension("CsrfProtect"), p.Flask.Extension("SeaSurf"))
+}
+
+// everywhere reports whether an extension checks every request of all apps.
+func everywhere(p *audit.Pass) bool {
+	for _, key := range []string{"WTF_CSRF_ENABLED", "WTF_CSRF_CHECK_DEFAULT"} {
+		if e := p.Flask.Effective(key, "production"); e.Setting != nil && e.Value.IsFalse() && (key == "WTF_CSRF_ENABLED" || !callsProtect(p)) {
+			return false
+		}
+	}
+	given := func(app *flask.App) bool {
+		return slices.ContainsFunc(protections(p), func(e *flask.Extension) bool { return e.Initialised && (app == nil || e.Of(app)) })
+	}
+	for _, r := range p.Flask.Routes {
+		if r.Writes() && r.Function != "" && !inTest(p, r.File) && !given(r.App()) {
+			return false
+		}
+	}
+	return given(nil)
 }
 
 func callsProtect(p *audit.Pass) bool {
@@ -213,38 +300,85 @@ func validatesForm(p *audit.Pass, r *flask.Route) bool {
 	return found
 }
 
-// ownFields finds the app's own check: a before_request hook on the whole app
-// that compares what the session holds with what the form or a header brings,
-// and turns the request away. It returns patterns, for text in lower case, of
-// the names that the forms' token has.
-func ownFields(p *audit.Pass) []*regexp.Regexp {
-	var out []*regexp.Regexp
-	for _, h := range p.Flask.Hooks {
-		f := p.Project.File(h.Position.File)
-		if h.Blueprint != "" || h.Kind != "before_request" && h.Kind != "before_app_request" || f == nil || f.Python == nil || f.Test {
-			continue
+// ownCheck is a function of the project that compares what the session holds
+// with what the form or a header brings, and says no, or answers whether they
+// are equal.
+type ownCheck struct {
+	names  []string // of the fields and headers, as far as they are constant
+	aborts bool
+}
+
+// ownSet holds the project's own checks by their place.
+type ownSet struct {
+	at     map[flask.Position]ownCheck
+	called map[string]bool // names of functions that are checks, wherever there is one
+}
+
+// in reports whether one of the checks runs for a route.
+func (c ownSet) in(reach flask.Reach) bool {
+	return slices.ContainsFunc(reach.Functions, func(at flask.Position) bool { _, ok := c.at[at]; return ok }) ||
+		slices.ContainsFunc(reach.Named, func(name string) bool { return c.called[name] })
+}
+
+// ownChecks finds the project's own checks.
+func ownChecks(p *audit.Pass) ownSet {
+	out := ownSet{map[flask.Position]ownCheck{}, map[string]bool{}}
+	other := map[string]bool{}
+	p.Functions(func(f *audit.File, id pysyntax.ID, fn pysyntax.Function) {
+		check, ok := ownCheck{}, false
+		if bytes.Contains(f.Python.Text(id), []byte("session")) {
+			check, ok = readCheck(p, f, id)
 		}
-		py := f.Python
-		for i := range py.Nodes {
-			id := pysyntax.ID(i)
-			if k := py.Kind(id); k != pysyntax.FunctionDef && k != pysyntax.AsyncFunctionDef || !definesAt(f, id, h.Position) {
-				continue
-			}
-			for _, name := range comparedFields(p, f, id) {
-				out = append(out, regexp.MustCompile(`\b`+regexp.QuoteMeta(strings.ToLower(name))+`\b`))
-			}
+		if !ok {
+			other[fn.Name] = true
+			return
 		}
+		s := f.NodeSpan(id)
+		out.at[flask.Position{File: s.File, Line: s.Line, Column: s.Column, EndLine: s.EndLine, EndColumn: s.EndColumn}] = check
+		out.called[fn.Name] = true
+	})
+	for name := range other {
+		delete(out.called, name)
 	}
 	return out
 }
 
-// comparedFields returns the names of the fields and headers that a function
-// compares with the session's; none if it turns nobody away.
-func comparedFields(p *audit.Pass, f *audit.File, fn pysyntax.ID) []string {
-	py := f.Python
-	if !turnsAwayRE.Match(py.Text(fn)) {
-		return nil
+// ownFields returns patterns, for text in lower case, of the names that the
+// token has which the project's own checks look for; everywhere is set when one
+// of these runs before every request that may change something.
+func ownFields(p *audit.Pass) (names []*regexp.Regexp, everywhere bool) {
+	all := ownChecks(p)
+	var fields []string
+	for _, c := range all.at {
+		fields = append(fields, c.names...)
 	}
+	slices.Sort(fields)
+	for _, name := range slices.Compact(fields) {
+		names = append(names, regexp.MustCompile(`\b`+regexp.QuoteMeta(strings.ToLower(name))+`\b`))
+	}
+	for i := range p.Flask.Hooks {
+		h := &p.Flask.Hooks[i]
+		check, ok := all.at[h.Position]
+		if !ok || !check.aborts || h.Kind != "before_request" || h.Blueprint != "" {
+			continue
+		}
+		if slices.ContainsFunc(p.Flask.Routes, func(r *flask.Route) bool {
+			return r.Writes() && r.Function != "" && !inTest(p, r.File) && !r.Speaks(h)
+		}) {
+			continue
+		}
+		everywhere = true
+	}
+	return names, everywhere
+}
+
+// identityKeyRE matches the keys of a session under which stands who somebody
+// is, which others may know.
+var identityKeyRE = regexp.MustCompile(`(?i)^_?(?:user|uid|usr|account|member|name|email|login|lang|role)`)
+
+// readCheck reads a function as a check; ok is false if it is none.
+func readCheck(p *audit.Pass, f *audit.File, fn pysyntax.ID) (check ownCheck, ok bool) {
+	py := f.Python
 	locals := map[string][]pysyntax.ID{}
 	pysyntax.Walk(py, fn, func(id pysyntax.ID) bool {
 		if py.Kind(id) == pysyntax.Assign {
@@ -255,10 +389,10 @@ func comparedFields(p *audit.Pass, f *audit.File, fn pysyntax.ID) []string {
 		}
 		return true
 	})
-	// side tells whether a value comes from the session, and which constants
-	// it is taken from the request by.
-	var side func(v pysyntax.ID, depth int) (session bool, names []string)
-	side = func(v pysyntax.ID, depth int) (session bool, names []string) {
+	// side tells whether a value comes from the session or from the request,
+	// and by which constants.
+	var side func(v pysyntax.ID, depth int) (session, request bool, names []string)
+	side = func(v pysyntax.ID, depth int) (session, request bool, names []string) {
 		pysyntax.Walk(py, v, func(id pysyntax.ID) bool {
 			base, key := py.Subscript(id)
 			if call, args, _ := py.Call(id); call != 0 && len(args) > 0 {
@@ -266,47 +400,59 @@ func comparedFields(p *audit.Pass, f *audit.File, fn pysyntax.ID) []string {
 				base, _ = py.Attribute(call)
 			}
 			if key != 0 && base != 0 {
-				switch q := p.Flask.Name(f.Path, base); q {
+				s, _ := py.StringValue(key)
+				switch p.Flask.Name(f.Path, base) {
 				case "flask.session":
-					session = true
+					session = session || !identityKeyRE.MatchString(s)
 				case "flask.request.form", "flask.request.headers", "flask.request.values", "flask.request.json":
-					if s, ok := py.StringValue(key); ok && s != "" {
+					if request = true; s != "" {
 						names = append(names, s)
 					}
 				}
 			}
 			if n := py.Name(id); n != "" && depth < 2 {
 				for _, x := range locals[n] {
-					s, more := side(x, depth+1)
-					session, names = session || s, append(names, more...)
+					s, r, more := side(x, depth+1)
+					session, request, names = session || s, request || r, append(names, more...)
 				}
 			}
 			return len(names) < 16
 		})
-		return session, names
+		return session, request, names
 	}
-	var out []string
 	pysyntax.Walk(py, fn, func(id pysyntax.ID) bool {
 		var a, b pysyntax.ID
 		if left, rest := py.Compare(id); left != 0 && len(rest) == 1 && (rest[0].Op == pysyntax.CmpEq || rest[0].Op == pysyntax.CmpNe) {
 			a, b = left, rest[0].Right
-		} else if call, args, _ := py.Call(id); call != 0 && len(args) == 2 && strings.HasSuffix(string(py.Text(call)), "compare_digest") {
+		} else if call, args, _ := py.Call(id); call != 0 && len(args) == 2 && compareRE.Match(py.Text(call)) {
 			a, b = args[0], args[1]
 		}
 		if a != 0 && b != 0 {
-			ours, names := side(a, 0)
-			theirs, more := side(b, 0)
-			switch {
-			case ours && len(names) == 0:
-				out = append(out, more...)
-			case theirs && len(more) == 0:
-				out = append(out, names...)
+			aOurs, aTheirs, names := side(a, 0)
+			bOurs, bTheirs, more := side(b, 0)
+			if aOurs && !aTheirs && bTheirs && !bOurs || bOurs && !bTheirs && aTheirs && !aOurs {
+				ok = true
+				check.names = append(check.names, append(names, more...)...)
 			}
 		}
-		return len(out) < 16
+		return len(check.names) < 16
 	})
-	return out
+	check.aborts = turnsAwayRE.Match(py.Text(fn))
+	return check, ok && (check.aborts || answers(py, fn))
 }
+
+// answers reports whether a function gives back what it finds out.
+func answers(py *pysyntax.File, fn pysyntax.ID) bool {
+	found := false
+	pysyntax.Walk(py, fn, func(id pysyntax.ID) bool {
+		found = found || py.Kind(id) == pysyntax.Return && py.Value(id) != 0
+		return !found
+	})
+	return found
+}
+
+// compareRE matches functions that compare two values.
+var compareRE = regexp.MustCompile(`(?i)(?:compare_digest|cmp|compare|equals?|same)$`)
 
 // turnsAwayRE finds what refuses a request.
 var turnsAwayRE = regexp.MustCompile(`\babort\(|\braise\b|\b4[0-9]{2}\b`)
@@ -361,6 +507,10 @@ func exempted(p *audit.Pass) {
 	freed := map[flask.Position][]*flask.Route{}
 	for _, r := range p.Flask.Routes {
 		if !r.CSRFExempt || !r.Writes() || inTest(p, r.File) {
+			continue
+		}
+		// No other site can send the header that lets somebody in.
+		if reach := p.Flask.Reach(r); reach.Token || reach.Headers && !reach.Cookies {
 			continue
 		}
 		if freed[r.ExemptAt] == nil {
