@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -122,15 +123,20 @@ func classify(name string, head []byte) Kind {
 	return Text
 }
 
-// isTest reports whether name is test code by the conventions of pytest and
-// unittest.
+// testFile matches test files by the conventions of Go's, JavaScript's and
+// TypeScript's tools, of which a project holds some as well.
+var testFile = regexp.MustCompile(`_test\.go$|\.(?:test|spec)\.[cm]?[jt]sx?$`)
+
+// isTest reports whether name is test code, or what tests are given, by the
+// conventions of pytest, unittest, Go, Jest and Molecule.
 func isTest(name string) bool {
 	dir, base := path.Split(name)
-	if base == "conftest.py" || strings.HasPrefix(base, "test_") && strings.HasSuffix(base, ".py") || strings.HasSuffix(base, "_test.py") {
+	if base == "conftest.py" || strings.HasPrefix(base, "test_") && strings.HasSuffix(base, ".py") || strings.HasSuffix(base, "_test.py") || testFile.MatchString(base) {
 		return true
 	}
 	for d := range strings.SplitSeq(dir, "/") {
-		if d == "tests" || d == "test" {
+		switch d {
+		case "tests", "test", "testdata", "__tests__", "test-infrastructure", "molecule":
 			return true
 		}
 	}

@@ -613,16 +613,22 @@ func hashedName(p *audit.Pass, h *pyflow.Hit, arg int) string {
 func unverifiedToken(p *audit.Pass) {
 	hits := p.Hits("use", "jwt-decode")
 	verdicts := map[*pyflow.Hit]string{}
-	verified := map[string]bool{} // functions that verify, too
+	verified := map[string]bool{}     // functions that verify, too
+	later := map[*pyflow.Entry]bool{} // and what a request runs through
 	for _, h := range hits {
 		if verdicts[h] = tokenFault(h); verdicts[h] == "" {
 			verified[h.Function] = true
+			later[h.Entry] = h.Entry != nil
 		}
 	}
 	p.Judge(hits, func(h *pyflow.Hit) (audit.Finding, bool) {
 		_, call := p.HitCall(h)
 		// A look at the token before it is verified chooses the key.
-		return audit.Finding{Message: verdicts[h]}, verdicts[h] != "" && call != 0 && !verified[h.Function]
+		out := audit.Finding{Message: verdicts[h]}
+		if later[h.Entry] {
+			out.Confidence, out.Label = audit.Possible, "unless the token is verified before anybody believes it"
+		}
+		return out, verdicts[h] != "" && call != 0 && !verified[h.Function]
 	})
 	p.Judge(p.Hits("use", "jwt-encode"), func(h *pyflow.Hit) (audit.Finding, bool) {
 		v, _ := h.Arg(2, "algorithm")
@@ -730,12 +736,43 @@ func assertedRights(p *audit.Pass) {
 			})
 			// A type checker's hint: assert current_user is not None,
 			// assert isinstance(x, User).
-			if what == "" || narrows(py, test) || setOf(py, test, what) {
+			if what == "" || narrows(py, test) || setOf(py, test, what) || invariant(py, test) || valueOfUser(p, f, test) {
 				continue
 			}
 			p.Report(audit.Finding{Span: f.NodeSpan(id), Message: fmt.Sprintf("whether %s holds is asserted, and asserts can be left out", what)})
 		}
 	}
+}
+
+// invariant reports whether a test says that two answers agree, so that it
+// decides nothing: (secret is None) == is_admin.
+func invariant(py *pysyntax.File, test pysyntax.ID) bool {
+	left, rest := py.Compare(test)
+	if len(rest) != 1 || rest[0].Op != pysyntax.CmpEq && rest[0].Op != pysyntax.CmpNe {
+		return false
+	}
+	answer := func(id pysyntax.ID) bool {
+		op, _ := py.UnaryOp(id)
+		return py.Kind(id) == pysyntax.Compare || py.Kind(id) == pysyntax.UnaryOp && op == pysyntax.UnaryNot
+	}
+	return answer(left) || answer(rest[0].Right)
+}
+
+// valueOfUser reports whether a test only asks whether there is a value that
+// the user object holds, such as an id, under a name of its own: id =
+// current_user.id; assert id.
+func valueOfUser(p *audit.Pass, f *audit.File, test pysyntax.ID) bool {
+	name := f.Python.Name(test)
+	if name == "" || rightsRE.MatchString(name) {
+		return false
+	}
+	q := p.Flask.Name(f.Path, test)
+	for _, user := range []string{"flask_login.current_user.", "flask_security.current_user."} {
+		if attr, ok := strings.CutPrefix(q, user); ok && !rightsRE.MatchString(attr) {
+			return true
+		}
+	}
+	return false
 }
 
 // setOf reports whether a name that may be an answer is a set here, of words
@@ -791,13 +828,35 @@ func timedComparison(p *audit.Pass) {
 				return true
 			}
 			what := secretSide(p, f, b, local)
-			if what == "" {
+			if what == "" || inQuery(py, n, f) {
 				return true
 			}
 			p.Report(audit.Finding{Span: f.NodeSpan(n), Message: fmt.Sprintf("%s is compared with what a client sent by ==", what), Edits: p.Repair(f, func() []audit.Edit { return p.FixCompareDigest(f, n) })})
 			return true
 		})
 	})
+}
+
+// inQuery reports whether a comparison is part of a query, so that the
+// database compares: query.filter(Row.token == token).
+func inQuery(py *pysyntax.File, compare pysyntax.ID, f *audit.File) bool {
+	n := py.Node(compare)
+	for _, id := range slices.Backward(f.Around(n.Start, n.End)) {
+		switch py.Kind(id) {
+		case pysyntax.Call:
+			fn, _, _ := py.Call(id)
+			name := py.Name(fn)
+			if name == "" {
+				_, name = py.Attribute(fn)
+			}
+			if slices.Contains([]string{"filter", "where", "having", "join", "outerjoin", "and_", "or_", "not_", "case", "select", "delete", "update", "get_or_none"}, name) {
+				return true
+			}
+		case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef, pysyntax.Lambda:
+			return false
+		}
+	}
+	return false
 }
 
 // secretSide returns the words for an expression that is a secret: computed

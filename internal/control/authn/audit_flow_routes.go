@@ -192,7 +192,42 @@ func openOnPurpose(p *audit.Pass, r *flask.Route) bool {
 	if staticRE.MatchString(r.Rule) || slices.Contains(public, r.Kind) || r.LogsIn || r.LogsOut || publicRE.MatchString(r.Rule) || publicRE.MatchString(lastPart(r.Endpoint)) {
 		return true
 	}
-	return checksRE.MatchString(p.ViewText(r))
+	text := p.ViewText(r)
+	return checksRE.MatchString(text) || slices.Equal(r.Methods, []string{"POST"}) && typesPassword.MatchString(text)
+}
+
+// typesPassword matches the text of views that take a password: those who make
+// an account or log in are not known yet.
+var typesPassword = regexp.MustCompile(`["'](?:\w*_)?(?:password|passwd|passphrase)["']|\.password\.data\b`)
+
+func changesState(method string) bool {
+	return method != "GET" && method != "HEAD" && method != "OPTIONS"
+}
+
+// onlyRedirects reports whether a view does no more than to send the visitor
+// elsewhere.
+func onlyRedirects(p *audit.Pass, r *flask.Route) bool {
+	f := p.Project.File(r.FunctionPosition.File)
+	if f == nil || f.Python == nil || len(r.Methods) != 1 || !r.Redirects {
+		return false
+	}
+	py := f.Python
+	all, any := true, false
+	for i := range py.Nodes {
+		id := pysyntax.ID(i)
+		if k := py.Kind(id); k != pysyntax.FunctionDef && k != pysyntax.AsyncFunctionDef || f.NodeSpan(id) != p.Span(r.FunctionPosition) {
+			continue
+		}
+		pysyntax.Walk(py, id, func(x pysyntax.ID) bool {
+			if py.Kind(x) == pysyntax.Return {
+				call, _, _ := py.Call(py.Value(x))
+				any = true
+				all = all && call != 0 && p.Flask.Name(f.Path, call) == "flask.redirect"
+			}
+			return all
+		})
+	}
+	return all && any
 }
 
 // groups returns the project's routes by blueprint, or by file where there
@@ -239,8 +274,13 @@ func openSiblings(p *audit.Pass) {
 					changing = append(changing, r)
 				}
 			case aboveLogin(r) || openOnPurpose(p, r):
+			case r.OpenMethods != nil && !r.WritesState && !slices.ContainsFunc(r.OpenMethods, changesState):
+				// What it changes, it changes for whom its methods let in.
+				any = true
+				gated, changing = append(gated, r), append(changing, r)
 			case changes:
 				open = append(open, r)
+			case onlyRedirects(p, r):
 			case !frontPage(r):
 				rest = append(rest, r)
 			default:
@@ -258,7 +298,11 @@ func openSiblings(p *audit.Pass) {
 			report(r, changing, " that change something", audit.Likely)
 		}
 		if len(open) == 0 && len(rest) == 1 && rest[0] != nil && len(gated) >= 3 {
-			report(rest[0], gated, "", audit.Likely)
+			sure := audit.Possible // it may be what a page needs before the login
+			if len(gated) >= 8 {
+				sure = audit.Likely
+			}
+			report(rest[0], gated, "", sure)
 		}
 		// The only one below its first folder that is open, and changes something.
 		for _, r := range open {
@@ -326,7 +370,11 @@ func minority(few, many []*flask.Route) []*flask.Route {
 func beside(p *audit.Pass, routes []*flask.Route) []audit.Step {
 	var out []audit.Step
 	for _, r := range routes[:min(4, len(routes))] {
-		out = append(out, audit.Step{Span: p.Span(r.Position), Note: fmt.Sprintf("%s: %s", routeName(r), r.Gate)})
+		gate := r.Gate
+		if gate == "" {
+			gate = "checks of its methods"
+		}
+		out = append(out, audit.Step{Span: p.Span(r.Position), Note: fmt.Sprintf("%s: %s", routeName(r), gate)})
 	}
 	return out
 }
@@ -377,7 +425,7 @@ func lastPart(q string) string { return q[strings.LastIndexByte(q, '.')+1:] }
 func routeName(r *flask.Route) string {
 	var writes []string
 	for _, m := range r.Methods {
-		if m != "GET" && m != "HEAD" && m != "OPTIONS" {
+		if changesState(m) && (r.OpenMethods == nil || slices.Contains(r.OpenMethods, m)) {
 			writes = append(writes, m)
 		}
 	}

@@ -90,7 +90,7 @@ var rules = []*audit.Rule{
 					continue
 				}
 				for _, v := range p.Flask.Env {
-					if v.Position.File != f.Path || !secretName(v.Name) || placeholder(v.Value) {
+					if v.Position.File != f.Path || !secretName(v.Name) || placeholder(v.Value) || keptElsewhere.MatchString(v.Value) {
 						continue
 					}
 					message := fmt.Sprintf("%s has a value in %s, which is under version control", v.Name, f.Path)
@@ -233,6 +233,10 @@ var (
 func secretName(name string) bool {
 	return secretWord.MatchString(name) && !publicWord.MatchString(name)
 }
+
+// keptElsewhere matches values that say where a secret is kept: the names of
+// AWS, Google and Azure for keys, the addresses of vaults, a file.
+var keptElsewhere = regexp.MustCompile(`^(?:alias/[\w/-]+|arn:aws[\w-]*:\S+|projects/[\w-]+/(?:secrets|locations)/\S+|https://[\w-]+\.vault\.azure\.net/\S*|(?:vault|op|ssm|secretsmanager|file):\S+|(?:\.{0,2}|~)(?:/[\w.-]+){2,}|/[\w.-]+\.(?:pem|key|crt|txt|json))$`)
 
 // placeholder reports whether a value says by its form that it is none.
 func placeholder(v string) bool {

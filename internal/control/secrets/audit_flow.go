@@ -170,13 +170,29 @@ func weakHash(p *audit.Pass) {
 		if keyed {
 			message = fmt.Sprintf("an HMAC rests on %s", name)
 		}
+		sure := audit.Possible // a collision may give nothing away
 		for _, n := range purpose {
 			if audit.SecretName(n) || audit.PasswordName(n) {
 				message += fmt.Sprintf(", and %s rests on it", n)
+				sure = audit.Likely
 				break
 			}
 		}
-		return audit.Finding{Message: message, Edits: p.Repair(f, func() []audit.Edit { return p.FixHash(f, call) })}, true
+		if keyed || hasWord(purpose, trustWords...) || fromClient(h) {
+			sure = audit.Likely
+		}
+		return audit.Finding{Message: message, Confidence: sure, Edits: p.Repair(f, func() []audit.Edit { return p.FixHash(f, call) })}, true
+	})
+}
+
+// trustWords name uses in which somebody relies on a hash.
+var trustWords = []string{"sign", "signed", "signature", "verify", "verified", "auth", "authenticate", "authorize", "session", "login", "digest", "mac", "hmac", "certificate", "cert", "integrity", "encrypt", "decrypt"}
+
+// fromClient reports whether what is hashed comes from a client, who can look
+// for a second text with the same hash.
+func fromClient(h *pyflow.Hit) bool {
+	return slices.ContainsFunc(h.Args, func(v pyflow.Value) bool {
+		return slices.ContainsFunc(v.All(), audit.Known(audit.FromOutside))
 	})
 }
 
@@ -258,6 +274,10 @@ func shortKey(p *audit.Pass) {
 var playWords = []string{"sleep", "jitter", "backoff", "retry", "delay", "wait", "interval", "noise", "demo", "fake", "faker", "mock", "sample", "simulate", "simulation",
 	"simulator", "shuffle", "shuffled", "color", "colour", "colors", "quote", "seed", "fixture", "fixtures", "dummy", "dice", "game", "lorem", "placeholder", "animation"}
 
+// issuedWords name what is given out to somebody, who may be another than who
+// guesses it.
+var issuedWords = []string{"code", "voucher", "coupon", "ticket", "invite", "invitation", "key", "id", "uid", "uuid", "guid", "slug", "serial", "account", "reference"}
+
 // playFiles name files that only make up data.
 var playFiles = []string{"seed", "seeds", "seeder", "fixture", "fixtures", "fake", "faker", "mock", "mocks", "simulate", "simulation", "simulator", "populate"}
 
@@ -279,6 +299,21 @@ func weakRandom(p *audit.Pass, secret bool) {
 	mark("cookie-value", "sink", "a cookie")
 	mark("session", "set", "the session")
 	mark("session", "sink", "the session")
+	// What came of a draw is seen by somebody, or chooses what is read or
+	// written: a draw that only decides something here helps nobody who
+	// guesses it.
+	seen := map[pyflow.Span]bool{}
+	if !secret {
+		for _, h := range p.Hits("sink", "response", "header", "redirect", "url", "sql", "nosql", "path-write", "path-read", "email-header", "output", "assign") {
+			for _, v := range slices.Concat(h.Focus, h.Args) {
+				for _, l := range v.All() {
+					if l.Kind == "weak-random" {
+						seen[l.At] = true
+					}
+				}
+			}
+		}
+	}
 	p.Judge(p.Hits("use", "random"), func(h *pyflow.Hit) (audit.Finding, bool) {
 		name := h.Path[strings.LastIndexByte(h.Path, '.')+1:]
 		if strings.HasPrefix(h.Path, "numpy.") || strings.HasPrefix(h.Path, "uuid.") || name == "seed" || name == "Random" {
@@ -301,7 +336,7 @@ func weakRandom(p *audit.Pass, secret bool) {
 		if (what != "") != secret {
 			return audit.Finding{}, false
 		}
-		if what == "" && (name == "shuffle" || hasWord(purpose, playWords...) || hasWord([]string{path.Base(f.Path)}, playFiles...)) {
+		if what == "" && (!seen[h.At] && !hasWord(purpose, issuedWords...) && !written(f, call) || name == "shuffle" || hasWord(purpose, playWords...) || hasWord([]string{path.Base(f.Path)}, playFiles...)) {
 			return audit.Finding{}, false
 		}
 		out := audit.Finding{Message: fmt.Sprintf("random.%s can be predicted", name)}
@@ -311,6 +346,36 @@ func weakRandom(p *audit.Pass, secret bool) {
 		out.Edits = p.Repair(f, func() []audit.Edit { return p.FixRandom(f, call) })
 		return out, true
 	})
+}
+
+// written reports whether a number, or what is drawn, is made part of a text
+// where it is drawn: str(…), "".join(…), a format. Numbers that only decide
+// something are not.
+func written(f *audit.File, call pysyntax.ID) bool {
+	py := f.Python
+	n := py.Node(call)
+	around := f.Around(n.Start, n.End)
+	for _, id := range slices.Backward(around[:max(0, len(around)-1)]) {
+		switch py.Kind(id) {
+		case pysyntax.JoinedStr:
+			return true
+		case pysyntax.BinOp:
+			if left, _, _ := py.BinOp(id); py.Kind(left) == pysyntax.Str {
+				return true
+			}
+		case pysyntax.Call:
+			fn, _, _ := py.Call(id)
+			if name := py.Name(fn); name == "str" || name == "hex" || name == "repr" || name == "bytes" {
+				return true
+			}
+			if _, method := py.Attribute(fn); method == "join" || method == "format" || method == "hexdigest" || method == "to_bytes" {
+				return true
+			}
+		case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef, pysyntax.ClassDef, pysyntax.Lambda, pysyntax.If, pysyntax.While, pysyntax.For, pysyntax.ExprStmt:
+			return false
+		}
+	}
+	return false
 }
 
 // ---- literals ----
@@ -486,9 +551,40 @@ func literalComparison(p *audit.Pass) {
 			if !ok || len(text) < 3 || notAPassword(text, name) || placeholder(text) && py.Kind(other) != pysyntax.Str {
 				continue
 			}
+			// What is compared with one word and another is a choice.
+			if switched(f, id, secret, other) {
+				continue
+			}
 			p.Report(audit.Finding{Span: f.NodeSpan(id), Message: fmt.Sprintf("%s is compared with a literal of %d characters", name, len(text))})
 		}
 	}
+}
+
+// switched reports whether the function around a comparison compares the same
+// expression with another literal.
+func switched(f *audit.File, compare, secret, other pysyntax.ID) bool {
+	py := f.Python
+	n := py.Node(compare)
+	scope := py.Root
+	for _, id := range slices.Backward(f.Around(n.Start, n.End)) {
+		if k := py.Kind(id); k == pysyntax.FunctionDef || k == pysyntax.AsyncFunctionDef {
+			scope = id
+			break
+		}
+	}
+	what, found := string(py.Text(secret)), false
+	pysyntax.Walk(py, scope, func(id pysyntax.ID) bool {
+		left, rest := py.Compare(id)
+		if len(rest) == 1 && id != compare {
+			a, b := left, rest[0].Right
+			if string(py.Text(a)) != what {
+				a, b = b, a
+			}
+			found = found || string(py.Text(a)) == what && py.Kind(b) == py.Kind(other) && len(py.Text(b)) > 4 && string(py.Text(b)) != string(py.Text(other))
+		}
+		return !found
+	})
+	return found
 }
 
 // notAPassword reports whether a text that a secret is compared with is a
