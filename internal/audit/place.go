@@ -315,13 +315,17 @@ func (p *Pass) Functions(visit func(f *File, id pysyntax.ID, fn pysyntax.Functio
 }
 
 // ViewText returns the source of a route's function or class.
-func (p *Pass) ViewText(r *flask.Route) string {
-	f := p.Project.File(r.FunctionPosition.File)
+func (p *Pass) ViewText(r *flask.Route) string { return p.DefinitionText(r.FunctionPosition) }
+
+// DefinitionText returns the source of the function or class at a place; "" if
+// there is none.
+func (p *Pass) DefinitionText(at flask.Position) string {
+	f := p.Project.File(at.File)
 	if f == nil || f.Python == nil {
 		return ""
 	}
-	for _, id := range f.index().defs[uint32(r.FunctionPosition.Line)] {
-		if f.NodeSpan(id).Column == r.FunctionPosition.Column {
+	for _, id := range f.index().defs[uint32(at.Line)] {
+		if f.NodeSpan(id).Column == at.Column {
 			return string(f.Python.Text(id))
 		}
 	}

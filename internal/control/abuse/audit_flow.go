@@ -1,7 +1,9 @@
 package abuse
 
 import (
+	"bytes"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/flask"
 	"github.com/dewar-security/dewar/internal/pyflow"
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 // flowRules look at what the app waits for, and what it lets be tried.
@@ -62,6 +65,15 @@ var (
 	// limitRE matches decorators, and text in functions, that limit how
 	// often something is tried.
 	limitRE = regexp.MustCompile(`(?i)limit|throttl|attempt|lockout|locked|captcha|brute|ban(?:ned)?_|too_many|429|failed_|cooldown`)
+	// countsRE is limitRE for what a view calls, where a limit may be one of
+	// rows.
+	countsRE = regexp.MustCompile(`(?i)throttl|lockout|locked_?out|too_many|rate_?limit|brute|captcha|(?:login|failed|password)_?(?:attempt|fail|trie)|failed_?(?:login|auth)`)
+	// typedRE matches what a password or a code that somebody types is called.
+	typedRE = regexp.MustCompile(`(?i)passw|passphrase|\bpwd\b|\bpin\b|\b\w*otp\b|one_?time|["']\w*(?:code|token)["']`)
+	// makesRE matches what makes an account or sets a password, checksRE what
+	// looks whether one is right.
+	makesRE  = regexp.MustCompile(`(?i)hash_password|password_hash\(|set_password|encrypt_password|create_user|new_user`)
+	checksRE = regexp.MustCompile(`(?i)check_password|verif(?:y|ies)\w*\(|authenticate\w*\(|checkpw|compare_digest|check_\w+\(|valid\w*_user|\.password\s*[!=]=`)
 	// limitsMany matches a limit put on a blueprint: limiter.limit("…")(bp).
 	limitsMany = regexp.MustCompile(`(?i)\blimit\([^\n]*\)\(\w`)
 )
@@ -99,12 +111,33 @@ func unlimitedGuesses(p *audit.Pass) {
 		if slices.ContainsFunc(r.Decorators, func(d flask.Decorator) bool { return limitRE.MatchString(d.Name) }) || limitRE.MatchString(p.ViewText(r)) {
 			continue
 		}
+		// The view, and the project's functions that it calls.
+		reach := p.Flask.Reach(r)
+		text := p.ViewText(r)
+		if slices.ContainsFunc(reach.Functions, func(at flask.Position) bool {
+			t := p.DefinitionText(at)
+			text += t
+			return countsRE.MatchString(t)
+		}) {
+			continue
+		}
+		switch {
+		case !typedRE.MatchString(text) && !slices.ContainsFunc(slices.Concat(r.Form, r.JSON), func(s string) bool { return audit.PasswordName(s) || audit.SecretName(s) }) && r.Kind != flask.KindReset:
+			continue // somebody else asks for it, as in SAML and OAuth
+		case makesRE.MatchString(text) && !checksRE.MatchString(text):
+			continue // it sets one
+		case r.Kind == flask.KindReset && reach.Cookies && knownRE.MatchString(text):
+			continue // of somebody who is logged in
+		}
 		p.Report(audit.Finding{Span: p.Span(r.Position), Message: fmt.Sprintf("%s answers as often as one likes", r.Rule), Label: "no limit here, and none for the app"})
 	}
 	if !guessed {
 		p.NotApplicable("no route takes a password or code")
 	}
 }
+
+// knownRE matches the user who is logged in.
+var knownRE = regexp.MustCompile(`\bcurrent_user\.(?:id|email|name|username|password|set_|check_)|session\.get_user\(\)|\bg\.user\b`)
 
 // triesSecrets reports whether a route is where passwords and codes are
 // tried.
@@ -139,6 +172,9 @@ func timeoutOf(path string) (index int, ok bool) {
 	if module != "requests" {
 		return 0, false
 	}
+	if method == "Session.request" {
+		return 8, true // method, url, params, data, headers, cookies, files, auth, timeout
+	}
 	switch method[strings.LastIndexByte(method, '.')+1:] {
 	case "get", "post", "put", "delete", "patch", "head", "options", "request", "send":
 		return -1, true
@@ -146,7 +182,55 @@ func timeoutOf(path string) (index int, ok bool) {
 	return 0, false
 }
 
+// patientClasses returns the names of the project's classes that give the
+// requests of a session a timeout: sessions and adapters of its own.
+func patientClasses(p *audit.Pass) []string {
+	var out []string
+	for f := range p.Python() {
+		py := f.Python
+		if !bytes.Contains(f.Data, []byte("timeout")) || !bytes.Contains(f.Data, []byte("requests")) {
+			continue
+		}
+		for i := range py.Nodes {
+			id := pysyntax.ID(i)
+			if py.Kind(id) != pysyntax.ClassDef || !bytes.Contains(py.Text(id), []byte("timeout")) {
+				continue
+			}
+			c := py.ClassDef(id)
+			if slices.ContainsFunc(c.Bases, func(b pysyntax.ID) bool {
+				q := p.Flask.Name(f.Path, b)
+				return strings.HasPrefix(q, "requests.") && (strings.HasSuffix(q, ".Session") || strings.HasSuffix(q, ".HTTPAdapter"))
+			}) {
+				out = append(out, c.Name)
+			}
+		}
+	}
+	return out
+}
+
+// script reports whether a file is run by hand: it says what it does as a
+// program, holds no part of the app, and nothing imports it. What it waits for
+// holds up nobody else.
+func script(p *audit.Pass, f *audit.File) bool {
+	if !mainRE.Match(f.Data) || bytes.Contains(f.Data, []byte("Flask(")) || bytes.Contains(f.Data, []byte("Blueprint(")) {
+		return false
+	}
+	name := strings.TrimSuffix(path.Base(f.Path), ".py")
+	imported := regexp.MustCompile(`(?m)^[ \t]*(?:from|import)[ \t][^\n#]*\b` + regexp.QuoteMeta(name) + `\b`)
+	for g := range p.Python() {
+		if g != f && imported.Match(g.Data) {
+			return false
+		}
+	}
+	return true
+}
+
+// mainRE matches what only a program does.
+var mainRE = regexp.MustCompile(`(?m)^if __name__ *== *['"]__main__['"]|\bsys\.argv\b|^#!`)
+
 func missingTimeout(p *audit.Pass) {
+	patient := patientClasses(p)
+	scripts := map[*audit.File]bool{}
 	p.Judge(p.Hits("use", "request"), func(h *pyflow.Hit) (audit.Finding, bool) {
 		index, ok := timeoutOf(h.Path)
 		if !ok {
@@ -163,7 +247,16 @@ func missingTimeout(p *audit.Pass) {
 		if call == 0 {
 			return audit.Finding{}, false
 		}
+		if _, ok := scripts[f]; !ok {
+			scripts[f] = script(p, f)
+		}
+		if scripts[f] {
+			return audit.Finding{}, false
+		}
 		out := audit.Finding{Message: fmt.Sprintf("%s has no timeout", h.Path), Cause: "requests to other servers are made without a timeout"}
+		if len(patient) > 0 && strings.HasPrefix(h.Path, "requests.Session.") {
+			out.Confidence, out.Label = audit.Possible, "unless the session has the timeout of "+strings.Join(patient[:min(len(patient), 3)], ", ")
+		}
 		if given {
 			out.Message = fmt.Sprintf("the timeout of %s is None", h.Path)
 		}

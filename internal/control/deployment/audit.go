@@ -215,9 +215,13 @@ func gunicornSetting(p *audit.Pass, name, option string, bad func(flask.Value) b
 			continue
 		}
 		looked = true
-		for _, a := range topLevelAssignments(f) {
+		for _, a := range topLevelAssignments(p, f) {
 			if a.name == name && bad(p.Flask.Value(f.Path, a.value)) {
-				p.Report(audit.Finding{Span: f.NodeSpan(a.node), Message: fmt.Sprintf("%s is %s", name, strings.TrimSpace(string(f.Python.Text(a.value))))})
+				sure := audit.Certain
+				if a.maybe {
+					sure = audit.Possible
+				}
+				p.Report(audit.Finding{Confidence: sure, Span: f.NodeSpan(a.node), Message: fmt.Sprintf("%s is %s", name, strings.TrimSpace(string(f.Python.Text(a.value))))})
 			}
 		}
 	}

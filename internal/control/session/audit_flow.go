@@ -114,11 +114,19 @@ func cookieFlag(p *audit.Pass, flag cookieAttr) {
 				}
 			}
 		}
+		f, call := p.HitCall(h)
+		if name == "the cookie" && flag.name == "httponly" && call != 0 {
+			// The name is a setting's or a variable's: what that is called.
+			_, args, _ := f.Python.Call(call)
+			if len(args) > 0 && forScripts.Match(f.Python.Text(args[0])) || forScripts.MatchString(h.Function[strings.LastIndexByte(h.Function, '.')+1:]) {
+				return audit.Finding{}, false
+			}
+		}
 		out := audit.Finding{Message: name + " is set without " + flag.missing}
 		if given {
 			out.Message = fmt.Sprintf("%s is set with %s off", name, flag.missing)
 		}
-		if f, call := p.HitCall(h); call != 0 {
+		if call != 0 {
 			out.Edits = p.Repair(f, func() []audit.Edit { return p.FixCookie(f, call, flag.name) })
 		}
 		return out, true

@@ -35,7 +35,7 @@ var rules = []*audit.Rule{
 		Good:        "from flask import Flask\napp = Flask(__name__)\nif __name__ == \"__main__\":\n    app.run()\n",
 		Check: func(p *audit.Pass) {
 			for _, r := range p.Flask.Runs {
-				for _, name := range []string{"debug", "use_debugger", "use_evalex"} {
+				for _, name := range []string{"debug", "use_debugger"} { // use_evalex is a part of the debugger
 					if v, ok := r.Args[name]; ok && v.IsTrue() {
 						label := name + " is on"
 						if r.Main {
@@ -71,10 +71,21 @@ var rules = []*audit.Rule{
 			}
 			for f := range p.Files(audit.Dockerfile, audit.Compose, audit.Procfile, audit.Systemd, audit.Shell) {
 				looked = true
+				asked := "" // the word that a shell's case asks for
 				for n := 1; n <= f.LineCount(); n++ {
 					line := f.Line(n)
 					if strings.HasPrefix(strings.TrimSpace(line), "#") {
 						continue
+					}
+					if f.Kind == audit.Shell {
+						if m := caseLabel.FindStringSubmatch(line); m != nil {
+							asked = m[1]
+						} else if strings.Contains(line, ";;") || strings.HasPrefix(strings.TrimSpace(line), "esac") {
+							asked = ""
+						}
+						if devWord.MatchString(asked) {
+							continue
+						}
 					}
 					if m := shippedDebug.FindStringSubmatch(line); m != nil && debugOn(m[1], m[2]) {
 						p.Report(audit.Finding{Span: f.LineSpan(n), Message: fmt.Sprintf("%s=%s is set in %s", m[1], m[2], f.Path), Edits: undebugged(p, f, n)})
@@ -143,7 +154,11 @@ var rules = []*audit.Rule{
 				if f := p.Project.File(c.File); f != nil && f.Test {
 					continue
 				}
-				p.Report(audit.Finding{Span: p.Span(c.Position)})
+				out := audit.Finding{Span: p.Span(c.Position)}
+				if c.Conditional {
+					out.Confidence, out.Label = audit.Possible, "unless the condition above it never holds in production"
+				}
+				p.Report(out)
 			}
 		},
 	},
@@ -155,6 +170,13 @@ var development = map[string]bool{"development": true, "testing": true}
 // shippedDebug finds FLASK_DEBUG and FLASK_ENV with a value in the languages
 // of images, compose files, units and shell scripts.
 var shippedDebug = regexp.MustCompile(`\b(FLASK_DEBUG|FLASK_ENV)["']?\s*(?:=|:|\s)\s*["']?([A-Za-z0-9]+)`)
+
+// caseLabel matches the line that begins an arm of a shell's case, devWord the
+// words by which somebody asks for what production does not.
+var (
+	caseLabel = regexp.MustCompile(`^\s*\(?([\w"'|. -]+)\)\s*(?:#.*)?$`)
+	devWord   = regexp.MustCompile(`(?i)(?:^|[^a-z])(?:dev|develop|development|debug|test|tests|local)(?:[^a-z]|$)`)
+)
 
 // debugOn reads a variable as Flask does: FLASK_DEBUG is on unless it is
 // empty, 0, false or no (flask.helpers.get_debug_flag).
