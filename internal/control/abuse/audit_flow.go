@@ -73,7 +73,9 @@ var (
 	// makesRE matches what makes an account or sets a password, checksRE what
 	// looks whether one is right.
 	makesRE  = regexp.MustCompile(`(?i)hash_password|password_hash\(|set_password|encrypt_password|create_user|new_user`)
-	checksRE = regexp.MustCompile(`(?i)check_password|verif(?:y|ies)\w*\(|authenticate\w*\(|checkpw|compare_digest|check_\w+\(|valid\w*_user|\.password\s*[!=]=`)
+	checksRE = regexp.MustCompile(`(?i)check_password|verif(?:y|ies)\w*\(|authenticate\w*\(|checkpw|compare_digest|check_\w+\(|valid\w*_user|\.password\s*[!=]=|(?:code|token|otp|pin)["'\])]*\s*[!=]=|[!=]=\s*[\w.\["']*(?:code|token|otp|pin)\b`)
+	// passwordCheckRE is checksRE for what a view calls.
+	passwordCheckRE = regexp.MustCompile(`(?i)check_password|checkpw|verify_password|password_verify|verify_hash`)
 	// limitsMany matches a limit put on a blueprint: limiter.limit("…")(bp).
 	limitsMany = regexp.MustCompile(`(?i)\blimit\([^\n]*\)\(\w`)
 )
@@ -113,7 +115,8 @@ func unlimitedGuesses(p *audit.Pass) {
 		}
 		// The view, and the project's functions that it calls.
 		reach := p.Flask.Reach(r)
-		text := p.ViewText(r)
+		view := p.ViewText(r)
+		text := view
 		if slices.ContainsFunc(reach.Functions, func(at flask.Position) bool {
 			t := p.DefinitionText(at)
 			text += t
@@ -124,7 +127,7 @@ func unlimitedGuesses(p *audit.Pass) {
 		switch {
 		case !typedRE.MatchString(text) && !slices.ContainsFunc(slices.Concat(r.Form, r.JSON), func(s string) bool { return audit.PasswordName(s) || audit.SecretName(s) }) && r.Kind != flask.KindReset:
 			continue // somebody else asks for it, as in SAML and OAuth
-		case makesRE.MatchString(text) && !checksRE.MatchString(text):
+		case makesRE.MatchString(text) && !checksRE.MatchString(view) && !passwordCheckRE.MatchString(text):
 			continue // it sets one
 		case r.Kind == flask.KindReset && reach.Cookies && knownRE.MatchString(text):
 			continue // of somebody who is logged in

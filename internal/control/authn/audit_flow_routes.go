@@ -274,7 +274,7 @@ func openSiblings(p *audit.Pass) {
 					changing = append(changing, r)
 				}
 			case aboveLogin(r) || openOnPurpose(p, r):
-			case r.OpenMethods != nil && !r.WritesState && !slices.ContainsFunc(r.OpenMethods, changesState):
+			case r.OpenMethods != nil && !slices.ContainsFunc(r.OpenMethods, changesState):
 				// What it changes, it changes for whom its methods let in.
 				any = true
 				gated, changing = append(gated, r), append(changing, r)
@@ -299,7 +299,7 @@ func openSiblings(p *audit.Pass) {
 		}
 		if len(open) == 0 && len(rest) == 1 && rest[0] != nil && len(gated) >= 3 {
 			sure := audit.Possible // it may be what a page needs before the login
-			if len(gated) >= 8 {
+			if len(gated) >= 8 || rest[0].Kind == flask.KindAdmin {
 				sure = audit.Likely
 			}
 			report(rest[0], gated, "", sure)
