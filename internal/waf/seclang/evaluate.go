@@ -105,6 +105,7 @@ func (x *Transaction) evaluate(r *rule) {
 	}
 	x.matched = x.matched[:0]
 	x.values = x.values[:0]
+	x.settled = 0
 	for l := r; l != nil; l = l.chain {
 		n := x.link(l)
 		if n == 0 || x.unsure != "" {
@@ -185,7 +186,7 @@ func (x *Transaction) link(r *rule) int {
 		x.match(r, d)
 		return 1
 	}
-	if x.ambiguous&r.digits != 0 {
+	if x.ambiguous&^x.settled&r.digits != 0 {
 		x.punt("rule " + strconv.Itoa(r.head.id) + ": captures of which Coraza does not say which come last")
 		return 0
 	}
@@ -209,12 +210,83 @@ func (x *Transaction) link(r *rule) int {
 		x.ambiguous &^= x.written
 	case n > 1:
 		x.ambiguous |= x.written
+		x.settled = 0
+		if r.capture && r.op.captures != 0 && !r.op.negated && x.settles(r, x.values[before:]) {
+			x.settled = r.op.captures
+		}
 		if r.ordered {
 			x.punt("rule " + strconv.Itoa(r.head.id) + ": a chain about the last of several values")
 			return 0
 		}
 	}
 	return n
+}
+
+// settles reports whether it makes no difference to the rest of r's chain
+// which of several values matched last: the links that look at what it
+// captured hold for each of them, or one of them for none.
+func (x *Transaction) settles(r *rule, values []data) bool {
+	for l := r.chain; l != nil; l = l.chain {
+		if l.capture {
+			return false
+		}
+		if l.digits == 0 {
+			continue
+		}
+		if l.op == nil || l.op.macro == nil && l.op.test == nil || l.multi || l.digits&^r.op.captures != 0 {
+			return false
+		}
+		for _, ex := range x.exceptions {
+			if ex.v == variables.TX && ex.rules.Has(r.index) {
+				return false
+			}
+		}
+		holds := 0
+		for i := range values {
+			c := capturer{capture: true, to: x.to}
+			x.captureNow()
+			r.op.run.Evaluate(&c, values[i].value)
+			arg := l.op.arg
+			if l.op.macro != nil && !l.op.macro.constant() {
+				for _, t := range l.op.macro.tokens {
+					if t.v != variables.Unknown && (t.v != variables.TX || t.slot > 9) {
+						return false
+					}
+				}
+				arg, _ = x.expand(l.op.macro)
+			}
+			for j := range l.targets {
+				t := &l.targets[j]
+				if t.v != variables.TX || t.keyRx != nil || t.count || len(t.except) > 0 || len(t.key) != 1 || t.key[0] < '0' || t.key[0] > '9' {
+					return false
+				}
+				text := x.to[t.key[0]-'0'].value
+				for _, s := range l.steps {
+					if out, _, err := s.fn(text); err == nil {
+						text = out
+					}
+				}
+				got := false
+				if l.op.macro != nil {
+					got = comparisons[l.op.name](text, arg)
+				} else {
+					got = l.op.test(text)
+				}
+				if got != l.op.negated {
+					holds++
+					break
+				}
+			}
+		}
+		switch holds {
+		case 0:
+			return true // the chain ends here
+		case len(values):
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // target runs r on the values of one target.

@@ -143,7 +143,10 @@ type Transaction struct {
 	// ambiguous are the captures made by several values, of which Coraza
 	// leaves to chance which is last.
 	ambiguous uint16
-	pending   []capture
+	// settled are those of them of which the current chain does not care
+	// which is last.
+	settled uint16
+	pending []capture
 	// tainted is set by expand if it came upon such a variable.
 	tainted    bool
 	linkNumber uint32
@@ -314,7 +317,7 @@ func (x *Transaction) expandToken(t *token) (string, bool) {
 			x.captureNow()
 		}
 		v := &x.tx[t.slot]
-		if v.loose || t.slot < 10 && x.ambiguous&^x.written>>t.slot&1 != 0 {
+		if v.loose || t.slot < 10 && x.ambiguous&^x.written&^x.settled>>t.slot&1 != 0 {
 			x.tainted = true
 		}
 		if v.set {
