@@ -311,6 +311,8 @@ const setvarFault = "setvar without a value, on which Coraza fails when the rule
 var inert = map[string]bool{
 	"log": true, "nolog": true, "auditlog": true, "noauditlog": true, "logdata": true, "capture": true, "multimatch": true,
 	"t": true, "chain": true, "status": true, "expirevar": true, "initcol": true, "exec": true, "pass": true,
+	"block": true, // without a SecDefaultAction for its phase; Coraza has replaced it otherwise
+
 	"id": true, "phase": true, "msg": true, "severity": true, "tag": true, "rev": true, "ver": true, "maturity": true, "accuracy": true,
 }
 

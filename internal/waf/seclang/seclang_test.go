@@ -386,3 +386,28 @@ func TestCacheIsBounded(t *testing.T) {
 		t.Error("a value too long is kept")
 	}
 }
+
+// Thousands of variables with names made at run time are counted in time and
+// right.
+func TestManyVariables(t *testing.T) {
+	p := program(t, `
+SecArgumentsLimit 5000
+SecRule ARGS_NAMES "@rx ." "id:1,phase:1,pass,nolog,setvar:'tx.count_%{MATCHED_VAR_NAME}=+1'"
+SecRule TX:/^count_/ "@gt 1" "id:2,phase:1,pass,msg:'twice %{MATCHED_VAR_NAME}'"
+SecRule &TX:/^count_/ "@eq 4001" "id:3,phase:1,pass,msg:'all'"
+`)
+	var query strings.Builder
+	for i := range 4000 {
+		fmt.Fprintf(&query, "a%d=1&", i)
+	}
+	query.WriteString("b=1&b=2")
+	x := p.NewTransaction()
+	defer x.Close()
+	x.ProcessURI("/?"+query.String(), "GET", "HTTP/1.1")
+	if !x.ProcessRequestHeaders() {
+		t.Fatal(x.Unsure())
+	}
+	if m := x.Matches(); len(m) != 2 || m[0].ID != 2 || m[0].Message != "twice TX:count_args_names:b" || m[1].ID != 3 {
+		t.Errorf("%+v", m)
+	}
+}

@@ -134,8 +134,9 @@ type Transaction struct {
 
 	// tx are the variables that the rules name, by slot; more those whose
 	// names were made at run time.
-	tx   []variable
-	more []variable
+	tx     []variable
+	more   []variable
+	moreAt map[string]int // place in more, once there are many
 
 	matched []data // MATCHED_VARS
 	last    data   // MATCHED_VAR
@@ -242,6 +243,7 @@ func (x *Transaction) Close() {
 	clear(x.pending)
 	x.pending = x.pending[:0]
 	x.matched, x.more, x.matches, x.values = x.matched[:0], x.more[:0], nil, x.values[:0]
+	x.moreAt = nil
 	x.capture, x.written, x.ambiguous, x.forceBody, x.phase, x.body = false, 0, 0, false, 0, nil
 	clear(x.exceptions)
 	x.exceptions = x.exceptions[:0]
@@ -272,6 +274,12 @@ func (x *Transaction) lookup(key string) *variable {
 	if i, ok := x.p.slots[key]; ok {
 		return &x.tx[i]
 	}
+	if x.moreAt != nil {
+		if i, ok := x.moreAt[key]; ok {
+			return &x.more[i]
+		}
+		return nil
+	}
 	for i := range x.more {
 		if x.more[i].key == key {
 			return &x.more[i]
@@ -286,6 +294,15 @@ func (x *Transaction) setTX(key, value string) *variable {
 	if v == nil {
 		x.more = append(x.more, variable{key: key})
 		v = &x.more[len(x.more)-1]
+		switch n := len(x.more); {
+		case x.moreAt != nil:
+			x.moreAt[key] = n - 1
+		case n == 32:
+			x.moreAt = make(map[string]int, 2*n)
+			for i := range x.more {
+				x.moreAt[x.more[i].key] = i
+			}
+		}
 	}
 	v.value, v.set = value, true
 	return v
