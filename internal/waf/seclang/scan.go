@@ -64,10 +64,14 @@ type node struct {
 	strict  bool
 	trigger charset
 	quick   func(string) string // for ASCII
+	same    func(text string, set charset) bool
 }
 
 // run transforms a text of that charset.
 func (n *node) run(text string, set charset) (string, bool, error) {
+	if n.same != nil && n.same(text, set) {
+		return text, false, nil
+	}
 	if n.quick != nil && set&hasHigh == 0 {
 		out := n.quick(text)
 		return out, len(out) != len(text) || out != text, nil
@@ -573,7 +577,7 @@ func (b *build) path(r *rule) []int {
 		if !ok {
 			n = len(b.s.nodes)
 			b.nodes[k] = n
-			b.s.nodes = append(b.s.nodes, node{parent: at, step: st, strict: r.multi, trigger: triggers[st.name], quick: quick[st.name]})
+			b.s.nodes = append(b.s.nodes, node{parent: at, step: st, strict: r.multi, trigger: triggers[st.name], quick: quick[st.name], same: same[st.name]})
 		}
 		at = n
 		out = append(out, n)

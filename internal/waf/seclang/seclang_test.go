@@ -103,6 +103,33 @@ func TestTriggers(t *testing.T) {
 	}
 }
 
+// A transformation leaves a text as it is if that is said beforehand.
+func TestSameTransformations(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	tried := map[string]int{}
+	for name, s := range transformations(t) {
+		f := same[s.name]
+		if f == nil {
+			continue
+		}
+		for range 20000 {
+			in := randomText(r, pieces)
+			if !f(in, charsetOf(in)) {
+				continue
+			}
+			tried[s.name]++
+			if out, _, err := s.fn(in); err != nil || out != in {
+				t.Fatalf("%s(%q) = %q", name, in, out)
+			}
+		}
+	}
+	for name := range same {
+		if tried[name] < 1000 {
+			t.Errorf("%s: %d texts tried", name, tried[name])
+		}
+	}
+}
+
 // Transformations written anew are Coraza's.
 func TestQuickTransformations(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))

@@ -130,3 +130,16 @@ var quick = map[string]func(string) string{
 		return string(b)
 	},
 }
+
+// same says of some transformations, beyond their triggers, that they leave a
+// text as it is: a path of one part stays.
+var same = map[string]func(text string, set charset) bool{
+	"normalisePath": func(text string, set charset) bool { return set&hasSlash == 0 && text != "." },
+	"normalisePathWin": func(text string, set charset) bool {
+		if text == "" || set&(hasSlash|hasBackslash|hasColon) != 0 {
+			return text == ""
+		}
+		last := text[len(text)-1]
+		return last != '.' && last != ' '
+	},
+}
