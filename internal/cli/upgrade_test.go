@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go/http3"
 
 	"github.com/dewar-security/dewar/internal/gateway"
 )
@@ -79,7 +82,7 @@ func process(t *testing.T, dir string, environ []string, wrap ...string) (s *sit
 	s.ca.AppendCertsFromPEM(pem)
 	args := append(wrap, name, "run", dir, "--log", filepath.Join(work, "events.jsonl"), "--set", "deployment.certificate="+cert, "--set", "deployment.key="+key,
 		"--set", "deployment.listen=127.0.0.1:"+ports[0], "--set", "deployment.listen-http=127.0.0.1:"+ports[1],
-		"--set", "deployment.console=127.0.0.1:"+ports[2], "--set", "deployment.workers=2", "--set", "deployment.grace=5s")
+		"--set", "deployment.console=127.0.0.1:"+ports[2], "--set", "deployment.workers=2", "--set", "deployment.grace=5s", "--set", "deployment.http3=true")
 	cmd := exec.Command(args[0], args[1:]...)
 	// A pipe of our own: those of exec.Cmd end with the first process.
 	r, w, err := os.Pipe()
@@ -221,6 +224,17 @@ func TestUpgrade(t *testing.T) {
 	} else {
 		res.Body.Close()
 	}
+	// The UDP port follows, when the process that had it has let go.
+	quic := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: s.ca}}
+	defer quic.Close()
+	eventually(t, "HTTP/3 of the third process", func() bool {
+		res, err := (&http.Client{Transport: quic, Timeout: 2 * time.Second}).Get(s.https + "/")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == 200 && res.ProtoMajor == 3
+	})
 	// The last one ends as the first would have.
 	last := s.pid()
 	if err := syscall.Kill(last, syscall.SIGTERM); err != nil {

@@ -41,11 +41,6 @@
 //
 // Whoever is in something that is replaced is counted (users), and nothing is
 // closed under them.
-//
-// # Where later work goes
-//
-// HTTP/3 and the PROXY protocol belong into Gateway.open, beside and below
-// bound.
 package gateway
 
 import (
@@ -166,6 +161,7 @@ type Gateway struct {
 	front atomic.Pointer[front]
 
 	policy atomic.Pointer[policy] // of TLS
+	quic   *quicFront             // nil without HTTP/3
 
 	upstream atomic.Pointer[error] // with Options.Upstream
 	// upstreamServer is the Server field of an upstream that was there at the
@@ -349,6 +345,14 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	listeners, err := g.listen(ctx)
+	if err == nil && g.o.Config.HTTP3 {
+		g.quic = g.newQUIC()
+		for _, l := range listeners {
+			if a, ok := l.Addr().(*net.TCPAddr); ok && l.tls && err == nil {
+				err = g.quic.open(g.base, a, g.o.Listeners.handedOver())
+			}
+		}
+	}
 	if err == nil {
 		err = claim.write(State{
 			Console: o.Console, ConsoleToken: o.ConsoleToken, ProbeKey: o.ProbeKey,
@@ -698,6 +702,11 @@ func (g *Gateway) serve(listeners []openListener) Actor {
 					l.Close()
 				}
 			}
+			var wg sync.WaitGroup
+			if g.quic != nil {
+				most := grace
+				wg.Go(func() { g.quic.stop(most) })
+			}
 			accepting.Wait()
 			if g.handedOver.Load() {
 				// The address answers, by another process: nothing is closed
@@ -710,7 +719,6 @@ func (g *Gateway) serve(listeners []openListener) Actor {
 			}
 			ctx, done := context.WithTimeout(context.Background(), grace)
 			defer done()
-			var wg sync.WaitGroup
 			var servers []*http.Server
 			for _, f := range g.fronts() {
 				servers = append(servers, f.servers()...)
@@ -729,6 +737,9 @@ func (g *Gateway) serve(listeners []openListener) Actor {
 
 // describe says what a URL speaks, as far as it is settled by configuration.
 func (g *Gateway) describe(u string) string {
+	if g.quic != nil {
+		return u + "  (HTTP/1.1, 2 and 3, " + tls.VersionName(tls.VersionTLS12) + " and 1.3)"
+	}
 	if g.certs.Load() != nil {
 		return u + "  (HTTP/1.1 and 2, " + tls.VersionName(tls.VersionTLS12) + " and 1.3)"
 	}

@@ -203,6 +203,8 @@ func (g *Gateway) newestHandler(w http.ResponseWriter, r *http.Request) {
 	defer s.done()
 	if g.draining.Load() {
 		lastAnswer(w, r)
+	} else if g.quic != nil && r.TLS != nil && r.ProtoMajor < 3 {
+		g.quic.altSvc(w, r)
 	}
 	s.handler.ServeHTTP(w, r)
 }

@@ -181,6 +181,13 @@ func (l *Listeners) Listen(ctx context.Context, setting, spec string) (net.Liste
 	return ln, nil
 }
 
+// handedOver reports whether this guard takes over from another.
+func (l *Listeners) handedOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lock != nil
+}
+
 // rest closes the inherited sockets that no setting asked for, and names them.
 func (l *Listeners) rest() []string {
 	l.mu.Lock()

@@ -173,7 +173,12 @@ func (g *Gateway) strict(ln net.Listener, secure bool) net.Listener {
 	if secure {
 		o.TLS = g.tlsConfig()
 	}
-	return wire.NewListener(boundedListener{ln, time.Duration(c.BodyTimeout)}, o)
+	ln = boundedListener{ln, time.Duration(c.BodyTimeout)}
+	ln = newProxyListener(ln,
+		func(a netip.Addr) bool { return deployment.Trusts(g.config().ProxyProtocol, a) },
+		func() time.Duration { return time.Duration(g.config().HeaderTimeout) },
+		func(err error) { o.Report(nil, err) })
+	return wire.NewListener(ln, o)
 }
 
 // maxOpen is how many client connections the limit on open files allows: each

@@ -40,5 +40,10 @@ type Config struct {
 	ClientCert      guard.Mode `toml:"client-certificate" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the client-certificate layer."`
 	TicketSecret    string     `toml:"ticket-secret" jsonschema_description:"What the keys of TLS session tickets follow from, so that several nodes resume each other's sessions: env:NAME or file:/path. Empty: random keys. They change every eight hours in both cases."`
 
+	// What else is spoken at the door.
+
+	HTTP3         bool     `toml:"http3" reload:"restart" jsonschema_description:"Serve HTTP/3 as well, on the UDP ports beside listen. Early data (0-RTT) is off."`
+	ProxyProtocol []string `toml:"proxy-protocol" jsonschema_description:"Addresses or networks of load balancers that speak the PROXY protocol (version 1 or 2) to listen and listen-http. From them it must come; what it says is the client's address. From others it is refused."`
+
 	ACME ACME `toml:"acme" jsonschema_description:"Certificates from an authority that speaks ACME, with tls = \"acme\"."`
 }

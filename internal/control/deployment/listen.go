@@ -101,6 +101,14 @@ func (c *Config) Problems() []guard.Problem {
 	if c.MaxHeader < 1<<10 || c.MaxHeader > 1<<20 {
 		bad("max-header", "%s: from 1 KiB to 1 MiB", c.MaxHeader)
 	}
+	for _, a := range c.ProxyProtocol {
+		if _, err := parseProxy(a); err != nil {
+			bad("proxy-protocol", "%v", err)
+		}
+	}
+	if c.HTTP3 && c.TLS == "off" {
+		bad("http3", "HTTP/3 is always encrypted: with tls = \"off\" there is none")
+	}
 	out = append(out, c.acmeProblems()...)
 	out = append(out, c.clientCertProblems()...)
 	return append(out, c.layerProblems()...)
