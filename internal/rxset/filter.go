@@ -386,9 +386,9 @@ func (f *filter) key(s string) uint32 {
 func hashWindow(key uint32) uint32 { return key * 0x9e3779b1 }
 
 // look returns in b.may which patterns of among may match, of a value whose
-// symbols have been counted into b.kinds, and adds to out those of which it
-// is sure.
-func (f *filter) look(b *buffer, symbols string, length int, groups []group, among, out Bits) {
+// symbols have been counted into b.kinds, and how many they are; and adds to
+// out those of which it is sure.
+func (f *filter) look(b *buffer, symbols string, length int, groups []group, among, out Bits) (n int) {
 	pass := f.pass(b, b.kinds)
 	long := f.long[min(length, len(f.long)-1)]
 	may := b.may
@@ -398,21 +398,27 @@ func (f *filter) look(b *buffer, symbols string, length int, groups []group, amo
 		if among != nil {
 			w &= among[i]
 		}
-		may[i] = w &^ f.decided[i]
 		scan |= w & f.scanned[i]
+		w &^= f.decided[i]
+		may[i] = w
+		n += bits.OnesCount64(w)
 	}
 	if scan == 0 || length > 2*len(f.long) && !f.worth(b.may, groups, among) {
-		return
+		return n
 	}
 	for k := range b.met {
 		b.met[k].Clear()
 	}
 	f.scan(b, symbols, among, out)
-	for i := range may {
+	n = 0
+	for i, w := range may {
 		for k := range b.met {
-			may[i] &= b.met[k][i] | ^f.need[k][i]
+			w &= b.met[k][i] | ^f.need[k][i]
 		}
+		may[i] = w
+		n += bits.OnesCount64(w)
 	}
+	return n
 }
 
 // scanCost is how many groups cost as much to run as a scan.

@@ -118,7 +118,7 @@ type buffer struct {
 	kinds   uint64           // filter.kind of every symbol
 	may     Bits             // patterns that may match
 	met     [maxClauses]Bits // patterns whose clauses have come true
-	run     []*group         // what to run
+	groups  []*group         // those with a pattern that may match
 	one     Bits             // for Contains
 	found   Bits
 	known   [maskAnswers]maskAnswer
@@ -279,20 +279,54 @@ func (s *Set) NewBits() Bits { return NewBits(len(s.patterns)) }
 func (s *Set) Match(value string, among, out Bits) {
 	b := s.buffers.Get().(*buffer)
 	symbols := s.read(b, value)
-	s.filter.look(b, symbols, len(value), *s.groups.Load(), among, out)
 	groups := *s.groups.Load()
-	b.run = b.run[:0]
-	for k := range groups {
-		g := &groups[k]
-		switch {
-		case !g.all.Intersects(b.may):
-		case g.raw && !b.ascii:
-			s.report(b, g, g.dfa.match(value), value, symbols, out)
-		default:
-			b.run = append(b.run, g)
+	if n := s.filter.look(b, symbols, len(value), groups, among, out); n > 0 {
+		b.choose(groups, n)
+		s.run(b, value, symbols, out)
+	}
+	s.buffers.Put(b)
+}
+
+// fewPatterns is for how many patterns their groups are looked for one by one.
+const fewPatterns = 6
+
+// choose finds the groups with one of the n patterns that may match.
+func (b *buffer) choose(groups []group, n int) {
+	b.groups = b.groups[:0]
+	if n > fewPatterns {
+		for k := range groups {
+			if groups[k].all.Intersects(b.may) {
+				b.groups = append(b.groups, &groups[k])
+			}
+		}
+		return
+	}
+	for k, w := range b.may {
+		for ; w != 0; w &= w - 1 {
+			i := k<<6 + bits.TrailingZeros64(w)
+			for k := range groups {
+				if groups[k].all.Has(i) {
+					if !slices.Contains(b.groups, &groups[k]) {
+						b.groups = append(b.groups, &groups[k])
+					}
+					break
+				}
+			}
 		}
 	}
-	run := b.run
+}
+
+// run runs the groups chosen and the patterns in none.
+func (s *Set) run(b *buffer, value, symbols string, out Bits) {
+	run := b.groups
+	if !b.ascii {
+		run = slices.DeleteFunc(run, func(g *group) bool {
+			if g.raw {
+				s.report(b, g, g.dfa.match(value), value, symbols, out)
+			}
+			return g.raw
+		})
+	}
 	var d [4]*dfa
 	var m [4]uint32
 	for len(run) > 1 {
@@ -313,15 +347,14 @@ func (s *Set) Match(value string, among, out Bits) {
 	if len(run) == 1 {
 		s.report(b, run[0], run[0].dfa.match(symbols), value, symbols, out)
 	}
-	for k, w := range b.may {
-		for w &= s.alone[k]; w != 0; w &= w - 1 {
+	for k, w := range s.alone {
+		for w &= b.may[k]; w != 0; w &= w - 1 {
 			i := k<<6 + bits.TrailingZeros64(w)
 			if s.patterns[i].match(value, symbols) {
 				out.Set(i)
 			}
 		}
 	}
-	s.buffers.Put(b)
 }
 
 // report adds the members of g that match, of those asked for.
