@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -73,7 +74,7 @@ type RouteParam struct {
 type RouteField struct {
 	In   string `json:"in" jsonschema:"enum=query,enum=form,enum=json,enum=file,enum=header,enum=cookie"`
 	Name string `json:"name"`
-	Type string `json:"type,omitempty" jsonschema_description:"int, float, bool, date, list, …; missing for text."`
+	Type string `json:"type,omitempty" jsonschema_description:"int, float, bool, date, list, …; html where the code cleans it as markup or a page edits it so; missing for text."`
 }
 
 // RouteDecorator is one decorator of a view.
@@ -116,14 +117,15 @@ func (p *Project) RouteMap(ctx context.Context) *RouteMap {
 			checked = checked || e.Initialised
 		}
 	}
+	rich := p.richFields()
 	for _, r := range p.Flask.Routes {
 		if f := p.File(r.File); f == nil || !f.Test {
-			m.Routes = append(m.Routes, p.mapped(r, entries, checked))
+			m.Routes = append(m.Routes, p.mapped(r, entries, checked, rich))
 		}
 	}
 	for _, r := range p.Flask.Unmounted {
 		if f := p.File(r.File); f == nil || !f.Test {
-			m.Unmounted = append(m.Unmounted, p.mapped(r, entries, checked))
+			m.Unmounted = append(m.Unmounted, p.mapped(r, entries, checked, rich))
 		}
 	}
 	for _, u := range p.Flask.Unknown {
@@ -162,7 +164,7 @@ func (p *Project) entriesOf(r *flask.Route, entries map[entryPlace][]*pyflow.Ent
 	return out
 }
 
-func (p *Project) mapped(r *flask.Route, entries map[entryPlace][]*pyflow.Entry, checked bool) MappedRoute {
+func (p *Project) mapped(r *flask.Route, entries map[entryPlace][]*pyflow.Entry, checked bool, rich map[string]bool) MappedRoute {
 	out := MappedRoute{
 		Rule: r.Rule, Methods: r.Methods, Answers: r.Allowed(), Endpoint: r.Endpoint, Function: r.Function, File: r.File, Line: r.Line, Blueprint: r.Blueprint,
 		OtherFields: r.DynamicKeys, ReadsBody: r.ReadsBody, Kind: r.Kind, WritesState: r.WritesState,
@@ -201,6 +203,9 @@ func (p *Project) mapped(r *flask.Route, entries map[entryPlace][]*pyflow.Entry,
 		out.Sinks = append(out.Sinks, e.Sinks...)
 	}
 	for key, typ := range types {
+		if typ == "" && (key[0] == "form" || key[0] == "json") && rich[key[1]] {
+			typ = "html"
+		}
 		out.Fields = append(out.Fields, RouteField{In: key[0], Name: key[1], Type: typ})
 	}
 	order := []string{"query", "form", "json", "file", "header", "cookie"}
@@ -250,6 +255,7 @@ func kindsOf(r *flask.Route, m *MappedRoute) []flask.RouteKind {
 var castTypes = map[string]string{
 	"int": "int", "float": "float", "bool": "bool", "Decimal": "float", "decimal.Decimal": "float", "UUID": "UUID", "uuid.UUID": "UUID",
 	"date.fromisoformat": "date", "datetime.date.fromisoformat": "date", "datetime.fromisoformat": "datetime", "datetime.datetime.fromisoformat": "datetime",
+	"bleach.clean": "html", "nh3.clean": "html", "lxml.html.clean.clean_html": "html", "lxml_html_clean.clean_html": "html",
 	"datetime.strptime": "datetime", "datetime.datetime.strptime": "datetime", "json.loads": "json",
 }
 
@@ -302,3 +308,29 @@ func RouteMapSchema() ([]byte, error) {
 	out, err := json.MarshalIndent(s, "", "  ")
 	return append(out, '\n'), err
 }
+
+// richFields returns the names of the fields that some page of the project
+// edits as rich text: a <textarea> that belongs to one of the usual editors,
+// by its class, id or data attributes.
+func (p *Project) richFields() map[string]bool {
+	out := map[string]bool{}
+	for _, f := range p.Files {
+		if f.Kind != Template {
+			continue
+		}
+		text := string(f.Data)
+		for _, m := range textareaTag.FindAllString(text, 200) {
+			name := nameAttribute.FindStringSubmatch(m)
+			if name != nil && richEditor.MatchString(m) {
+				out[name[1]] = true
+			}
+		}
+	}
+	return out
+}
+
+var (
+	textareaTag   = regexp.MustCompile(`(?is)<textarea\b[^>]{1,1000}>`)
+	nameAttribute = regexp.MustCompile(`(?i)\bname\s*=\s*["']?([\w.\-]{1,100})`)
+	richEditor    = regexp.MustCompile(`(?i)(?:ckeditor|tinymce|mce-?editor|summernote|wysiwyg|rich-?_?text|quill|trix|froala|redactor|jodit|suneditor|markdown-editor|simplemde|easymde)`)
+)

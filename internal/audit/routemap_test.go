@@ -204,3 +204,57 @@ func TestRouteMapSchema(t *testing.T) {
 		t.Error("another version is accepted")
 	}
 }
+
+// TestRouteMapRichText asks for fields that hold markup by design: by the
+// form's class, by what the code does with them, by the page that edits them.
+func TestRouteMapRichText(t *testing.T) {
+	p := audittest.Project(t, txtar.Parse([]byte(`
+-- app.py --
+import bleach
+from flask import Flask, request, render_template
+from flask_ckeditor import CKEditorField
+from flask_wtf import FlaskForm
+from wtforms import StringField
+
+app = Flask(__name__)
+
+
+class Article(FlaskForm):
+    title = StringField()
+    body = CKEditorField()
+
+
+@app.post("/article")
+def article():
+    form = Article()
+    if form.validate_on_submit():
+        return form.body.data
+    return ""
+
+
+@app.post("/comment")
+def comment():
+    return bleach.clean(request.form["text"]) + request.form["who"]
+
+
+@app.route("/page", methods=["GET", "POST"])
+def page():
+    return render_template("page.html", old=request.form.get("story"), plain=request.form.get("plain"))
+-- templates/page.html --
+<form method="post">
+<textarea class="form-control {{ x }} tinymce" name="story">{{ old }}</textarea>
+<textarea class="form-control" name="plain">{{ plain }}</textarea>
+</form>
+`)))
+	got := map[string]string{}
+	for _, r := range p.RouteMap(t.Context()).Routes {
+		for _, f := range r.Fields {
+			got[r.Rule+" "+f.Name] = f.Type
+		}
+	}
+	for key, want := range map[string]string{"/article body": "html", "/article title": "", "/comment text": "html", "/comment who": "", "/page story": "html", "/page plain": ""} {
+		if typ, ok := got[key]; !ok || typ != want {
+			t.Errorf("%s: %q (%v), want %q", key, typ, ok, want)
+		}
+	}
+}

@@ -118,6 +118,7 @@ var fieldTypes = map[string]string{
 	"IntegerField": "int", "IntegerRangeField": "int", "FloatField": "float", "DecimalField": "float", "DecimalRangeField": "float",
 	"BooleanField": "bool", "DateField": "date", "DateTimeField": "datetime", "DateTimeLocalField": "datetime", "TimeField": "time",
 	"SelectMultipleField": "list", "FieldList": "list", "EmailField": "email", "URLField": "url", "UUIDField": "UUID",
+	"CKEditorField": "html", "QuillField": "html", "TinyMceField": "html", "TinyMCEField": "html", "SummernoteField": "html", "PageDownField": "html",
 }
 
 // typed notes the type of a form field; what two forms say differently is

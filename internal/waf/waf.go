@@ -327,6 +327,18 @@ func (e *Engine) Gap() string {
 	return e.gap
 }
 
+// RulesOf returns the ids of the rules that look for attacks in parameters,
+// from one id up to another: the Core Rule Set numbers them by kind.
+func (e *Engine) RulesOf(from, to int) []int {
+	var out []int
+	for _, id := range e.attacks {
+		if id >= from && id <= to {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // Paranoia returns the paranoia level in force.
 func (e *Engine) Paranoia() int { return e.cfg.Paranoia }
 

@@ -57,6 +57,7 @@ type inspector interface {
 	Plan(...waf.Exclusion) (*waf.Plan, error)
 	Rules() int
 	Paranoia() int
+	RulesOf(from, to int) []int
 	Gap() string
 }
 
@@ -157,8 +158,17 @@ func (l *WAF) typedPlan(method, path string) *waf.Plan {
 		return plan.(*waf.Plan)
 	}
 	var plan *waf.Plan
+	var exclude []waf.Exclusion
 	if names := numbers(route); len(names) > 0 {
-		plan, _ = l.engine.Plan(waf.Exclusion{Parameters: names})
+		exclude = append(exclude, waf.Exclusion{Parameters: names})
+	}
+	if names := richTexts(route); len(names) > 0 && l.cfg.Structure {
+		// Markup is what belongs there; what runs script is still found by
+		// its grammar.
+		exclude = append(exclude, waf.Exclusion{Rules: l.engine.RulesOf(941000, 941999), Parameters: names})
+	}
+	if len(exclude) > 0 {
+		plan, _ = l.engine.Plan(exclude...)
 	}
 	l.typed.Store(route, plan)
 	return plan
@@ -167,6 +177,14 @@ func (l *WAF) typedPlan(method, path string) *waf.Plan {
 // numbers returns the names that a route reads as numbers, dates and the like
 // and as nothing else, wherever in the request they stand.
 func numbers(r *policy.Route) []string {
+	return typedAs(r, "int", "float", "bool", "UUID")
+}
+
+// richTexts returns the names that a route reads as markup and as nothing
+// else.
+func richTexts(r *policy.Route) []string { return typedAs(r, "html") }
+
+func typedAs(r *policy.Route, types ...string) []string {
 	if r.OtherFields {
 		return nil // the same name may be read as text
 	}
@@ -174,11 +192,7 @@ func numbers(r *policy.Route) []string {
 	for _, f := range r.Fields {
 		switch f.In {
 		case policy.Query, policy.Form, policy.JSON:
-			var is bool
-			switch f.Type {
-			case "int", "float", "bool", "UUID":
-				is = true
-			}
+			is := slices.Contains(types, f.Type)
 			old, seen := number[f.Name]
 			number[f.Name] = is && (old || !seen)
 		}
@@ -215,10 +229,10 @@ func (l *WAF) Describe() string {
 		if p := l.policy(); p != nil {
 			n := 0
 			for _, r := range p.Routes() {
-				n += len(numbers(r))
+				n += len(numbers(r)) + len(richTexts(r))
 			}
 			if n > 0 {
-				s += fmt.Sprintf(", %d numeric parameters left out by the route map", n)
+				s += fmt.Sprintf(", %d parameters judged by their types in the route map", n)
 			}
 		}
 	}

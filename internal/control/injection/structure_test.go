@@ -14,6 +14,7 @@ func TestStructureLayer(t *testing.T) {
 	 {"rule": "/item/<id>", "methods": ["GET"], "fields": [{"in": "query", "name": "page", "type": "int"}, {"in": "query", "name": "q"}, {"in": "query", "name": "n", "type": "int"}, {"in": "form", "name": "n"}]},
 	 {"rule": "/any", "methods": ["GET"], "other_fields": true, "fields": [{"in": "query", "name": "page", "type": "int"}]},
 	 {"rule": "/two", "methods": ["GET"], "fields": [{"in": "query", "name": "page", "type": "int"}]},
+	 {"rule": "/post/new", "methods": ["GET"], "fields": [{"in": "query", "name": "body", "type": "html"}, {"in": "query", "name": "title"}]},
 	 {"rule": "/<word>", "methods": ["GET"], "fields": []}]}`))
 	if err != nil {
 		t.Fatal(err)
@@ -23,7 +24,7 @@ func TestStructureLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := made.(*WAF)
-	if s := l.Describe(); !strings.Contains(s, "judged by grammar") || !strings.Contains(s, "2 numeric parameters") {
+	if s := l.Describe(); !strings.Contains(s, "judged by grammar") || !strings.Contains(s, "3 parameters judged by their types") {
 		t.Error(s)
 	}
 	attack := url.QueryEscape("1' union select name from staff-- ")
@@ -36,6 +37,11 @@ func TestStructureLayer(t *testing.T) {
 		{"/item/7?q=union+was+a+great+select", guard.Observed, "waf-prose"},
 		{"/item/7?q=" + url.QueryEscape("e3s3Kjd9fSBhbmQgbW9yZQ=="), guard.Deny, "waf-structure"}, // {{7*7}} and more
 		{"/item/7?q=" + attack, guard.Deny, "waf-attack"},
+		// Markup where markup belongs, and script nowhere.
+		{"/post/new?body=" + url.QueryEscape(`<p style="color:red">Hi <img src="/a.png" alt="x"> <a href="/b">b</a></p>`), guard.Allow, ""},
+		{"/post/new?title=" + url.QueryEscape(`<p style="color:red">Hi <img src="/a.png" alt="x"> <a href="/b">b</a></p>`), guard.Deny, "waf-attack"},
+		{"/post/new?body=" + url.QueryEscape(`<p>Hi <img src="/a.png" onerror="go(1)"></p>`), guard.Deny, "waf-structure"},
+		{"/post/new?body=" + attack, guard.Deny, "waf-attack"},
 		// The code reads a number there: rules about words have no business.
 		{"/item/7?page=" + attack, guard.Allow, ""},
 		{"/item/7?n=" + attack, guard.Deny, "waf-attack"},
