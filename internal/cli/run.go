@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sort"
 	"strings"
@@ -180,6 +181,12 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 		return chain, bound, err
 	}
 	opts.OnWorker, opts.OnConnectionError = metrics.WorkerStarted, func(string) { metrics.ConnectionError() }
+	opts.OnConnectionRefused = func(client netip.Addr, reason, detail string) {
+		bus.Publish(event.Event{
+			Name: "excess_rate_limit_exceeded", Severity: event.High, Control: "deployment", Layer: "request", Verdict: guard.Deny.String(),
+			Reason: reason, Detail: detail, Client: client,
+		})
+	}
 	opts.OnRestart = func() {
 		metrics.Restarted()
 		bus.Publish(event.Event{Name: "sys_restart", Severity: event.High, Message: "gunicorn ended and was started again", Control: "deployment"})

@@ -51,6 +51,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,6 +142,10 @@ type Options struct {
 	// about connections that came to nothing.
 	OnRestart, OnWorker func()
 	OnConnectionError   func(string)
+	// OnConnectionRefused is called for connections that were ended for what
+	// they did: a documented reason of package wire, at most one of each kind
+	// in a second.
+	OnConnectionRefused func(client netip.Addr, reason, detail string)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -185,6 +190,7 @@ type Gateway struct {
 	// redirects are the addresses that only lead to HTTPS.
 	redirects []string
 	allFronts []*front
+	refusals  throttle
 }
 
 // Forwarder returns the way to the app, whichever generation of it is in

@@ -143,6 +143,45 @@ func portOwner(address string) string {
 	return ""
 }
 
+func peerAddr(a net.Addr) netip.Addr {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.AddrPort().Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
+}
+
+// throttle lets one entry of each kind pass in a second and counts the rest: a
+// flood of connections must not become a flood of the log.
+type throttle struct {
+	mu   sync.Mutex
+	kind map[string]*throttled
+}
+
+type throttled struct {
+	last time.Time
+	more int
+}
+
+// tell reports whether to write an entry, and how many were not written.
+func (t *throttle) tell(kind string, now time.Time) (more int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.kind == nil {
+		t.kind = map[string]*throttled{}
+	}
+	k := t.kind[kind]
+	if k == nil {
+		k = &throttled{}
+		t.kind[kind] = k
+	}
+	if now.Sub(k.last) < time.Second {
+		k.more++
+		return 0, false
+	}
+	more, k.more, k.last = k.more, 0, now
+	return more, true
+}
+
 // boundedListener bounds how long a client may refuse to take what is written to it: a reader that never reads would hold
 // a worker's thread (CWE-400, "slow read").
 type boundedListener struct {
@@ -164,9 +203,20 @@ func (g *Gateway) strict(ln net.Listener, secure bool) net.Listener {
 		Exempt: func(a netip.Addr) bool {
 			return a.IsLoopback() || deployment.Trusts(g.config().TrustedProxy, a)
 		},
-		Report: func(_ net.Addr, err error) {
+		Report: func(a net.Addr, err error) {
 			if g.o.OnConnectionError != nil {
 				g.o.OnConnectionError(clean(err.Error()))
+			}
+			var f *wire.Fault
+			if g.o.OnConnectionRefused == nil || !errors.As(err, &f) {
+				return
+			}
+			if n, ok := g.refusals.tell(f.Reason, g.o.Now()); ok {
+				detail := f.Detail
+				if n > 0 {
+					detail += fmt.Sprintf(" (and %d more connections since the last entry)", n)
+				}
+				g.o.OnConnectionRefused(peerAddr(a), f.Reason, detail)
 			}
 		},
 	}

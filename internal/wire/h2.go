@@ -161,7 +161,7 @@ func (s *Stream) count(b []byte) *Fault {
 }
 
 func tooMany(detail string) *Fault {
-	return &Fault{Status: 429, Reason: TooLong, Detail: "HTTP/2: " + detail}
+	return &Fault{Status: 429, Reason: Flooded, Detail: "HTTP/2: " + detail}
 }
 
 // Close implements [net.Conn].

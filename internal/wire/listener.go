@@ -35,7 +35,7 @@ type Options struct {
 }
 
 // ErrTooMany is reported for a connection above Options.PerClient.
-var ErrTooMany = errors.New("too many connections from one address")
+var ErrTooMany error = &Fault{Status: 429, Reason: Crowded, Detail: "too many connections from one address"}
 
 // Listener takes connections, ends TLS and gives net/http those that have
 // something to say: what has not sent a whole head yet costs a goroutine and

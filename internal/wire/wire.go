@@ -64,6 +64,8 @@ const (
 	TooLong    = "request-limit"
 	TooSlow    = "request-slow"
 	BadChunks  = "body-chunks"
+	Crowded    = "connection-limit"
+	Flooded    = "connection-flood"
 )
 
 // Reasons documents the faults of a request's head that no layer knows of.
@@ -74,6 +76,8 @@ var Reasons = []Reason{
 	{BadFraming, "How long the body is has two answers: Content-Length beside Transfer-Encoding, either of them twice or as a list, in HTTP/1.0, or not a plain number (RFC 9112 section 6): request smuggling (CWE-444).", "Send Content-Length once, in digits, or Transfer-Encoding: chunked, once."},
 	{BadExpect, "The client expects something that no server offers (RFC 9110 section 10.1.1).", "Send Expect: 100-continue, or nothing."},
 	{TooSlow, "The head of the request did not arrive in time: slow clients would hold connections for hours (slowloris).", "Raise deployment.header-timeout for slow, honest clients."},
+	{Crowded, "One address opened more connections than a person's browsers do (CWE-770): those above the limit are closed before TLS.", "Raise deployment.max-connections-per-client; list the proxies in front in deployment.trusted-proxies, they are exempt."},
+	{Flooded, "A connection sent HTTP/2 frames that cost the server more than the client, in a flood: rapid reset (CVE-2023-44487), PING, SETTINGS, CONTINUATION (CVE-2024-27316), empty DATA. It was ended.", "Nothing: no browser sends as many."},
 }
 
 // Limits bounds what is read. The zero Limits stands for the defaults.

@@ -16,6 +16,7 @@ type Config struct {
 	HTTPS         guard.Mode     `toml:"https" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the https layer: redirect and allowed hosts."`
 	Request       guard.Mode     `toml:"request" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the request layer, which refuses what two parsers could read differently."`
 	Methods       []string       `toml:"methods" default:"GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS" jsonschema_description:"Methods that reach the app."`
+	Override      bool           `toml:"method-override" jsonschema_description:"Let a POST with X-HTTP-Method-Override (or X-HTTP-Method, X-Method-Override) that names one of these methods reach the app with it. Otherwise the field is taken away: layers and overrides would judge another method than the app runs."`
 	Workers       int            `toml:"workers" reload:"app" jsonschema:"minimum=0,maximum=512" jsonschema_description:"gunicorn worker processes; 0 means one more than twice the CPUs this process may use, at most 12."`
 	Threads       int            `toml:"threads" reload:"app" default:"4" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Threads per worker."`
 	Timeout       guard.Duration `toml:"timeout" reload:"app" default:"30s" jsonschema_description:"How long the app may take to begin its answer, and a worker may be stuck before gunicorn replaces it."`

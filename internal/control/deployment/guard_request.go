@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
@@ -106,6 +107,9 @@ var singleHeaders = setOf(
 	"User-Agent", "Range", "If-Range", "X-Requested-With",
 )
 
+// overrideHeaders let a POST be another method to apps that ask for them.
+var overrideHeaders = setOf("X-Http-Method-Override", "X-Http-Method", "X-Method-Override")
+
 func setOf(names ...string) map[string]bool {
 	m := make(map[string]bool, len(names))
 	for _, n := range names {
@@ -116,14 +120,15 @@ func setOf(names ...string) map[string]bool {
 
 // request is the first layer: one unambiguous request, or none.
 type request struct {
-	methods map[string]bool
-	allow   string
-	dropped atomic.Uint64
+	methods  map[string]bool
+	override bool
+	allow    string
+	dropped  atomic.Uint64
 }
 
 // NewRequest makes the request layer.
 func NewRequest(cfg Config, _ guard.Env) (guard.Layer, error) {
-	l := &request{methods: map[string]bool{}}
+	l := &request{methods: map[string]bool{}, override: cfg.Override}
 	methods := cfg.Methods
 	if len(methods) == 0 {
 		methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -245,9 +250,20 @@ func (l *request) fields(x *guard.Exchange, d guard.Decision) guard.Decision {
 		}
 	}
 
+	if cl := r.Header["Content-Length"]; len(cl) == 1 {
+		// net/http holds HTTP/1 to it, and HTTP/2 only when there is a body:
+		// there a length that is no number counts for none.
+		if n, err := strconv.ParseUint(cl[0], 10, 63); err != nil || int64(n) != r.ContentLength {
+			refuse(http.StatusBadRequest, wire.BadFraming, fmt.Sprintf("Content-Length %s, and a body of %d", clip(cl[0]), r.ContentLength))
+		}
+	}
+
 	n := 0
 	for name, values := range r.Header {
 		n += len(values)
+		if l.override && overrideHeaders[name] && r.Method == http.MethodPost && len(values) == 1 && l.methods[values[0]] {
+			continue
+		}
 		if strayHeaders[name] || !fieldName(name) {
 			delete(r.Header, name)
 			l.dropped.Add(uint64(len(values)))

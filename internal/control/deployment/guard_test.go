@@ -623,3 +623,47 @@ func BenchmarkLayers(b *testing.B) {
 		})
 	}
 }
+
+// TestMethodOverride: an app that asks for it gets the field of a POST, and
+// nothing that names a method which the app does not serve, or two.
+func TestMethodOverride(t *testing.T) {
+	for _, tt := range []struct {
+		on      bool
+		request string
+		reaches bool
+	}{
+		{true, "POST / HTTP/1.1\r\nHost: a\r\nX-HTTP-Method-Override: DELETE\r\n\r\n", true},
+		{true, "POST / HTTP/1.1\r\nHost: a\r\nX-HTTP-Method-Override: TRACE\r\n\r\n", false},
+		{true, "POST / HTTP/1.1\r\nHost: a\r\nX-HTTP-Method-Override: delete\r\n\r\n", false},
+		{true, "POST / HTTP/1.1\r\nHost: a\r\nX-HTTP-Method-Override: PUT\r\nX-HTTP-Method-Override: DELETE\r\n\r\n", false},
+		{true, "GET / HTTP/1.1\r\nHost: a\r\nX-HTTP-Method-Override: DELETE\r\n\r\n", false},
+		{false, "POST / HTTP/1.1\r\nHost: a\r\nX-HTTP-Method-Override: DELETE\r\n\r\n", false},
+	} {
+		x := &guard.Exchange{Request: parse(t, tt.request)}
+		if d := newRequest(t, Config{Override: tt.on}).Request(x); d.Verdict != guard.Allow {
+			t.Errorf("%q: %+v", tt.request, d)
+		}
+		if got := x.Request.Header["X-Http-Method-Override"] != nil; got != tt.reaches {
+			t.Errorf("%v %q: reaches the app: %v", tt.on, tt.request, got)
+		}
+	}
+}
+
+// TestDeclaredLength: HTTP/2 can announce a length that is none, or that of
+// another body.
+func TestDeclaredLength(t *testing.T) {
+	for _, tt := range []struct {
+		value  string
+		length int64
+		fine   bool
+	}{{"3", 3, true}, {"003", 3, true}, {"0", 0, true}, {"5", 0, false}, {"+3", 3, false}, {"", 0, false}, {"0x0", 0, false}, {"3", -1, false}} {
+		r := get(t, "/")
+		r.ProtoMajor, r.ProtoMinor, r.Proto = 2, 0, "HTTP/2.0"
+		r.Header["Content-Length"], r.ContentLength = []string{tt.value}, tt.length
+		d := newRequest(t, Config{}).Request(&guard.Exchange{Request: r})
+		documented(t, requestSpec, d)
+		if (d.Verdict == guard.Allow) != tt.fine || !tt.fine && d.Reason != "request-framing" {
+			t.Errorf("%q of %d: %+v", tt.value, tt.length, d)
+		}
+	}
+}
