@@ -174,29 +174,56 @@ func (l *Listener) accept() {
 		if !l.admit(c) {
 			continue
 		}
+		if !l.slot() {
+			c.Close()
+			return
+		}
+		// Before its goroutine runs: the next connection may have to find it.
+		l.mu.Lock()
+		l.waiting++
+		place := l.parked.PushBack(c)
+		l.mu.Unlock()
+		go l.prepare(c, place)
+	}
+}
+
+// slot waits for a place among the connections, and makes one where it can. It
+// returns false when the listener is closed.
+func (l *Listener) slot() bool {
+	for {
 		select {
 		case l.slots <- struct{}{}:
+			return true
 		default:
-			l.evict()
-			select {
-			case l.slots <- struct{}{}:
-			case <-l.closing:
-				c.Close()
-				return
-			}
 		}
-		go l.prepare(c)
+		again := time.Minute // what was closed gives back its place by itself
+		if !l.evict() {
+			again = 50 * time.Millisecond // all are busy
+		}
+		t := time.NewTimer(again)
+		select {
+		case l.slots <- struct{}{}:
+			t.Stop()
+			return true
+		case <-l.closing:
+			t.Stop()
+			return false
+		case <-t.C:
+		}
 	}
 }
 
 // evict closes the connection that has been waiting for longest.
-func (l *Listener) evict() {
+func (l *Listener) evict() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e := l.parked.Front(); e != nil {
-		l.parked.Remove(e)
-		e.Value.(net.Conn).Close()
+	e := l.parked.Front()
+	if e == nil {
+		return false
 	}
+	l.parked.Remove(e)
+	e.Value.(net.Conn).Close()
+	return true
 }
 
 // network is what is counted as one client.
@@ -265,19 +292,9 @@ func (l *Listener) report(c net.Conn, err error) {
 }
 
 // prepare brings a connection to where it has something to say.
-func (l *Listener) prepare(c net.Conn) {
+func (l *Listener) prepare(c net.Conn, place *list.Element) {
 	var once sync.Once
 	release := func() { once.Do(func() { l.release(c) }) }
-	l.mu.Lock()
-	if l.over {
-		l.mu.Unlock()
-		c.Close()
-		release()
-		return
-	}
-	l.waiting++
-	place := l.parked.PushBack(c)
-	l.mu.Unlock()
 	defer l.left()
 
 	lim := Limits{}
