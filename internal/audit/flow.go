@@ -76,6 +76,16 @@ func (p *Project) Flow(ctx context.Context) *pyflow.Result {
 			}
 			return out
 		}
+		cfg.Operations = func() []pyflow.Operation {
+			<-p.understood
+			var out []pyflow.Operation
+			for _, o := range p.Flask.Operations {
+				if file, start, ok := o.FunctionAt(); ok {
+					out = append(out, pyflow.Operation{At: pyflow.Span{File: file, Start: start}, Rule: o.Rule, Handed: o.Handed})
+				}
+			}
+			return out
+		}
 		if p.progress != nil {
 			p.progress(Interpreting, 0, 0)
 			defer p.progress(Interpreting, 1, 1)

@@ -299,8 +299,10 @@ func Open(ctx context.Context, root string, opt Options) (*Tree, error) {
 // [Project.With] share.
 func (p *Project) understand() {
 	var sources []flask.Source
+	// Documents of an API only say who answers where Connexion reads them.
+	api := slices.ContainsFunc(p.Files, func(f *File) bool { return f.Python != nil && bytes.Contains(f.Data, []byte("connexion")) })
 	for _, f := range p.Files {
-		if f.Python != nil || f.Kind == Env {
+		if f.Python != nil || f.Kind == Env || api && flask.IsOpenAPI(f.Path, f.Data) {
 			sources = append(sources, flask.Source{Path: f.Path, Python: f.Python, Data: f.Data, Test: f.Test, Example: f.Example})
 		}
 	}

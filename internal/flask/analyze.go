@@ -75,6 +75,10 @@ func Analyze(files []Source) *Model {
 	roots := map[string]bool{"": true}
 	for _, f := range files {
 		switch {
+		case f.Python == nil && IsOpenAPI(f.Path, f.Data):
+			if !f.Test {
+				a.readOperations(f)
+			}
 		case f.Python == nil:
 			a.readEnv(f)
 		case !f.Test:

@@ -168,7 +168,7 @@ var canonical = map[string]string{
 	"distutils.util.strtobool":                        "distutils.util.strtobool", "environ.env": "environs.env",
 }
 
-var appClasses = set("flask.Flask quart.Quart apiflask.APIFlask flask_openapi3.OpenAPI connexion.FlaskApp")
+var appClasses = set("flask.Flask quart.Quart apiflask.APIFlask flask_openapi3.OpenAPI connexion.FlaskApp connexion.App connexion.apps.flask_app.FlaskApp")
 
 var blueprintClasses = set("flask.Blueprint flask_smorest.Blueprint flask_openapi3.APIBlueprint apiflask.APIBlueprint flask_rebar.Blueprint quart.Blueprint")
 
@@ -229,7 +229,7 @@ var readCalls = set(`open open().read open().readline open().read().strip pathli
 var builtins = set("bool int str float list tuple set frozenset dict bytes open print hash len sorted getattr eval exec input type id format compile __import__ Exception BaseException ValueError KeyError LookupError TypeError RuntimeError PermissionError")
 
 // runCalls start a development server.
-var runCalls = set(`flask.Flask().run flask_socketio.SocketIO().run werkzeug.serving.run_simple werkzeug.run_simple quart.Quart().run connexion.FlaskApp().run flask_script.Manager().run`)
+var runCalls = set(`flask.Flask().run flask_socketio.SocketIO().run werkzeug.serving.run_simple werkzeug.run_simple quart.Quart().run connexion.FlaskApp().run connexion.App().run flask_script.Manager().run`)
 
 // Words in a decorator's name, in order of how sure they are.
 var loginDecorators = set(`flask_login.login_required flask_login.fresh_login_required flask_security.login_required flask_security.auth_required

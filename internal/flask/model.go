@@ -55,6 +55,8 @@ type Model struct {
 	// Unmounted are routes of blueprints and APIs that nothing registers, as
 	// far as could be seen: see Unknown before calling them dead.
 	Unmounted []*Route `json:"unmounted,omitempty"`
+	// Operations are those of the documents that Connexion reads.
+	Operations []*Operation `json:"-"`
 	// Unknown lists what was seen and not understood.
 	Unknown []Unknown `json:"unknown,omitempty"`
 

@@ -1081,6 +1081,9 @@ func (a *analyzer) evalMember(s *scope, o *obj, name string) []*obj {
 		if name == "config" {
 			return []*obj{a.lib("flask.Flask().config")}
 		}
+		if name == "app" && a.appAttrs[name] == nil { // Connexion's is around Flask's
+			return []*obj{o}
+		}
 		if cls := a.classOf[o.app]; cls != nil { // a method of a subclass
 			if b := a.classMember(cls, name); b != nil {
 				return a.evalBindings(b)

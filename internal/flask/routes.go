@@ -73,6 +73,8 @@ func (a *analyzer) findRoutes() {
 		}
 	}
 
+	a.operationRoutes(add)
+
 	// APIs hand their resources to apps and blueprints.
 	for _, x := range a.apis {
 		if x.namespace {

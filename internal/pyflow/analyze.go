@@ -33,6 +33,9 @@ type Config struct {
 	// modules are loaded. One that no module has called is called then, as a
 	// server does.
 	Factories func() []Span
+	// Operations returns views that a document of the API names instead of the
+	// program; it is called when all modules are loaded.
+	Operations func() []Operation
 	// Kept are the kinds of labels of which a view that runs later is told when
 	// an earlier one left such data in an object of a module; none of them
 	// means that each run stands alone.
@@ -47,6 +50,14 @@ type Config struct {
 	Panic bool
 
 	forget bool // no call is remembered; for tests
+}
+
+// Operation is a view with its URL rule and with the kind of label of each
+// parameter that does not come from the rule.
+type Operation struct {
+	At     Span // the beginning of the function's definition
+	Rule   string
+	Handed map[string]string
 }
 
 const (
@@ -288,6 +299,7 @@ func (it *interp) loadAll(files []*fileInfo) *state {
 		}
 	}
 	it.runFactories(st)
+	it.registerOperations(st)
 	it.loading = false
 	it.promote()
 	st.heap.flatten()
@@ -321,6 +333,30 @@ func (it *interp) runFactories(st *state) {
 				st.heap, st.shared = s.heap, true
 				it.promote()
 			}
+		}
+	}
+}
+
+// registerOperations registers the views that documents name.
+func (it *interp) registerOperations(st *state) {
+	if it.p.cfg.Operations == nil {
+		return
+	}
+	for _, o := range it.p.cfg.Operations() {
+		for _, fn := range it.made {
+			if fn.nested || fn.file.path != o.At.File || fn.file.f.Node(fn.id).Start != o.At.Start {
+				continue
+			}
+			r := &registration{kind: "view", path: "connexion.operation", at: fn.span(), args: []*value{text(o.Rule)}, fn: &value{kind: vFunc, fn: fn}, handed: o.Handed}
+			if ns := it.get(st, fn.mod.ns); fn.owner == nil && ns != nil {
+				// What its decorators made of it is what is called.
+				if v, _ := bound(ns.get(fn.name)); v != nil && callable(v) && len(functionsIn(v)) > 0 && functionsIn(v)[0] != fn {
+					r.fn, r.orig = v, fn
+				}
+			}
+			it.register(st, r)
+			it.views[funcKey{fn.file, fn.id}] = r.kind
+			break
 		}
 	}
 }

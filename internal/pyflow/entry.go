@@ -55,7 +55,7 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 				}
 			}
 			for _, p := range ps {
-				if p.Kind == pysyntax.ArgVar || p.Kind == pysyntax.ArgKw || p.Default != 0 || c.keyword(p.Name) != nil {
+				if p.Kind == pysyntax.ArgVar || p.Kind == pysyntax.ArgKw || p.Default != 0 && r.handed[p.Name] == "" || c.keyword(p.Name) != nil {
 					continue
 				}
 				v := it.handedParam(fns[0], p.Name, r)
@@ -187,11 +187,19 @@ func isIdentifier(b []byte) bool {
 // request a view asks for.
 var parts = map[string]string{"query": "query", "form": "form", "body": "json", "header": "header", "cookie": "cookie"}
 
+// handedNotes say what a parameter of an operation is.
+var handedNotes = map[string]string{"query": "query parameter ", "form": "form field ", "json": "JSON body ", "header": "request header ", "cookie": "cookie "}
+
 // handedParam is a parameter of a view that a decorator or the library reads
 // from the request; nil if it is not known to be one.
 func (it *interp) handedParam(fn *function, name string, r *registration) *value {
 	for _, f := range fn.injects {
 		src := it.sourceOf(f.Args[0], fn.span(), f.Args[1])
+		return &value{kind: vUnknown, labels: []label{{src: src}}, sym: &sym{input: true}}
+	}
+	if kind := r.handed[name]; kind != "" {
+		it.field(Field{Kind: kind, Name: name, At: fn.span()})
+		src := it.sourceOf(kind, fn.span(), handedNotes[kind]+strconv.Quote(name))
 		return &value{kind: vUnknown, labels: []label{{src: src}}, sym: &sym{input: true}}
 	}
 	if kind := parts[name]; kind != "" && strings.HasPrefix(r.path, "flask_openapi3.") {

@@ -17,7 +17,8 @@ type registration struct {
 	kw         []kwarg
 	self       *value
 	fn         *value
-	orig       *function // that was decorated, when fn is what a decorator made of it
+	orig       *function         // that was decorated, when fn is what a decorator made of it
+	handed     map[string]string // kinds of parameters that do not come from the rule
 }
 
 // pick returns the arguments that a fact's ARG names.
