@@ -41,7 +41,10 @@ func (x *Transaction) ProcessURI(uri, method, proto string) {
 	x.set(variables.RequestLine, method+" "+uri+" "+proto)
 	uri, _, _ = strings.Cut(uri, "#")
 	var path, query string
-	if u, err := url.ParseRequestURI(uri); err != nil {
+	if plainURI(uri) {
+		x.set(variables.RequestURI, uri)
+		path, query, _ = strings.Cut(uri, "?")
+	} else if u, err := url.ParseRequestURI(uri); err != nil {
 		x.set(variables.URIParseError, "1")
 		x.set(variables.RequestURI, uri)
 		path, query, _ = strings.Cut(uri, "?")
@@ -59,6 +62,27 @@ func (x *Transaction) ProcessURI(uri, method, proto string) {
 	x.set(variables.RequestBasename, base)
 	x.set(variables.RequestFilename, path)
 	x.set(variables.QueryString, query)
+}
+
+// plainURI reports whether a request target is a path and query that parsing
+// and printing leave as they are.
+func plainURI(uri string) bool {
+	if uri == "" || uri[0] != '/' || len(uri) > 1 && uri[1] == '/' {
+		return false
+	}
+	query := false
+	for i := 0; i < len(uri); i++ {
+		switch c := uri[i]; {
+		case c <= ' ' || c >= 0x7f:
+			return false
+		case query:
+		case c == '?':
+			query = true
+		case charsets[c]&(hasUpper|hasLower|hasDigit) == 0 && strings.IndexByte("/-._~", c) < 0:
+			return false
+		}
+	}
+	return true
 }
 
 // Pairs reads a query or form as Coraza does. It stops at limit pairs, if that
@@ -139,7 +163,7 @@ func (x *Transaction) AddRequestHeader(key, value string) {
 	if key == "" {
 		return
 	}
-	x.add(requestHeaders, key, value)
+	x.lists[requestHeaders] = append(x.lists[requestHeaders], entry{key: key, fold: foldHeader(key), value: value})
 	switch x.lists[requestHeaders][len(x.lists[requestHeaders])-1].fold {
 	case "content-type":
 		if len(x.header("content-type")) != 1 {
@@ -162,6 +186,26 @@ func (x *Transaction) AddRequestHeader(key, value string) {
 			}
 		}
 	}
+}
+
+// commonHeaders are the names that browsers send, in lower case by the form in
+// which net/http has them.
+var commonHeaders = func() map[string]string {
+	m := map[string]string{}
+	for name := range strings.FieldsSeq(`Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection
+		Content-Length Content-Type Cookie Dnt Host If-Modified-Since If-None-Match Origin Pragma Priority Range Referer
+		Sec-Ch-Ua Sec-Ch-Ua-Mobile Sec-Ch-Ua-Platform Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Te
+		Transfer-Encoding Upgrade Upgrade-Insecure-Requests User-Agent X-Csrf-Token X-Requested-With`) {
+		m[name] = strings.ToLower(name)
+	}
+	return m
+}()
+
+func foldHeader(name string) string {
+	if fold, ok := commonHeaders[name]; ok {
+		return fold
+	}
+	return strings.ToLower(name)
 }
 
 func (x *Transaction) header(fold string) (values []string) {

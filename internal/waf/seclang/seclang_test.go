@@ -207,6 +207,9 @@ func FuzzCollections(f *testing.F) {
 		f.Add("POST", "/", "x-a", "w", "text/xml", parser, `<a b="c">t<d e='f'/> <![CDATA[g]]>&lt;<br>h`)
 		f.Add("POST", "/?"+strings.Repeat("a=b&", 40), "x-a", "w", "", parser, strings.Repeat("a=b&", 40))
 	}
+	for _, uri := range []string{"/", "//a/b?c", "/a//b", "/?", "/a?b?c", "/a:b", "/~a-b_c.d?e=%zz&f=\x7f", "/a?b=\u00fc", "/a*b", "/a;b=1", "/%41?a", "/a?#b", "?a=1", "a/b", "/a b", "/a?b c"} {
+		f.Add("GET", uri, "x-a", "w", "", "", "")
+	}
 	w := newWAF(f, collectionRules)
 	p, err := Load(w, nil)
 	if err != nil {
