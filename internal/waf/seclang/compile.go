@@ -622,6 +622,9 @@ func (f *folder) forget(r *rule) {
 			}
 		}
 	}
+	if len(r.flow) > 1 {
+		f.giveUp() // skip counts behind the marker of skipAfter
+	}
 	for _, fl := range r.flow {
 		if fl.after == "" {
 			f.pending = max(f.pending, fl.count)

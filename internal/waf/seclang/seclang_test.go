@@ -376,6 +376,21 @@ SecRule TX:sum "@eq 9" "id:12,phase:1,pass,msg:'nine'"
 		}
 		x.Close()
 	}
+	// With both, skip counts from behind the marker.
+	p2 := program(t, `
+SecAction "id:1,phase:1,pass,nolog,skipAfter:M,skip:1"
+SecAction "id:2,phase:1,pass,msg:'two'"
+SecMarker M
+SecAction "id:3,phase:1,pass,nolog,setvar:tx.v=1"
+SecRule TX:v "@eq 1" "id:4,phase:1,pass,msg:'four'"
+SecAction "id:5,phase:1,pass,msg:'five'"
+`)
+	y := p2.NewTransaction()
+	y.ProcessRequestHeaders()
+	if m := y.Matches(); len(m) != 1 || m[0].ID != 5 {
+		t.Errorf("skip and skipAfter: %+v", m)
+	}
+	y.Close()
 	// A rule that was decided beforehand and is taken out changes the rest.
 	x := p.NewTransaction()
 	x.Exclude(p.Exclusions([]int{4}, nil))
