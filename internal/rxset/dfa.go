@@ -1,6 +1,7 @@
 package rxset
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/maphash"
 	"regexp/syntax"
@@ -32,6 +33,7 @@ type dfa struct {
 	all        uint32 // a bit for each pattern
 	class      [256]uint8
 	classes    int       // symbols that no pattern tells apart share a class
+	stride     int       // entries of a row
 	context    []context // of each class; one more for the end
 	member     []symset  // which classes are in each set
 
@@ -179,7 +181,26 @@ func (d *dfa) split(sets []symset) {
 	for i := range sets {
 		refine(&sets[i])
 	}
+	// Symbols that values have often come first, so that few cache lines of
+	// a row are in use, and a row begins with one.
+	weight := make([]float64, n)
+	for c := range 256 {
+		weight[id[c]] += usual.one[c]
+	}
+	order := make([]int, n)
+	for k := range order {
+		order[k] = k
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(weight[b], weight[a]) })
+	place := make([]int, n)
+	for k, c := range order {
+		place[c] = k
+	}
+	for c := range 256 {
+		id[c] = place[id[c]]
+	}
 	d.classes = n
+	d.stride = (n + 1 + 15) &^ 15
 	d.context = make([]context, n+1) // atText at the end
 	d.member = make([]symset, len(sets))
 	for c := range 256 {
@@ -214,7 +235,7 @@ func init() {
 // match returns the patterns of the group that match a string of symbols.
 func (d *dfa) match(v string) uint32 {
 	t := d.table()
-	return d.from(t, uint32(d.classes+1), v, 0)
+	return d.from(t, uint32(d.stride), v, 0)
 }
 
 // table returns the table that a run begins with, at the row behind the
@@ -264,7 +285,7 @@ func (d *dfa) from(t *table, row uint32, v string, i int) uint32 {
 // its table they finish one after the other.
 func match4(d *[4]*dfa, v string, out *[4]uint32) {
 	t0, t1, t2, t3 := d[0].table(), d[1].table(), d[2].table(), d[3].table()
-	r0, r1, r2, r3 := uint32(d[0].classes+1), uint32(d[1].classes+1), uint32(d[2].classes+1), uint32(d[3].classes+1)
+	r0, r1, r2, r3 := uint32(d[0].stride), uint32(d[1].stride), uint32(d[2].stride), uint32(d[3].stride)
 	c0, c1, c2, c3 := &d[0].class, &d[1].class, &d[2].class, &d[3].class
 	x0, x1, x2, x3 := t0.trans, t1.trans, t2.trans, t3.trans
 	i := 0
@@ -288,7 +309,7 @@ func match4(d *[4]*dfa, v string, out *[4]uint32) {
 // match2 is match4 for two.
 func match2(d *[4]*dfa, v string, out *[4]uint32) {
 	t0, t1 := d[0].table(), d[1].table()
-	r0, r1 := uint32(d[0].classes+1), uint32(d[1].classes+1)
+	r0, r1 := uint32(d[0].stride), uint32(d[1].stride)
 	c0, c1 := &d[0].class, &d[1].class
 	x0, x1 := t0.trans, t1.trans
 	i := 0
@@ -328,7 +349,7 @@ func (d *dfa) begin() *table {
 // flush puts a new table in the place of what is there. Runs that still go
 // on in the old one end there.
 func (d *dfa) flush() *table {
-	stride := d.classes + 1
+	stride := d.stride
 	first := state{prev: atText}
 	t := &table{
 		trans: make([]uint32, 4*stride),
@@ -359,7 +380,7 @@ func (d *dfa) row(t *table, s state) (*table, uint32) {
 			return t, at
 		}
 	}
-	stride := d.classes + 1
+	stride := d.stride
 	size := 4*stride + 4*len(s.pcs) + 96
 	if int(made.bytes.Load())+size > d.set.maxTable && len(made.list) > 2 || len(made.list) == maxRows {
 		// One that took long to fill saw much, and needs not so many at once.
@@ -422,7 +443,7 @@ func (d *dfa) locked(t *table, row uint32, c int) (_ *table, entry uint32, full 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.full = false
-	stride := uint32(d.classes + 1)
+	stride := uint32(d.stride)
 	s := t.made.list[row/stride]
 	now := d.cur.Load()
 	if now == nil {
@@ -538,7 +559,7 @@ func (d *dfa) after(sc *scratch, made *states, s *state, c int) state {
 
 // firstStep returns where threads come to that begin after prev, over c.
 func (d *dfa) firstStep(sc *scratch, made *states, prev context, c int) *firstStep {
-	at := int(prev)*(d.classes+1) + c
+	at := int(prev)*d.stride + c
 	if f := made.first[at]; f != nil {
 		return f
 	}
