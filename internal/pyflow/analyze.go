@@ -232,7 +232,7 @@ func (p *program) prepare() []*fileInfo {
 		}
 	}
 	delete(kinds, "*")
-	for _, k := range [...]string{"response", "template", "tojson", "script", "html", "guess", "guess"} {
+	for _, k := range [...]string{"response", "template", "tojson", "script", "html"} {
 		kinds[k] = true
 	}
 	for i, k := range sortedKeys(kinds) {
@@ -241,6 +241,7 @@ func (p *program) prepare() []*fileInfo {
 			p.tagList = append(p.tagList, k)
 		}
 	}
+	p.tagBits["guess"] = guess
 	p.builtin = map[string]*value{}
 	for _, n := range builtinNames {
 		p.builtin[n] = lib("builtins." + n)
@@ -263,7 +264,7 @@ func newInterp(p *program) *interp {
 	return &interp{
 		p: p, derived: map[derivation]*sym{}, sources: map[sourceKey]*source{}, srcSyms: map[sourceKey]*sym{},
 		called: map[funcKey]bool{}, modules: map[string]*module{}, limit: p.cfg.Steps,
-		memo: map[memoKey][]*memoEntry{}, remembers: map[*function]int{}, canons: map[funcKey]*function{}, contexts: map[*function]int{}, active: map[*function]int{},
+		memo: map[memoKey][]*memoEntry{}, remembers: map[*function]int{}, canons: map[funcKey]*function{}, contexts: map[*function]callCost{}, active: map[*function]int{},
 		hits: map[string]*Hit{}, perPlace: map[hitPlace]int{}, views: map[funcKey]string{},
 		converters: map[string]*value{}, flat: []*object{nil}, readRound: &readRound{}, libFields: map[string]*value{}, fieldSyms: map[*sym]Field{}, filters: map[string]*value{}, globals: map[string]*value{}, selves: map[*class]*selfState{}, notes: &noteSet{},
 	}

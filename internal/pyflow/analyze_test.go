@@ -141,3 +141,30 @@ func TestSourceInModel(t *testing.T) {
 		t.Errorf("%d labels, want 2", n)
 	}
 }
+
+// TestLate has a function that nothing calls and that does much with what was
+// stored. It is run to its end: what it hands on of that is not followed any
+// more when it has taken its share.
+func TestLate(t *testing.T) {
+	var src strings.Builder
+	src.WriteString("import t\n\n\n")
+	for i := range 40 {
+		fmt.Fprintf(&src, "def part%d(x):\n", i)
+		for range 60 {
+			src.WriteString("    x = x + x\n")
+		}
+		src.WriteString("    return x\n\n\n")
+	}
+	src.WriteString("def uncalled():\n    row = t.Base.find(1)\n")
+	for i := range 40 {
+		fmt.Fprintf(&src, "    part%d(row)\n", i)
+	}
+	src.WriteString("    t.sink(t.source())\n")
+	r := runSources(t, map[string]string{"case.py": src.String()}, pyflow.Config{Steps: 15_000})
+	for _, g := range r.GaveUp {
+		t.Errorf("%s gave up: %s", g.Name, g.Reason)
+	}
+	if len(r.Hits) != 1 {
+		t.Errorf("the last line was not reached: %d hits", len(r.Hits))
+	}
+}

@@ -64,7 +64,7 @@ func (c *call) labels(it *interp, st *state) []label {
 func (c *call) guesses(it *interp, st *state) []label {
 	before := it.guessing
 	it.guessing = true
-	out := guessed(c.labels(it, st), it.tag("guess"))
+	out := guessed(c.labels(it, st), guess)
 	it.guessing = before
 	return out
 }

@@ -148,6 +148,9 @@ func (it *interp) equal(st *state, a, b *value) *value {
 	if a.kind == vObj && b.kind == vObj && a.obj == b.obj {
 		return vTrue
 	}
+	if r := it.equalNormal(a, b); r != nil {
+		return r
+	}
 	if b.isConst() && !a.isConst() {
 		return equalTest(a, b)
 	}
@@ -155,6 +158,29 @@ func (it *interp) equal(st *state, a, b *value) *value {
 		return equalTest(b, a)
 	}
 	return it.equalUnlabelled(st, a, b)
+}
+
+// equalNormal is the test whether a text is what realpath or abspath makes of
+// it, which then has no ".." in it; nil for another. What normpath makes of a
+// text may begin so.
+func (it *interp) equalNormal(a, b *value) *value {
+	for _, p := range [2][2]*value{{a, b}, {b, a}} {
+		v, r := p[0], p[1]
+		if v.kind != vText || len(v.text) == 0 || r.kind != vText || len(r.text) == 0 {
+			continue
+		}
+		s := r.text[len(r.text)-1].sym
+		if s == nil || s.op != "real" && s.op != "norm" || s.op == "norm" && !strings.HasPrefix(prefixOf(v), "/") {
+			continue
+		}
+		if s.op == "real" && s.arg == "/" && len(s.bases) == 1 {
+			s = s.bases[0] // of pathlib
+		}
+		if s.arg == around(v) && slices.Equal(s.bases, symsOf(v)) {
+			return test(func(it *interp, st *state) { it.exclude(st, v, "..") }, nil)
+		}
+	}
+	return nil
 }
 
 // equalUnlabelled is a == b of which nothing else is known: being equal to

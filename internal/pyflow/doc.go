@@ -23,11 +23,14 @@
 // list 64 known elements, a dictionary 256 known keys. Calls nest at most 32
 // deep and a function calls itself at most twice (five times where it counts
 // known numbers); it is run for at most 12 different arguments that are
-// remembered (one of a model for more), then with arguments of which only the
-// labels are kept, then no more. Beyond each bound the value is unknown
-// and keeps its labels. When an entry point has taken a sixth of
-// [Config.Steps] (a view a fortieth), calls that nothing from outside is given to are no longer
-// entered; one that takes them all is given up and listed in [Result.GaveUp].
+// remembered (one of a model for more, a small one for more up to 30,000
+// steps), then with arguments of which only the labels are kept, then no more.
+// Beyond each bound the value is unknown and keeps its labels. When an entry
+// point has taken a sixteenth of [Config.Steps] (a view a fortieth), calls that
+// nothing from outside is given to are no longer entered, unless they are tiny.
+// A function that nothing calls has a third of the steps; after a third of
+// those, calls with nothing but what the app has stored are not entered, either.
+// What takes all its steps is given up and listed in [Result.GaveUp].
 //
 // # What is guessed
 //

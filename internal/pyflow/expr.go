@@ -669,7 +669,12 @@ func (it *interp) unionIn(st *state, id pysyntax.ID) (string, *value) {
 			return false
 		case pysyntax.Name:
 			s := f.Name(x)
-			if _, local := it.fr.sc.slots[s]; !local || it.fr.sc.module || it.fr.sc.class {
+			if it.fr.sc.module || it.fr.sc.class {
+				return true
+			}
+			// A global that the function sets is told apart like a local: once it
+			// was made, it is there.
+			if _, local := it.fr.sc.slots[s]; !local && !it.fr.sc.globals[s] {
 				return true
 			}
 			v := it.rawName(st, s)
@@ -938,6 +943,12 @@ func (it *interp) rawName(st *state, name string) *value {
 	fr := it.fr
 	if fr.sc.module || fr.sc.class {
 		if o := it.get(st, fr.ns); o != nil {
+			return o.get(name)
+		}
+		return nil
+	}
+	if fr.sc.globals[name] {
+		if o := it.get(st, fr.mod.ns); o != nil {
 			return o.get(name)
 		}
 		return nil

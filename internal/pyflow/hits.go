@@ -188,6 +188,9 @@ func (z *freezer) tags(t tags) Harmless {
 		return Harmless{"*"}
 	}
 	var out Harmless
+	if t&guess != 0 {
+		out = append(out, "guess")
+	}
 	for i, k := range z.it.p.tagList {
 		if t>>i&1 != 0 {
 			out = append(out, k)

@@ -144,7 +144,7 @@ type interp struct {
 	unstable  bool                  // something was read that may change without notice: a module that is being loaded
 	heads     []value               // for the flattener
 	outside   int                   // counts what calls do that is not on the heap: registrations, imports
-	contexts  map[*function]int
+	contexts  map[*function]callCost
 	active    map[*function]int
 
 	hits       map[string]*Hit

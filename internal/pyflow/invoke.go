@@ -11,16 +11,25 @@ import (
 const (
 	// softPart of the steps are taken whatever happens; from then on calls
 	// without anything from outside are not entered.
-	softPart    = 16
-	softView    = 40 // of a view's, which registers nothing
+	softPart = 16
+	softView = 40 // of a view's, which registers nothing
+	// lateStored of the steps of a function that nothing calls are taken before
+	// calls that are only given what the app has stored are no longer entered.
+	lateStored  = 3
 	maxDepth    = 32
 	maxContexts = 12
 	// modelContexts times as many are for a function of a model; knownContexts
 	// times as many for arguments that hold nothing from outside.
 	modelContexts = 16
 	knownContexts = 8
-	maxMemo       = 256 // calls of one function that are remembered
-	maxRecursion  = 2
+	// A check that the whole project asks is small, and has to be followed for
+	// each who asks: a function whose calls take smallCall steps has more of
+	// them, up to maxContextSteps together.
+	smallCall       = 150
+	maxContextSteps = 30_000
+	tinyCall        = 30
+	maxMemo         = 256 // calls of one function that are remembered
+	maxRecursion    = 2
 	// maxCounted is the same for a recursion that counts known numbers.
 	maxCounted = 5
 	// maxNested bounds protocols that call one another without a function of
@@ -28,6 +37,32 @@ const (
 	// of a property.
 	maxNested = 400
 )
+
+// callCost is what the calls of a function with different arguments took.
+type callCost struct {
+	calls, steps int
+	widened      int // of them only with where the arguments came from
+	runs, all    int // with those that are told apart by what objects hold
+}
+
+// tiny reports whether a call costs so little that it is made however late
+// it is: what gives the one object that knows what is allowed, say.
+func (c callCost) tiny() bool { return c.runs > 0 && c.all <= c.runs*tinyCall }
+
+// spent reports whether there were enough different calls of a function.
+func (c callCost) spent(limit int) bool {
+	return c.calls >= limit && (c.steps > c.calls*smallCall || c.steps >= maxContextSteps)
+}
+
+// allStored reports whether labels are all of what the app itself has stored.
+func allStored(list []label) bool {
+	for _, l := range list {
+		if l.src.kind != "stored" {
+			return false
+		}
+	}
+	return true
+}
 
 func (it *interp) evalCall(st *state, id pysyntax.ID) *value {
 	f := it.fr.f
@@ -198,9 +233,12 @@ func (it *interp) call(st *state, fn *value, c *call) *value {
 	return opaque(addLabels(shallowLabels(fn), c.guesses(it, st)))
 }
 
-// callEach calls one of several.
+// callEach calls one of several. Where some are functions of the project,
+// what another one, of which nothing is known, may make of the arguments adds
+// nothing.
 func (it *interp) callEach(st *state, fns []*value, c *call) *value {
-	var out *value
+	var out, guesses *value
+	followed := slices.ContainsFunc(fns, func(fn *value) bool { return fn.kind == vFunc || fn.kind == vBound && fn.fn != nil })
 	var end *state
 	for _, fn := range fns {
 		if fn.kind == vNone || fn.kind == vUnbound {
@@ -211,8 +249,15 @@ func (it *interp) callEach(st *state, fns []*value, c *call) *value {
 		if s.dead {
 			continue
 		}
-		out = join(out, v)
 		end = it.joinState(end, s)
+		if followed && v.kind == vUnknown && fn.fn == nil && allGuessed(cleaned(v.labels, v.clean)) {
+			guesses = join(guesses, v)
+			continue
+		}
+		out = join(out, v)
+	}
+	if out == nil {
+		out = guesses
 	}
 	if end == nil {
 		if len(fns) > 0 && out == nil && fns[0].kind == vNone && len(fns) == 1 {
@@ -497,10 +542,19 @@ func (o *object) holds(it *interp) bool {
 
 // callFunction runs a function of the project.
 func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *value {
-	if it.steps > it.soft() && it.depth > 1 && !it.loading && len(c.labels(it, st)) == 0 && len(labelsOrNil(it, st, self)) == 0 {
-		// Late in a long run only what comes from outside is followed further.
-		it.degraded = true
-		return unknown
+	if it.steps > it.soft() && it.depth > 0 && !it.loading && !it.contexts[fn].tiny() {
+		// Late in a long run only what comes from outside is followed further,
+		// and of a function that nothing calls not what was stored, either.
+		labels := addLabels(c.labels(it, st), labelsOrNil(it, st, self))
+		late := it.entry == nil && it.steps > it.limit/lateStored
+		switch {
+		case len(labels) == 0 && (it.depth > 1 || late):
+			it.degraded = true
+			return unknown
+		case late && allStored(labels):
+			it.degraded = true
+			return opaque(guessed(labels, guess))
+		}
 	}
 	it.called[funcKey{fn.file, fn.id}] = true
 	if fn.file.model && fn.name == "__unknown__" {
@@ -512,7 +566,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		} else if !slices.Contains(it.cut, fn) {
 			it.cut = append(it.cut, fn)
 		}
-		return opaque(guessed(addLabels(c.labels(it, st), labelsOrNil(it, st, self)), it.tag("guess")))
+		return opaque(guessed(addLabels(c.labels(it, st), labelsOrNil(it, st, self)), guess))
 	}
 	if fn.file.model {
 		path := it.p.facts.canonical(fn.fullName())
@@ -564,7 +618,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 		if fn.file.model {
 			limit *= modelContexts
 		}
-		if it.contexts[of] >= limit && !byContent && !it.loading {
+		if cost := it.contexts[of]; cost.spent(limit) && !byContent && !it.loading {
 			// Widen: only where the arguments come from still counts.
 			for i, v := range vars {
 				if v != nil && !v.isConst() && v.kind != vFunc && v.kind != vClass {
@@ -581,14 +635,14 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 			if m, x := it.remembered(st, of, key, site, flat); m != nil {
 				return it.replay(st, m, x, fn, c, nil)
 			}
-			if it.contexts[of] >= 2*limit && (it.contexts[of] >= knownContexts*limit || slices.ContainsFunc(vars, func(v *value) bool { return v != nil && !v.isConst() && len(it.labelsOf(st, v)) > 0 })) {
+			if cost.widened >= limit && (cost.widened >= (knownContexts-1)*limit || slices.ContainsFunc(vars, func(v *value) bool { return v != nil && !v.isConst() && len(it.labelsOf(st, v)) > 0 })) {
 				return opaque(c.guesses(it, st))
 			}
-		}
-		if !byContent {
-			it.contexts[of]++
+			cost.widened++
+			it.contexts[of] = cost
 		}
 	}
+	began := it.steps
 
 	oldMark, oldNotes, oldRaised, oldDegraded, oldRuleRead, oldUnstable := it.mark, it.notes, it.raised, it.degraded, it.ruleRead, it.unstable
 	mark := it.nextObj + 1
@@ -614,6 +668,16 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	it.callAt = c.at
 	v, rets := it.run(st, fn, vars)
 
+	cost := it.contexts[fn]
+	cost.runs++
+	cost.all += it.steps - began
+	it.contexts[fn] = cost
+	if memoize && !byContent {
+		cost := it.contexts[of]
+		cost.calls++
+		cost.steps += it.steps - began
+		it.contexts[of] = cost
+	}
 	var uses []*knowledge
 	if memoize {
 		uses = before.takeUsed()

@@ -233,8 +233,21 @@ func (it *interp) normPath(v *value, op string) *value {
 		return absolute("")
 	}
 	ch, labels, clean := charsOf(v)
-	syms := symsOf(v)
-	return &value{kind: vText, text: []piece{{sym: it.derive(op, "", syms...), chars: ch.Or(CharsOf("/")), labels: labels, clean: clean &^ cleanUnlabelled(labels)}}}
+	return &value{kind: vText, text: []piece{{sym: it.derive(op, around(v), symsOf(v)...), chars: ch.Or(CharsOf("/")), labels: labels, clean: clean &^ cleanUnlabelled(labels)}}}
+}
+
+// around is what stands around the unknown parts of a path: the same name in
+// another folder is another path.
+func around(v *value) string {
+	var b strings.Builder
+	for _, p := range v.text {
+		if p.sym == nil {
+			b.WriteString(p.lit)
+		} else if len(v.text) > 1 {
+			b.WriteByte(0)
+		}
+	}
+	return b.String()
 }
 
 func pathIsAbs(it *interp, st *state, self *value, c *call) *value {

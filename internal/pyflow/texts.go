@@ -145,6 +145,10 @@ func stripMethod(left, right bool) native {
 			if p.sym == nil {
 				return
 			}
+			if p.clean != allTags && p.chars.Has('/') && strings.Trim(set, "/") != "" {
+				// "/srv/" and " ../x" is a path below /srv, with "../x" it is none.
+				p.clean &^= it.pathTags()
+			}
 			p.sym = it.derive(op, set+strconv.FormatBool(left)+strconv.FormatBool(right), p.sym)
 		}
 		if left {

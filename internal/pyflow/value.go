@@ -85,6 +85,44 @@ type tags uint64
 
 const allTags = ^tags(0)
 
+// guess is among the kinds for which a label is harmless when it went through
+// a call of which nothing is known.
+const guess tags = 1 << 63
+
+// eitherWay returns for which kinds a label is harmless that came in two
+// ways. What a guess says adds nothing to what is known of the other way.
+func eitherWay(a, b tags) tags {
+	switch {
+	case a&guess == 0 && b&guess != 0:
+		return a
+	case a&guess != 0 && b&guess == 0:
+		return b
+	}
+	return a & b
+}
+
+// bothClean returns for which kinds something with labels is harmless that is
+// one of two.
+func bothClean(a tags, la []label, b tags, lb []label) tags {
+	switch ga, gb := allGuessed(la), allGuessed(lb); {
+	case gb && !ga:
+		return a
+	case ga && !gb:
+		return b
+	}
+	return a & b
+}
+
+// allGuessed reports whether all labels are guesses.
+func allGuessed(list []label) bool {
+	for _, l := range list {
+		if l.clean&guess == 0 {
+			return false
+		}
+	}
+	return len(list) > 0
+}
+
 // sym is the identity of something unknown, so that what a condition says
 // about it holds wherever it went.
 type sym struct {
@@ -364,7 +402,7 @@ func either(a, b *value) *value {
 		if p.sym == nil || q.sym == nil || len(p.labels) == 0 || len(q.labels) == 0 || p.sym.op == "char" || q.sym.op == "char" {
 			return nil
 		}
-		n := piece{chars: p.chars.Or(q.chars), clean: p.clean & q.clean, labels: addLabels(p.labels, q.labels)}
+		n := piece{chars: p.chars.Or(q.chars), clean: bothClean(p.clean, p.labels, q.clean, q.labels), labels: addLabels(p.labels, q.labels)}
 		for _, x := range p.not {
 			if slices.Contains(q.not, x) {
 				n.not = append(n.not, x)
@@ -383,7 +421,7 @@ func either(a, b *value) *value {
 			return nil
 		}
 		c := *a
-		c.clean, c.labels, c.sym = a.clean&b.clean, addLabels(a.labels, b.labels), eitherSym(a.sym, b.sym)
+		c.clean, c.labels, c.sym = bothClean(a.clean, a.labels, b.clean, b.labels), addLabels(a.labels, b.labels), eitherSym(a.sym, b.sym)
 		if c.sym == a.sym && c.clean == a.clean && len(c.labels) == len(a.labels) {
 			return a
 		}
@@ -508,7 +546,10 @@ func blob(list []*value) *value {
 	clean := allTags
 	for _, v := range list {
 		c, l, k := charsOf(v)
-		chars, labels, clean = chars.Or(c), addLabels(labels, l), clean&k
+		chars, labels = chars.Or(c), addLabels(labels, l)
+		if !allGuessed(l) {
+			clean &= k
+		}
 		p := prefixOf(v)
 		if first {
 			prefix, first = p, false
@@ -601,7 +642,7 @@ func charsOf(v *value) (Chars, []label, tags) {
 			continue
 		}
 		c = c.Or(p.chars)
-		if len(p.labels) > 0 {
+		if len(p.labels) > 0 && !allGuessed(p.labels) {
 			clean &= p.clean
 		}
 		labels = addLabels(labels, p.labels)
@@ -697,10 +738,11 @@ func addLabels(a, b []label) []label {
 	for _, l := range b {
 		i := slices.IndexFunc(out, func(x label) bool { return x.src == l.src })
 		switch {
-		case i >= 0 && out[i].clean&^l.clean != 0:
-			out = slices.Clone(out)
-			out[i].clean &= l.clean
 		case i >= 0:
+			if c := eitherWay(out[i].clean, l.clean); c != out[i].clean {
+				out = slices.Clone(out)
+				out[i].clean = c
+			}
 		case len(out) < maxLabels:
 			out = append(out[:len(out):len(out)], l)
 		}
