@@ -3,6 +3,7 @@ package rxset
 import (
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +75,39 @@ func TestSlowlyFull(t *testing.T) {
 			t.Errorf("slowly %v: to split %v, thrown away %v", slow, d.full, d.cur.Load().made != made)
 		}
 		d.mu.Unlock()
+	}
+}
+
+// TestLong: of long values, for some patterns, the strings are not looked for
+// where that saves little. The answers stay.
+func TestLong(t *testing.T) {
+	patterns := crs(t)
+	s, _ := compile(t, patterns)
+	r := rand.New(rand.NewPCG(71, 72))
+	all, some := s.NewBits(), s.NewBits()
+	saved := 0
+	for range 25 {
+		v := hostile(t, r, patterns, -1, 150+r.IntN(3000))
+		all.Clear()
+		s.Match(v, nil, all)
+		for range 6 {
+			among := s.NewBits()
+			for range 1 + r.IntN(12) {
+				among.Set(r.IntN(len(patterns)))
+			}
+			some.Clear()
+			s.Match(v, among, some)
+			want := slices.Clone(all)
+			if want.And(among); !slices.Equal(some, want) {
+				t.Fatalf("among %v\non %q: %b, want %b", slices.Collect(among.All()), v, some, want)
+			}
+			if !s.filter.worth(among, *s.groups.Load(), among) {
+				saved++
+			}
+		}
+	}
+	if saved == 0 {
+		t.Error("every value was looked through")
 	}
 }
 

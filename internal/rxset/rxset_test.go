@@ -1,7 +1,9 @@
 package rxset
 
 import (
+	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,11 +62,25 @@ func oracleOf(p Pattern) oracle {
 	return oracle{text: regexp.MustCompile(p.Expr)}
 }
 
-// check holds every pattern's answer for value against the oracle.
+// check holds every pattern's answer for value against the oracle, and those
+// for some of them, asked for alone, against all.
 func check(t testing.TB, s *Set, patterns []Pattern, oracles []oracle, value string) {
 	t.Helper()
 	out := s.NewBits()
 	s.Match(value, nil, out)
+	r := rand.New(rand.NewPCG(uint64(len(value)), uint64(len(patterns))))
+	for _, share := range []int{2, 10, 60} {
+		among, some, want := s.NewBits(), s.NewBits(), slices.Clone(out)
+		for i := range patterns {
+			if r.IntN(share) == 0 {
+				among.Set(i)
+			}
+		}
+		s.Match(value, among, some)
+		if want.And(among); !slices.Equal(some, want) {
+			t.Fatalf("among %b\non %q: %b, want %b", among, value, some, want)
+		}
+	}
 	for i, o := range oracles {
 		if want := o.match(value); out.Has(i) != want {
 			t.Fatalf("pattern %d %q\non %q: %v, want %v", i, patterns[i].Expr, value, out.Has(i), want)
