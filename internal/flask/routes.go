@@ -87,7 +87,9 @@ func (a *analyzer) findRoutes() {
 		apps := map[*App]bool{}
 		a.registeredOn(recv, apps, 0)
 		for _, o := range a.appObjs {
-			if len(apps) == 0 || apps[o.app] { // nothing registers it that is understood
+			// Where nothing registers it that is understood, it may be any app
+			// of its part of the project.
+			if apps[o.app] || len(apps) == 0 && (len(a.appObjs) == 1 || topFolder(recv.unit.path) == topFolder(o.unit.path)) {
 				hooks[o.app] = append(hooks[o.app], list...)
 			}
 		}
@@ -135,6 +137,15 @@ func (a *analyzer) findRoutes() {
 			a.unknown(x.unit, x.id, "nothing gives the API an app")
 		}
 	}
+}
+
+// topFolder returns the first folder of a path.
+func topFolder(name string) string {
+	dir, _, ok := strings.Cut(name, "/")
+	if !ok {
+		return ""
+	}
+	return dir
 }
 
 // registeredOn adds the apps that an object is, or is registered on.
