@@ -80,7 +80,7 @@ var rules = []*audit.Rule{
 		Check: func(p *audit.Pass) {
 			looked := false
 			macros := tokenMacros(p)
-			own, protected := ownFields(p)
+			own, some, protected := ownFields(p)
 			protected = protected || everywhere(p)
 			for f := range p.Files(audit.Template) {
 				looked = true
@@ -91,7 +91,11 @@ var rules = []*audit.Rule{
 					if protected {
 						continue
 					}
-					p.Report(audit.Finding{Span: f.SpanAt(at[0], at[1])})
+					finding := audit.Finding{Span: f.SpanAt(at[0], at[1])}
+					if some {
+						finding.Confidence, finding.Label = audit.Possible, "unless the app's own check refuses it, or a script adds the token"
+					}
+					p.Report(finding)
 				}
 			}
 			if !looked {
@@ -344,9 +348,10 @@ func ownChecks(p *audit.Pass) ownSet {
 }
 
 // ownFields returns patterns, for text in lower case, of the names that the
-// token has which the project's own checks look for; everywhere is set when one
-// of these runs before every request that may change something.
-func ownFields(p *audit.Pass) (names []*regexp.Regexp, everywhere bool) {
+// token has which the project's own checks look for; some is set when there are
+// such checks, everywhere when one of them runs before every request that may
+// change something.
+func ownFields(p *audit.Pass) (names []*regexp.Regexp, some, everywhere bool) {
 	all := ownChecks(p)
 	var fields []string
 	for _, c := range all.at {
@@ -369,12 +374,15 @@ func ownFields(p *audit.Pass) (names []*regexp.Regexp, everywhere bool) {
 		}
 		everywhere = true
 	}
-	return names, everywhere
+	return names, len(all.at) > 0, everywhere
 }
 
 // identityKeyRE matches the keys of a session under which stands who somebody
 // is, which others may know.
 var identityKeyRE = regexp.MustCompile(`(?i)^_?(?:user|uid|usr|account|member|name|email|login|lang|role)`)
+
+// secretAttrRE matches attributes of a session that hold a token.
+var secretAttrRE = regexp.MustCompile(`(?i)csrf|xsrf|token|nonce`)
 
 // readCheck reads a function as a check; ok is false if it is none.
 func readCheck(p *audit.Pass, f *audit.File, fn pysyntax.ID) (check ownCheck, ok bool) {
@@ -409,6 +417,9 @@ func readCheck(p *audit.Pass, f *audit.File, fn pysyntax.ID) (check ownCheck, ok
 						names = append(names, s)
 					}
 				}
+			}
+			if of, attr := py.Attribute(id); of != 0 && secretAttrRE.MatchString(attr) && p.Flask.Name(f.Path, of) == "flask.session" {
+				session = true // of an interface of the app's own: session.csrf_token
 			}
 			if n := py.Name(id); n != "" && depth < 2 {
 				for _, x := range locals[n] {
