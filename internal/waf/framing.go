@@ -80,7 +80,8 @@ type framing struct {
 	src       io.Reader
 	delimiter []byte
 	state     framingState
-	buf       []byte // what was read and not yet handed out
+	store     []byte
+	buf       []byte // what was read and not yet handed out, in store
 	ready     int    // how much of buf has been checked
 	last      [2]byte
 	err       error // of src
@@ -114,7 +115,11 @@ func (f *framing) fill() {
 	}
 	const chunk = 32 << 10
 	if cap(f.buf)-len(f.buf) < chunk/2 {
-		f.buf = append(make([]byte, 0, len(f.buf)+2*chunk), f.buf...)
+		// What is left moves to the beginning of the same memory.
+		if len(f.store)-len(f.buf) < chunk {
+			f.store = make([]byte, len(f.buf)+2*chunk)
+		}
+		f.buf = f.store[:copy(f.store, f.buf)]
 	}
 	old := len(f.buf)
 	n, err := io.ReadAtLeast(f.src, f.buf[old:cap(f.buf)], 1)
