@@ -1,7 +1,7 @@
 package gateway
 
 import (
-	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -24,6 +24,7 @@ import (
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
 	"github.com/miekg/dns"
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/dewar-security/dewar/internal/control/deployment"
 	"github.com/dewar-security/dewar/internal/store"
@@ -126,9 +127,28 @@ type authority struct {
 	root      string // PEM file by which its own address is verified
 	issuing   *x509.CertPool
 	names     *nameServer
+	signer    *x509.Certificate
+	key       crypto.Signer
 	mu        sync.Mutex
 	down      bool
 	orders    int
+}
+
+// ocsp says that every certificate is good.
+func (a *authority) ocsp(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(r.Body)
+	if err == nil {
+		var q *ocsp.Request
+		if q, err = ocsp.ParseRequest(b); err == nil {
+			b, err = ocsp.CreateResponse(a.signer, a.signer, ocsp.Response{Status: ocsp.Good, SerialNumber: q.SerialNumber, ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour)}, a.key)
+		}
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/ocsp-response")
+	_, _ = w.Write(b)
 }
 
 func startAuthority(t *testing.T, httpPort, tlsPort int, validity time.Duration) *authority {
@@ -138,7 +158,9 @@ func startAuthority(t *testing.T, httpPort, tlsPort int, validity time.Duration)
 	a := &authority{names: startNameServer(t)}
 	logger := log.New(io.Discard, "", 0)
 	memory := db.NewMemoryStore()
-	issuer := ca.New(logger, memory, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: uint64(validity / time.Second)}})
+	responder := httptest.NewServer(http.HandlerFunc(a.ocsp))
+	t.Cleanup(responder.Close)
+	issuer := ca.New(logger, memory, responder.URL, "rsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: uint64(validity / time.Second)}})
 	v := va.New(logger, httpPort, tlsPort, false, a.names.addr, memory)
 	front := wfe.New(logger, memory, v, issuer, []string{"pebble.test"}, false, false, 1, 1)
 	handler := front.Handler()
@@ -156,6 +178,12 @@ func startAuthority(t *testing.T, httpPort, tlsPort int, validity time.Duration)
 		handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(s.Close)
+	block, _ := pem.Decode(issuer.GetIntermediateCert(0).PEM())
+	var err error
+	if a.signer, err = x509.ParseCertificate(block.Bytes); err != nil {
+		t.Fatal(err)
+	}
+	a.key = issuer.GetIntermediateKey(0)
 	a.directory = s.URL + wfe.DirectoryPath
 	a.root = filepath.Join(t.TempDir(), "root.pem")
 	if err := os.WriteFile(a.root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
@@ -244,6 +272,35 @@ func TestACME(t *testing.T) {
 			}
 			if _, err := handshake(tlsPort, "other.test", a.issuing); err == nil {
 				t.Error("a certificate for a name that is not ours")
+			}
+			// Its state is stapled: no browser has to ask (RFC 6066, 8).
+			var staple []byte
+			eventually(t, r, "a stapled OCSP answer", func() bool {
+				c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", tlsPort), &tls.Config{ServerName: name, RootCAs: a.issuing})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				staple = c.ConnectionState().OCSPResponse
+				return len(staple) > 0
+			})
+			if res, err := ocsp.ParseResponse(staple, a.signer); err != nil || res.Status != ocsp.Good || res.SerialNumber.Cmp(leaf.SerialNumber) != 0 {
+				t.Errorf("stapled: %+v %v", res, err)
+			}
+			if challenge != "dns-01" {
+				// A reload may ask for more names; those that are there stay.
+				c := *r.g.config()
+				c.ACME.Names = []string{"shop.test", "more.test"}
+				if err := r.g.Change(t.Context(), Change{Config: c}); err != nil {
+					t.Fatal(err)
+				}
+				if same, err := handshake(tlsPort, name, a.issuing); err != nil || same.SerialNumber.Cmp(leaf.SerialNumber) != 0 {
+					t.Errorf("after a reload: %v", err)
+				}
+				eventually(t, r, "the second name", func() bool {
+					_, err := handshake(tlsPort, "more.test", a.issuing)
+					return err == nil && r.g.Ready() == nil
+				})
 			}
 			if challenge == "dns-01" {
 				a.names.mu.Lock()
@@ -415,5 +472,3 @@ func TestACMESettings(t *testing.T) {
 		}
 	}
 }
-
-var _ = context.Background
