@@ -308,81 +308,100 @@ func differentialRequests() (n int, seed uint64) {
 // TestDifferential: what Dewar understood of a request is what the app's
 // server behind it understood, to the byte, or the server never heard of it.
 func TestDifferential(t *testing.T) {
-	n, seed := differentialRequests()
 	for _, back := range backends {
 		t.Run(back.name, func(t *testing.T) {
 			t.Parallel()
-			addr := startBackend(t, back.name, back.command)
-			cfg := testConfig()
-			cfg.Methods = []string{"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
-			cfg.HeaderTimeout, cfg.BodyTimeout = seconds(1), seconds(1)
-			w := &watcher{seen: map[string]*understood{}}
-			r := start(t, Options{Dir: t.TempDir(), Profile: guard.Development, Config: cfg, Upstream: "http://" + addr, Environ: cleanEnviron(t), Handler: layered(t, cfg, guard.Enforce, &events{}, w.wrap)})
-			front := strings.TrimPrefix(r.url, "http://")
-
-			var mu sync.Mutex
-			passed, refused, silent, last := 0, 0, 0, 0
-			var first theirView // the server has been asked before, at the start
-			got, _ := answers(t, front, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-			if len(got) != 1 || json.Unmarshal(got[0][4:], &first) != nil {
-				t.Fatalf("%q", got)
-			}
-			clear(w.seen)
-			work := make(chan string)
-			var wg sync.WaitGroup
-			for range 8 {
-				wg.Go(func() {
-					for raw := range work {
-						got, ids := answers(t, front, raw)
-						mu.Lock()
-						if len(got) == 0 {
-							silent++
-						}
-						for i, b := range got {
-							w.mu.Lock()
-							dewar := w.seen[ids[i]]
-							delete(w.seen, ids[i])
-							w.mu.Unlock()
-							if dewar == nil {
-								refused++
-								if b[0] != '4' && b[0] != '5' {
-									t.Errorf("%q\nwas answered %.100s, and never forwarded", raw, b)
-								}
-								continue
-							}
-							passed++
-							var theirs theirView
-							if err := json.Unmarshal(b[4:], &theirs); err != nil {
-								t.Errorf("%q\nDewar passed it on, and the server says %.200s", raw, b)
-								continue
-							}
-							last = max(last, theirs.N)
-							for _, d := range theirs.differences(dewar) {
-								t.Errorf("%.2000q\n%s", raw, d)
-							}
-						}
-						mu.Unlock()
-					}
-				})
-			}
-			h := hostile{rand.New(rand.NewPCG(seed, 0))}
-			for range n {
-				work <- h.request()
-			}
-			close(work)
-			wg.Wait()
-			w.mu.Lock()
-			lost := len(w.seen) // forwarded, and the client saw no answer
-			w.mu.Unlock()
-			if first.N+passed != last && lost == 0 {
-				t.Errorf("Dewar passed %d requests on, the server saw %d", passed, last-first.N)
-			}
-			if passed < n/6 || refused < n/6 {
-				t.Errorf("the requests are one-sided: %d passed, %d refused", passed, refused)
-			}
-			t.Logf("%d requests: %d passed and understood alike, %d refused, %d without an answer, %d answers lost", n, passed, refused, silent, lost)
+			differential(t, back.name, back.command, guard.Enforce)
 		})
 	}
+	// A layer that only observes lets more pass, and still nothing that
+	// Dewar's own server reads otherwise.
+	for _, back := range backends[:4] {
+		t.Run(back.name+"/observe", func(t *testing.T) {
+			t.Parallel()
+			differential(t, back.name, back.command, guard.Observe)
+		})
+	}
+}
+
+func differential(t *testing.T, name string, command func(bin, addr string) []string, mode guard.Mode) {
+	n, seed := differentialRequests()
+	if mode != guard.Enforce {
+		n /= 3
+	}
+	addr := startBackend(t, name, command)
+	cfg := testConfig()
+	cfg.Methods = []string{"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
+	cfg.HeaderTimeout, cfg.BodyTimeout = seconds(1), seconds(1)
+	w := &watcher{seen: map[string]*understood{}}
+	r := start(t, Options{Dir: t.TempDir(), Profile: guard.Development, Config: cfg, Upstream: "http://" + addr, Environ: cleanEnviron(t), Handler: layered(t, cfg, mode, &events{}, w.wrap)})
+	front := strings.TrimPrefix(r.url, "http://")
+
+	var mu sync.Mutex
+	passed, refused, silent, last := 0, 0, 0, 0
+	var first theirView // the server has been asked before, at the start
+	got, _ := answers(t, front, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+	if len(got) != 1 || json.Unmarshal(got[0][4:], &first) != nil {
+		t.Fatalf("%q", got)
+	}
+	clear(w.seen)
+	work := make(chan string)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for raw := range work {
+				got, ids := answers(t, front, raw)
+				mu.Lock()
+				if len(got) == 0 {
+					silent++
+				}
+				for i, b := range got {
+					w.mu.Lock()
+					dewar := w.seen[ids[i]]
+					delete(w.seen, ids[i])
+					w.mu.Unlock()
+					if dewar == nil {
+						refused++
+						if b[0] != '4' && b[0] != '5' {
+							t.Errorf("%q\nwas answered %.100s, and never forwarded", raw, b)
+						}
+						continue
+					}
+					if mode != guard.Enforce && b[0] == '4' {
+						refused++ // by the server itself: as good
+						continue
+					}
+					passed++
+					var theirs theirView
+					if err := json.Unmarshal(b[4:], &theirs); err != nil {
+						t.Errorf("%q\nDewar passed it on, and the server says %.200s", raw, b)
+						continue
+					}
+					last = max(last, theirs.N)
+					for _, d := range theirs.differences(dewar) {
+						t.Errorf("%.2000q\n%s", raw, d)
+					}
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	h := hostile{rand.New(rand.NewPCG(seed, 0))}
+	for range n {
+		work <- h.request()
+	}
+	close(work)
+	wg.Wait()
+	w.mu.Lock()
+	lost := len(w.seen) // forwarded, and the client saw no answer
+	w.mu.Unlock()
+	if first.N+passed != last && lost == 0 {
+		t.Errorf("Dewar passed %d requests on, the server saw %d", passed, last-first.N)
+	}
+	if passed < n/6 || refused < n/6 {
+		t.Errorf("the requests are one-sided: %d passed, %d refused", passed, refused)
+	}
+	t.Logf("%d requests: %d passed and understood alike, %d refused, %d without an answer, %d answers lost", n, passed, refused, silent, lost)
 }
 
 // theirView is what recorder.py answers.
