@@ -216,3 +216,48 @@ func TestNothingOfARefusedRequest(t *testing.T) {
 		}
 	}
 }
+
+// TestWebSocketThroughAll: a handshake passes the strict reader, the layers
+// and the forwarder, and bytes pass both ways; what a client sends behind the
+// handshake before it is accepted is not lost and is no request, and after a
+// refused handshake it is one.
+func TestWebSocketThroughAll(t *testing.T) {
+	up := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/ws" || r.Header.Get("Upgrade") != "websocket" {
+			io.WriteString(w, "no socket at "+r.URL.Path)
+			return
+		}
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+		for range 2 {
+			line, err := rw.ReadString('\n')
+			if err != nil {
+				return
+			}
+			io.WriteString(c, "echo "+line)
+		}
+	})
+	for _, inTLS := range []bool{false, true} {
+		cfg := testConfig()
+		if inTLS {
+			cfg.TLS, cfg.Listen = "local", []string{"127.0.0.1:0"}
+		}
+		r := start(t, Options{Dir: t.TempDir(), Profile: guard.Development, Config: cfg, Upstream: up, Environ: cleanEnviron(t), Handler: layered(t, cfg, guard.Enforce, &events{})})
+		handshake := func(path string) string {
+			return "GET " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+		}
+		answer := exchange(t, r.url, handshake("/ws")+"GET /smuggled HTTP/1.1\nfirst\n")
+		if !strings.HasPrefix(answer, "HTTP/1.1 101 ") || !strings.HasSuffix(answer, "\r\n\r\necho GET /smuggled HTTP/1.1\necho first\n") {
+			t.Errorf("TLS %v: %q", inTLS, answer)
+		}
+		answer = exchange(t, r.url, handshake("/none")+"GET /next HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+		if strings.Count(answer, "HTTP/1.1 200 OK\r\n") != 2 || !strings.Contains(answer, "no socket at /none") || !strings.HasSuffix(answer, "no socket at /next") {
+			t.Errorf("TLS %v: %q", inTLS, answer)
+		}
+	}
+}

@@ -65,7 +65,6 @@ type head struct {
 	length               int64
 	hasLength            bool
 	chunked              bool
-	upgrade              bool // a protocol switch is asked for
 	expect               bool
 }
 
@@ -233,10 +232,6 @@ func (h *head) field(buf, line []byte) *Fault {
 				return h.fault(buf, 417, BadExpect, "Expect "+clip(value))
 			}
 			h.expect = true
-		}
-	case 7:
-		if like(name, "upgrade") {
-			h.upgrade = true
 		}
 	case 14:
 		if like(name, "content-length") {
