@@ -1,6 +1,7 @@
 package waf
 
 import (
+	"context"
 	"net/http"
 	"regexp"
 	"slices"
@@ -181,7 +182,7 @@ func prose(tx *seclang.Transaction) []string {
 // acquit looks again at a request that the rules denied as an attack, without
 // the parameters that hold nothing but prose. The new verdict counts if it
 // lets the request pass; [Verdict.Acquitted] then holds what matched before.
-func (e *Engine) acquit(r Request, b body, v Verdict, names []string) Verdict {
+func (e *Engine) acquit(ctx context.Context, r Request, b body, v Verdict, names []string) Verdict {
 	if len(names) == 0 || !slices.ContainsFunc(v.Matches, func(m Match) bool {
 		_, name, ok := strings.Cut(m.Variable, ":")
 		return ok && slices.Contains(names, name)
@@ -195,7 +196,7 @@ func (e *Engine) acquit(r Request, b body, v Verdict, names []string) Verdict {
 	}
 	e.compilePlan(plan, targets)
 	r.prose = plan
-	again, err := e.verdict(r, b, Verdict{Threshold: v.Threshold, Partial: v.Partial}, nil)
+	again, err := e.verdict(ctx, func() {}, r, b, Verdict{Threshold: v.Threshold, Partial: v.Partial}, nil)
 	if err != nil || again.Denied {
 		return v
 	}

@@ -60,6 +60,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/corazawaf/coraza/v3"
 	"github.com/corazawaf/coraza/v3/experimental"
@@ -245,10 +246,10 @@ type Engine struct {
 	// structure holds the ids of the judges that go by grammar.
 	structure []int
 	global    *Plan
-	// slots bounds how many bodies are inspected at once. The work is pure
-	// CPU: more at a time would only need more memory (Coraza took 670 MB
-	// for a few JSON bodies in parallel).
-	slots chan struct{}
+	// slots bounds how many bodies are inspected at once, slow how many of
+	// them Coraza judges. The work is pure CPU: more at a time would only
+	// need more memory (Coraza took 670 MB for a few JSON bodies in parallel).
+	slots, slow slots
 }
 
 // New loads the rules. Errors name the file and line for extra rule files and
@@ -272,7 +273,8 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg:   cfg,
 		rules: map[int]bool{},
-		slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0))),
+		slots: make(slots, max(1, runtime.GOMAXPROCS(0))),
+		slow:  make(slots, max(1, runtime.GOMAXPROCS(0))),
 	}
 	var err error
 	if e.requests, err = load(requestDirectives(cfg), cfg.RuleFiles, e.observe); err != nil {
@@ -477,13 +479,12 @@ type setter interface{ Set(value string) }
 func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) {
 	v.Threshold = e.cfg.InboundThreshold
 	var b body
+	leave := func() {}
 	if r.Body != nil {
-		select {
-		case e.slots <- struct{}{}:
-			defer func() { <-e.slots }()
-		case <-ctx.Done():
-			return v, fmt.Errorf("waf: waiting to inspect a body: %w", ctx.Err())
+		if leave, err = e.slots.enter(ctx); err != nil {
+			return v, err
 		}
+		defer func() { leave() }()
 		if b, err = e.readBody(r); err != nil {
 			return v, fmt.Errorf("waf: read the body: %w", err)
 		}
@@ -499,16 +500,29 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 	}
 
 	var seen looked
-	if v, err = e.verdict(r, b, v, &seen); err != nil || !e.cfg.Structure {
+	if v, err = e.verdict(ctx, leave, r, b, v, &seen); err != nil || !e.cfg.Structure {
 		return v, err
 	}
 	switch {
 	case len(seen.found) > 0 && !v.Denied:
 		v = v.refuseStructure(seen.found)
 	case len(seen.found) == 0 && v.Denied && v.Reason == ReasonAttack:
-		v = e.acquit(r, b, v, seen.prose)
+		v = e.acquit(ctx, r, b, v, seen.prose)
 	}
 	return v, nil
+}
+
+// slots bounds how much is done at once.
+type slots chan struct{}
+
+// enter waits for a slot. leave gives it back; more than once does no harm.
+func (s slots) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case s <- struct{}{}:
+	case <-ctx.Done():
+		return func() {}, fmt.Errorf("waf: waiting to inspect a body: %w", ctx.Err())
+	}
+	return sync.OnceFunc(func() { <-s }), nil
 }
 
 // looked is what the judges that go by grammar saw in a request.
@@ -524,9 +538,22 @@ type looked struct {
 // transformations made of a value by the value's place in a map, and so takes
 // one of several values of a form field for another, by chance: an attack that
 // the compiled rules see in one of them may escape it.
-func (e *Engine) verdict(r Request, b body, v Verdict, seen *looked) (Verdict, error) {
-	if e.compiled == nil {
+//
+// leave gives the request's place among those that the compiled rules judge to
+// another one: who has to wait for Coraza keeps nobody else waiting.
+func (e *Engine) verdict(ctx context.Context, leave func(), r Request, b body, v Verdict, seen *looked) (Verdict, error) {
+	reference := func() (Verdict, error) {
+		if leave(); len(b.bytes) > 0 {
+			done, err := e.slow.enter(ctx)
+			if err != nil {
+				return v, err
+			}
+			defer done()
+		}
 		return e.inspectReference(r, b, v)
+	}
+	if e.compiled == nil {
+		return reference()
 	}
 	fast, unsure := e.inspectCompiled(r, b, v, seen)
 	switch {
@@ -536,7 +563,7 @@ func (e *Engine) verdict(r Request, b body, v Verdict, seen *looked) (Verdict, e
 		v.Denied, v.Reason, v.Status = true, ReasonBusy, http.StatusTooManyRequests
 		return v, nil
 	}
-	slow, err := e.inspectReference(r, b, v)
+	slow, err := reference()
 	if err == nil && unsure == "" && !slow.Denied {
 		fast.Reference = true
 		return fast, nil

@@ -345,6 +345,8 @@ func TestHonestRequestsPass(t *testing.T) {
 				t.Fatalf("denied (%s): %s %+v", v.Reason, v.Summary(), v.Matches)
 			} else if v.Score > 0 {
 				t.Errorf("one more point and it is denied: %s", v.Summary())
+			} else if v.Reference {
+				t.Error("Coraza had to be asked")
 			}
 		})
 	}
@@ -739,16 +741,20 @@ func TestNothingIsWrittenToDisk(t *testing.T) {
 	}
 }
 
+func fill(t *testing.T, s slots) {
+	for range cap(s) {
+		s <- struct{}{}
+	}
+	t.Cleanup(func() {
+		for range cap(s) {
+			<-s
+		}
+	})
+}
+
 func TestWaitingEndsWithTheContext(t *testing.T) {
 	e := engine(t)
-	for range cap(e.slots) {
-		e.slots <- struct{}{}
-	}
-	defer func() {
-		for range cap(e.slots) {
-			<-e.slots
-		}
-	}()
+	fill(t, e.slots)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := e.Inspect(ctx, posted("x")(t)); err == nil {
@@ -756,6 +762,30 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 	}
 	if _, err := e.Inspect(ctx, browser("GET", "/")); err != nil {
 		t.Errorf("a request without a body had to wait: %v", err)
+	}
+}
+
+// Attacks that wait for Coraza keep no honest request waiting.
+func TestWaitingForCoraza(t *testing.T) {
+	e := engine(t)
+	fill(t, e.slow)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range 2 * cap(e.slots) {
+		wg.Go(func() {
+			if _, err := e.Inspect(ctx, posted("1' UNION SELECT 1,2,version() -- ")(t)); err == nil {
+				t.Error("an attack was judged although Coraza had no time")
+			}
+		})
+	}
+	time.Sleep(20 * time.Millisecond)
+	if v, err := e.Inspect(ctx, posted("blue shoes")(t)); err != nil || v.Denied {
+		t.Errorf("an honest form waits: %v %s", err, v.Summary())
+	}
+	wg.Wait()
+	if v := inspect(t, e, posted("blue shoes")(t)); v.Denied {
+		t.Error(v.Summary())
 	}
 }
 
