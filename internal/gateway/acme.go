@@ -210,23 +210,42 @@ func (a *acmeCertificates) current() *tls.Certificate {
 
 func (a *acmeCertificates) covers() []string { return a.names }
 
-// state says what is wrong, nil when every name has a valid certificate.
+func (a *acmeCertificates) missing() error {
+	return a.problems(func(c *tls.Certificate) string {
+		if c == nil {
+			return "no certificate for %s yet"
+		}
+		return ""
+	})
+}
+
 func (a *acmeCertificates) state() error {
+	return a.problems(func(c *tls.Certificate) string {
+		switch {
+		case c == nil:
+			return "no certificate for %s yet"
+		case a.now().After(c.Leaf.NotAfter):
+			return "the certificate for %s has expired"
+		}
+		return ""
+	})
+}
+
+// problems lists what is wrong by name, with what the last try met.
+func (a *acmeCertificates) problems(look func(*tls.Certificate) string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []string
 	for _, n := range a.names {
-		c := a.find(n)
-		why := ""
+		what := look(a.find(n))
+		if what == "" {
+			continue
+		}
+		what = fmt.Sprintf(what, n)
 		if f, ok := a.failed[n]; ok {
-			why = fmt.Sprintf(" (last try %s: %s)", f.at.Format(time.TimeOnly), f.err)
+			what += fmt.Sprintf(" (last try %s: %s)", f.at.Format(time.TimeOnly), f.err)
 		}
-		switch {
-		case c == nil:
-			out = append(out, "no certificate for "+n+" yet"+why)
-		case a.now().After(c.Leaf.NotAfter):
-			out = append(out, "the certificate for "+n+" has expired"+why)
-		}
+		out = append(out, what)
 	}
 	if len(out) == 0 {
 		return nil

@@ -25,7 +25,10 @@ type certificates interface {
 	current() *tls.Certificate
 	// covers returns the names and addresses that visitors may use.
 	covers() []string
-	// state returns why not every name can be served, or nil.
+	// missing returns for which names there is no certificate, or nil: they
+	// cannot be served.
+	missing() error
+	// state returns what visitors are told is wrong, or nil.
 	state() error
 	// run keeps it current until ctx ends.
 	run(ctx context.Context)
@@ -181,6 +184,8 @@ func (f *fileCertificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 func (f *fileCertificates) covers() []string { return namesOf(f.current()) }
+
+func (*fileCertificates) missing() error { return nil }
 
 func (f *fileCertificates) state() error {
 	if t := f.current().Leaf.NotAfter; f.now().After(t) {

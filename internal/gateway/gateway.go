@@ -247,8 +247,10 @@ func (g *Gateway) Ready() error {
 			return fmt.Errorf("the upstream does not answer: %w", err)
 		}
 	}
+	// An expired certificate is for the visitor to judge: a load balancer that
+	// turned away for it would make a warning an outage.
 	if k := g.certs.Load(); k != nil {
-		return k.state()
+		return k.missing()
 	}
 	return nil
 }
@@ -260,8 +262,10 @@ func (g *Gateway) Evidence() []evidence.Evidence {
 	switch {
 	case k == nil:
 		e.Summary = "TLS ends at something in front (deployment.tls is off): the guard cannot see how well"
+	case k.missing() != nil:
+		e.Summary, e.Fix = "not every name is served: "+k.missing().Error(), "see what the authority wants; it is tried again by itself"
 	case k.state() != nil:
-		e.Summary, e.Fix = "not every name is served: "+k.state().Error(), "see what the authority or the file wants; it is tried again by itself"
+		e.Outcome, e.Summary, e.Fix = evidence.Fail, "visitors are warned: "+k.state().Error(), "renew the certificate"
 	default:
 		e.Outcome = evidence.Pass
 		e.Summary = "TLS 1.2 and 1.3 with forward secrecy, X25519MLKEM768 preferred; keys of session tickets change every eight hours; " + k.describe()
