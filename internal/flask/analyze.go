@@ -40,6 +40,8 @@ type analyzer struct {
 	configs    map[*scope]*configClass
 	exempt     map[*scope]Position // views and blueprints freed of CSRF protection, and where
 	exemptBP   map[*blueprint]Position
+	reached    map[*Route]Reach    // see Model.Reach
+	wrapped    map[*scope][]*scope // decorators of the project around functions
 	gates      map[*scope]bool
 	lines      map[*scope]lineage
 	given      map[*scope][]Value // parameters of the call being folded

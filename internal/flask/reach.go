@@ -32,6 +32,9 @@ func (m *Model) Reach(r *Route) Reach {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := m.an
+	if out, ok := a.reached[r]; ok {
+		return out
+	}
 	var out Reach
 	done := map[*scope]bool{}
 	var level []*scope
@@ -77,15 +80,33 @@ func (m *Model) Reach(r *Route) Reach {
 				next = append(next, c.fn)
 			}
 			// What it is decorated with runs as well.
-			for _, d := range s.def.decorators {
-				if dec := a.byQual[strings.TrimSuffix(a.decorator(s.parent, d).Name, "()")]; dec != nil && dec != s {
-					next = append(next, dec)
-				}
-			}
+			next = append(next, a.wrappers(s)...)
 		}
 		level = next
 	}
 	out.Named = sorted(out.Named)
+	if a.reached == nil {
+		a.reached = map[*Route]Reach{}
+	}
+	a.reached[r] = out
+	return out
+}
+
+// wrappers returns the project's functions that a function is decorated with.
+func (a *analyzer) wrappers(s *scope) []*scope {
+	if out, ok := a.wrapped[s]; ok {
+		return out
+	}
+	var out []*scope
+	for _, d := range s.def.decorators {
+		if dec := a.byQual[strings.TrimSuffix(a.decorator(s.parent, d).Name, "()")]; dec != nil && dec != s {
+			out = append(out, dec)
+		}
+	}
+	if a.wrapped == nil {
+		a.wrapped = map[*scope][]*scope{}
+	}
+	a.wrapped[s] = out
 	return out
 }
 
