@@ -34,6 +34,9 @@ func (e *Engine) compile() error {
 		e.gap = err.Error()
 		return nil
 	}
+	if gaps := p.Gaps(); len(gaps) > 0 && e.gap == "" {
+		e.gap = gaps[0]
+	}
 	e.compiledResponses = p
 	return nil
 }
