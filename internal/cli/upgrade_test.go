@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -370,4 +371,79 @@ func TestSocketActivation(t *testing.T) {
 	eventually(t, "the note about the third socket", func() bool {
 		return strings.Contains(out.String(), "a socket was passed that no setting asks for") && strings.Contains(out.String(), addrs[2])
 	})
+}
+
+// TestUpgradeUnixSockets: sockets with a name are handed over, keep it, and
+// lose it with the last process.
+func TestUpgradeUnixSockets(t *testing.T) {
+	dir, work := plainProject(t), t.TempDir()
+	site, console := filepath.Join(work, "site"), filepath.Join(work, "console")
+	f, err := os.OpenFile(filepath.Join(dir, "dewar.toml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(f, "[deployment]\ntls = \"off\"\nlisten-http = [\"unix:%s\"]\nconsole = \"unix:%s\"\nworkers = 1\ngrace = \"2s\"\n", site, console)
+	f.Close()
+	root, name := real(t), program(t)
+	run := filepath.Join(work, "run")
+	if err := os.Mkdir(run, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := &unixSite{t: t, socket: site}
+	environ := []string{"PATH=" + filepath.Join(root, ".venv", "bin") + ":" + os.Getenv("PATH"), "VIRTUAL_ENV=" + filepath.Join(root, ".venv"), "HOME=" + work, "XDG_RUNTIME_DIR=" + run}
+	out, err := os.Create(filepath.Join(work, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command(name, "run", dir, "--profile", "development")
+	cmd.Env, cmd.Stdout, cmd.Stderr = environ, out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go cmd.Wait()
+	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	eventually(t, "the first answer", func() bool { return s.get() == 200 })
+	old := cmd.Process.Pid
+	var said buffer
+	if code := execute(t.Context(), []string{"upgrade", dir}, environ, strings.NewReader(""), &said, &said); code != 0 {
+		t.Fatalf("exit %d: %s", code, said.String())
+	}
+	eventually(t, "the end of the first process", func() bool {
+		if got := s.get(); got != 200 {
+			t.Fatalf("in between: %d", got)
+		}
+		return syscall.Kill(old, 0) != nil || zombie(old)
+	})
+	state, err := (&app{environ: environ}).running(dir)
+	if err != nil || state.PID == old {
+		t.Fatalf("%+v %v", state, err)
+	}
+	if err := syscall.Kill(state.PID, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the sockets' end", func() bool {
+		_, err1 := os.Stat(site)
+		_, err2 := os.Stat(console)
+		return errors.Is(err1, os.ErrNotExist) && errors.Is(err2, os.ErrNotExist)
+	})
+}
+
+// unixSite is a site behind a unix socket.
+type unixSite struct {
+	t      *testing.T
+	socket string
+}
+
+func (s *unixSite) get() int {
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)
+	}}
+	res, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Get("http://localhost/")
+	if err != nil {
+		return 0
+	}
+	res.Body.Close()
+	return res.StatusCode
 }

@@ -35,6 +35,8 @@ type handedListener struct {
 	FD      int    `json:"fd"`
 	Setting string `json:"setting"` // listen, listen-http, console
 	Spec    string `json:"spec"`    // the address as the setting spells it
+	// Foreign sockets were opened by systemd: their files are not ours.
+	Foreign bool `json:"foreign,omitempty"`
 }
 
 // Listeners opens every address of the guard. It prefers sockets that are
@@ -54,11 +56,13 @@ type inherited struct {
 	setting string // "" when any setting may have it
 	spec    string // "" when the address decides
 	name    string // what systemd calls it
+	foreign bool   // systemd's
 }
 
 type openedListener struct {
 	net.Listener
 	setting, spec string
+	foreign       bool
 }
 
 // socketNames are the names that FileDescriptorName= of a systemd socket may
@@ -76,7 +80,7 @@ func Inherit(environ []string) (*Listeners, error) {
 			return nil, fmt.Errorf("$%s is not what a guard hands over: %w", handoverVariable, err)
 		}
 		for _, f := range h.Listeners {
-			if err := l.take(f.FD, inherited{setting: f.Setting, spec: f.Spec}); err != nil {
+			if err := l.take(f.FD, inherited{setting: f.Setting, spec: f.Spec, foreign: f.Foreign}); err != nil {
 				return nil, err
 			}
 		}
@@ -101,7 +105,7 @@ func Inherit(environ []string) (*Listeners, error) {
 	}
 	names := strings.Split(env["LISTEN_FDNAMES"], ":")
 	for i := range n {
-		in := inherited{}
+		in := inherited{foreign: true}
 		if i < len(names) {
 			in.name = names[i]
 			in.setting = socketNames[in.name]
@@ -124,6 +128,9 @@ func (l *Listeners) take(fd int, in inherited) error {
 	if err != nil {
 		return fmt.Errorf("file descriptor %d (%s) is no listening socket: %w", fd, in.name, err)
 	}
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(!in.foreign)
+	}
 	in.Listener = ln
 	l.inherited = append(l.inherited, in)
 	return nil
@@ -143,9 +150,9 @@ func (l *Listeners) find(setting, spec string) (net.Listener, error) {
 		return sameAddress(spec, in.Addr())
 	})
 	if i >= 0 {
-		ln := l.inherited[i].Listener
+		ln, foreign := l.inherited[i].Listener, l.inherited[i].foreign
 		l.inherited = slices.Delete(l.inherited, i, i+1)
-		l.opened = append(l.opened, openedListener{ln, setting, spec})
+		l.opened = append(l.opened, openedListener{ln, setting, spec, foreign})
 		return ln, nil
 	}
 	for _, in := range l.inherited {
@@ -177,7 +184,7 @@ func (l *Listeners) Listen(ctx context.Context, setting, spec string) (net.Liste
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.opened = append(l.opened, openedListener{ln, setting, spec})
+	l.opened = append(l.opened, openedListener{ln, setting, spec, false})
 	return ln, nil
 }
 

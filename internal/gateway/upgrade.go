@@ -69,7 +69,7 @@ func (g *Gateway) Upgrade(ctx context.Context, most time.Duration) (pid int, err
 		if err != nil {
 			return 0, err
 		}
-		h.Listeners = append(h.Listeners, handedListener{FD: n, Setting: l.setting, Spec: l.spec})
+		h.Listeners = append(h.Listeners, handedListener{FD: n, Setting: l.setting, Spec: l.spec, Foreign: l.foreign})
 	}
 	text, err := json.Marshal(h)
 	if err != nil {
