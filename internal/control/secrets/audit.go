@@ -238,8 +238,8 @@ func secretName(name string) bool {
 	return secretWord.MatchString(name) && !publicWord.MatchString(name)
 }
 
-// forCI matches the folders of what build servers run.
-var forCI = regexp.MustCompile(`(?:^|/)(?:\.?ci|\.circleci|\.github|\.gitlab|\.buildkite|e2e|cypress)/`)
+// forCI matches the folders of what build servers and editors start.
+var forCI = regexp.MustCompile(`(?:^|/)(?:\.?ci|\.circleci|\.github|\.gitlab|\.buildkite|\.devcontainer|e2e|cypress)/`)
 
 // keptElsewhere matches values that say where a secret is kept: the names of
 // AWS, Google and Azure for keys, the addresses of vaults, a file.

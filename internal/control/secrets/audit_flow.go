@@ -275,7 +275,7 @@ var playWords = []string{"sleep", "jitter", "backoff", "retry", "delay", "wait",
 	"simulator", "shuffle", "shuffled", "color", "colour", "colors", "quote", "seed", "fixture", "fixtures", "dummy", "dice", "game", "lorem", "placeholder", "animation"}
 
 // issuedWords name what is given out to somebody, who may be another than who
-// guesses it.
+// guesses it. One that is chosen among those there are is not made here.
 var issuedWords = []string{"code", "voucher", "coupon", "ticket", "invite", "invitation", "key", "id", "uid", "uuid", "guid", "slug", "serial", "account", "reference"}
 
 // playFiles name files that only make up data.
@@ -336,7 +336,7 @@ func weakRandom(p *audit.Pass, secret bool) {
 		if (what != "") != secret {
 			return audit.Finding{}, false
 		}
-		if what == "" && (!seen[h.At] && !hasWord(purpose, issuedWords...) && !written(f, call) || name == "shuffle" || hasWord(purpose, playWords...) || hasWord([]string{path.Base(f.Path)}, playFiles...)) {
+		if what == "" && (!seen[h.At] && (name == "choice" || !hasWord(purpose, issuedWords...)) && !written(f, call) || name == "shuffle" || hasWord(purpose, playWords...) || hasWord([]string{path.Base(f.Path)}, playFiles...)) {
 			return audit.Finding{}, false
 		}
 		out := audit.Finding{Message: fmt.Sprintf("random.%s can be predicted", name)}
