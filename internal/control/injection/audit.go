@@ -817,6 +817,13 @@ func resolves(h *pyflow.Hit, old bool) string {
 					why = "goes to a parser with resolve_entities on"
 				}
 			}
+			// The external subset is loaded whatever becomes of entities.
+			_, dtd := on(v, "load_dtd")
+			if shut, net := v.Field("no_network"); net && dtd && why == "" {
+				if shut.Known && shut.Kind == pyflow.Bool && !shut.Bool {
+					why = "goes to a parser that fetches the document type from where the document says"
+				}
+			}
 		})
 		return why
 	case strings.HasPrefix(h.Path, "xml.sax."), strings.HasPrefix(h.Path, "xml.dom."):
