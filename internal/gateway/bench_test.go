@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -63,8 +64,10 @@ func BenchmarkGet(b *testing.B) {
 	defer f.Close()
 	target := &url.URL{Scheme: "http", Host: "app"}
 	reverse := &httputil.ReverseProxy{
-		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(target); p.Out.Host = p.In.Host },
-		Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }, MaxIdleConnsPerHost: 64, DisableCompression: true},
+		Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(target); p.Out.Host = p.In.Host },
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}, MaxIdleConnsPerHost: 64, DisableCompression: true},
 	}
 	env := guard.Env{Now: time.Now, CertificateNames: func() []string { return nil }, Facts: func() guard.Facts { return guard.Facts{} }}
 	var bounds []guard.Bound

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -512,6 +513,49 @@ func FuzzAnswerHead(f *testing.F) {
 		w, err := io.ReadAll(want.Body)
 		if err != nil || !bytes.Equal(b, w) {
 			t.Fatalf("body %q, net/http %q %v", b, w, err)
+		}
+	})
+}
+
+// FuzzAppendHead: what is written of a request is read again as the same
+// request, and as one.
+func FuzzAppendHead(f *testing.F) {
+	for _, s := range []string{
+		"GET /a%2fb?x=%zz;y HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\nCookie: a=b\r\n\r\n",
+		"POST http://a/x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: X-Hop\r\nX-Hop: y\r\n\r\nabc",
+		"PUT //x/../y HTTP/1.0\r\nUpgrade: websocket\r\n\r\n",
+	} {
+		f.Add([]byte(s), int64(3))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, length int64) {
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(data)))
+		if err != nil {
+			return
+		}
+		length = min(max(length, -1), 100)
+		head, err := appendHead(nil, r, length, true)
+		if err != nil {
+			return
+		}
+		br := bufio.NewReader(bytes.NewReader(head))
+		got, err := http.ReadRequest(br)
+		if err != nil {
+			t.Fatalf("%q cannot be read: %v", head, err)
+		}
+		if got.Method != r.Method || got.Host != r.Host || got.URL.Path != r.URL.Path && r.URL.Path != "" || got.URL.RawQuery != r.URL.RawQuery {
+			t.Fatalf("%s %s of %s became %q", r.Method, r.URL, r.Host, head)
+		}
+		if br.Buffered() > 0 {
+			t.Fatalf("%q is more than one head", head)
+		}
+		want := length
+		if got.ContentLength != want {
+			t.Fatalf("%q: a length of %d, want %d", head, got.ContentLength, want)
+		}
+		for name, v := range r.Header {
+			if !hopByHop(name) && !dropped(r.Header["Connection"])[name] && strings.Join(got.Header[name], ", ") != strings.Join(slices.DeleteFunc(slices.Clone(v), func(s string) bool { return s == "" }), ", ") {
+				t.Fatalf("%s: %q became %q", name, v, got.Header[name])
+			}
 		}
 	})
 }

@@ -652,3 +652,27 @@ func TestTLS(t *testing.T) {
 		t.Errorf("clear text gets %q", b)
 	}
 }
+
+// FuzzStream: floods are found in whatever pieces the bytes arrive, and what
+// passes is unchanged.
+func FuzzStream(f *testing.F) {
+	f.Add([]byte(preface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00"), 3)
+	f.Add([]byte(preface+strings.Repeat("\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678", 300)), 7)
+	f.Fuzz(func(t *testing.T, data []byte, piece int) {
+		now := time.Now()
+		read := func(n int) (string, bool) {
+			s := newStream(&feed{data: bytes.Clone(data), n: n}, nil)
+			s.now = func() time.Time { return now }
+			got, err := io.ReadAll(s)
+			return string(got), err != nil
+		}
+		whole, flood := read(0)
+		parts, same := read(max(piece, 1))
+		if flood != same {
+			t.Fatalf("a flood in one piece: %v, in pieces of %d: %v", flood, piece, same)
+		}
+		if !flood && (whole != string(data) || parts != string(data)) {
+			t.Fatal("bytes were changed")
+		}
+	})
+}
