@@ -54,7 +54,8 @@ func (e *Engine) inspectCompiled(r Request, b body, v Verdict, seen *looked) (_ 
 	}
 	describe(tx, &r)
 	tx.SetBodyProcessor(b.processor)
-	if tx.ProcessRequestHeaders() {
+	// Unsure in phase 1, what the judges of structure see shall be whole.
+	if tx.ProcessRequestHeaders() || tx.Interruption() == nil {
 		if len(b.bytes) > 0 {
 			b.arguments(tx)
 		}
@@ -62,7 +63,7 @@ func (e *Engine) inspectCompiled(r Request, b body, v Verdict, seen *looked) (_ 
 	}
 	if seen != nil && e.cfg.Structure {
 		seen.found = e.structures(tx, &r, b)
-		if len(seen.found) == 0 && (tx.Unsure() != "" || tx.Interruption() != nil) {
+		if len(seen.found) == 0 && tx.Read() && (tx.Unsure() != "" || tx.Interruption() != nil) {
 			seen.prose = prose(tx)
 		}
 	}

@@ -162,10 +162,16 @@ func textNodes(s string) func(yield func(string) bool) {
 	}
 }
 
-// prose returns the names of the parameters whose values are all prose.
+// maxProse bounds how many parameters a second look leaves out: every rule
+// asks each of its values about each of them.
+const maxProse = 256
+
+// prose returns the names of the parameters whose values are all prose, as the
+// rules compare names: in small letters, so ?q= and ?Q= are one.
 func prose(tx *seclang.Transaction) []string {
 	is := map[string]bool{}
 	for key, value := range tx.Arguments() {
+		key = strings.ToLower(key)
 		old, seen := is[key]
 		is[key] = (!seen || old) && payload.Prose(value)
 	}
@@ -183,16 +189,17 @@ func prose(tx *seclang.Transaction) []string {
 // the parameters that hold nothing but prose. The new verdict counts if it
 // lets the request pass; [Verdict.Acquitted] then holds what matched before.
 func (e *Engine) acquit(ctx context.Context, r Request, b body, v Verdict, names []string) Verdict {
-	if len(names) == 0 || !slices.ContainsFunc(v.Matches, func(m Match) bool {
+	if len(names) == 0 || len(names) > maxProse || !slices.ContainsFunc(v.Matches, func(m Match) bool {
 		_, name, ok := strings.Cut(m.Variable, ":")
-		return ok && slices.Contains(names, name)
+		return ok && slices.Contains(names, strings.ToLower(name))
 	}) {
 		return v
 	}
 	rules := slices.DeleteFunc(slices.Clone(e.attacks), func(id int) bool { return id >= rulesStructure })
 	plan, targets := &Plan{}, []seclang.Target(nil)
 	for _, name := range names {
-		plan.leave(rules, name, regexp.MustCompile(`^`+regexp.QuoteMeta(name)+`$`), &targets)
+		// ToLower leaves valid UTF-8, which an expression has to be.
+		plan.leave(rules, name, regexp.MustCompile(`^(?s:`+regexp.QuoteMeta(name)+`)$`), &targets)
 	}
 	e.compilePlan(plan, targets)
 	r.prose = plan

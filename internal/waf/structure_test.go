@@ -2,6 +2,7 @@ package waf
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -86,16 +87,32 @@ func TestAcquit(t *testing.T) {
 	}
 	// Prose beside an attack frees nothing, wherever the attack stands.
 	for name, r := range map[string]Request{
-		"another parameter": {URI: "/?q=union+was+a+great+select&z=" + url.QueryEscape("1' union select name from staff-- ")},
-		"the same name":     {URI: "/?q=union+was+a+great+select&q=" + url.QueryEscape("1' union select name from staff-- ")},
-		"a cookie":          {URI: "/?q=union+was+a+great+select", Header: http.Header{"Cookie": {"a=1' union select name from staff-- "}}},
-		"a header":          {URI: "/?q=union+was+a+great+select", Header: http.Header{"Referer": {"() { :; }; /bin/cat /etc/passwd"}}},
-		"its name":          {URI: "/?" + url.QueryEscape("1' union select name from staff-- ") + "=union+was+a+great+select"},
-		"the path":          {URI: "/etc/../../../etc/passwd?q=union+was+a+great+select"},
+		"another parameter":    {URI: "/?q=union+was+a+great+select&z=" + url.QueryEscape("1' union select name from staff-- ")},
+		"the same name":        {URI: "/?q=union+was+a+great+select&q=" + url.QueryEscape("1' union select name from staff-- ")},
+		"a cookie":             {URI: "/?q=union+was+a+great+select", Header: http.Header{"Cookie": {"a=1' union select name from staff-- "}}},
+		"a header":             {URI: "/?q=union+was+a+great+select", Header: http.Header{"Referer": {"() { :; }; /bin/cat /etc/passwd"}}},
+		"its name":             {URI: "/?" + url.QueryEscape("1' union select name from staff-- ") + "=union+was+a+great+select"},
+		"the path":             {URI: "/etc/../../../etc/passwd?q=union+was+a+great+select"},
+		"the name in capitals": {URI: "/?q=union+was+a+great+select&Q=" + url.QueryEscape("zsh -x <")},
 	} {
 		if v := judge(t, r); !v.Denied {
 			t.Errorf("an attack in %s passes beside prose", name)
 		}
+	}
+	// Rules compare names without case; names need not be text.
+	for _, query := range []string{"firstName=union+was+a+great+select", "q=union+was+a+great+select&%ff=hello+there&a%0a=b", "%ff=union+was+a+great+select&%fe=union+was+a+great+select&q=union+was+a+great+select", "a.*(=union+was+a+great+select"} {
+		r := Request{Method: "POST", URI: "/x", Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Content-Length": {"1"}}, Body: strings.NewReader(query)}
+		if v := judge(t, r); v.Denied && !strings.Contains(query, "%0a") && !strings.Contains(query, "%ff") || !v.Denied && len(v.Acquitted) == 0 {
+			t.Errorf("%s: %+v", query, v)
+		}
+	}
+	// A second look costs by the parameters left out: there is an end to it.
+	many := ""
+	for i := range maxProse + 1 {
+		many += fmt.Sprintf("&a%d=union+was+a+great+select", i)
+	}
+	if v := judge(t, post("application/x-www-form-urlencoded", many[1:])); !v.Denied {
+		t.Error("any number of parameters is looked at again")
 	}
 }
 

@@ -246,10 +246,13 @@ func (x *Transaction) ProcessRequestHeaders() bool {
 func (x *Transaction) ProcessRequestBody(body []byte) {
 	if x.p.cfg.bodyAccess && len(body) > 0 {
 		if int64(len(body)) >= x.p.cfg.bodyLimit {
+			x.unread = true
 			x.punt("the body limit")
 			return
 		}
+		x.parsing = true
 		x.parseBody(body)
+		x.parsing = false
 		if x.unsure != "" {
 			return
 		}
@@ -651,6 +654,10 @@ func (x *Transaction) Arguments() iter.Seq2[string, string] {
 		}
 	}
 }
+
+// Read says that [Transaction.Arguments] holds all that Coraza would see, too:
+// parsing the body left nothing open.
+func (x *Transaction) Read() bool { return !x.unread }
 
 // Unsure says why only Coraza can tell what this transaction comes to, or "".
 func (x *Transaction) Unsure() string { return x.unsure }

@@ -163,6 +163,8 @@ type Transaction struct {
 	matches    []Match
 	denied     *Interruption
 	unsure     string // why only Coraza can say
+	parsing    bool   // the body is being parsed
+	unread     bool   // the body was not read to its end, see Read
 	severity   int
 
 	hitBits []uint64 // leaves that matched anything so far
@@ -248,6 +250,7 @@ func (x *Transaction) Close() {
 	clear(x.exceptions)
 	x.exceptions = x.exceptions[:0]
 	x.skipAfter, x.skip, x.allow, x.denied, x.unsure = "", 0, 0, nil, ""
+	x.parsing, x.unread = false, false
 	x.last = data{}
 	x.scan.reset()
 	x.p.pool.Put(x)
@@ -264,6 +267,7 @@ func (x *Transaction) add(l list, key, value string) {
 
 // punt notes that the outcome is not known here.
 func (x *Transaction) punt(why string) {
+	x.unread = x.unread || x.parsing
 	if x.unsure == "" {
 		x.unsure = why
 	}
