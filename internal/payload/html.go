@@ -38,9 +38,15 @@ func judgeHTML(text string, place Place, _ []string) string {
 	return ""
 }
 
-// htmlTags looks at every tag of s.
+// htmlTags looks at every tag of s. Tags that begin within the attributes of
+// others are looked at again; markup that makes much of that is hostile, and
+// found by it.
 func htmlTags(s string) string {
+	work := 64*len(s) + 64<<10
 	for i := 0; i < len(s); i++ {
+		if work < 0 {
+			return "tangled markup"
+		}
 		if s[i] != '<' || i+1 >= len(s) {
 			continue
 		}
@@ -72,6 +78,7 @@ func htmlTags(s string) string {
 			case "script", "iframe", "object", "embed", "applet", "frame", "frameset", "portal", "xmp-script":
 				return "active element"
 			case "style":
+				work -= 4096
 				if activeStyle(s[k:min(len(s), k+4096)]) {
 					return "active style"
 				}
@@ -81,15 +88,18 @@ func htmlTags(s string) string {
 				}
 			}
 		}
-		if shape := htmlAttributes(name, s, k); shape != "" {
+		if shape := htmlAttributes(name, s, k, &work); shape != "" {
 			return shape
 		}
 	}
 	return ""
 }
 
-// htmlAttributes looks at the attributes of the tag name, which begin at i.
-func htmlAttributes(name, s string, i int) string {
+// htmlAttributes looks at the attributes of the tag name, which begin at i, and
+// takes the bytes that it went over from work.
+func htmlAttributes(name, s string, i int, work *int) string {
+	from := i
+	defer func() { *work -= i - from }()
 	for n := 0; n < 64 && i < len(s); n++ {
 		for i < len(s) && (isSpace(s[i]) || s[i] == '/' || s[i] == '"' || s[i] == '\'') {
 			i++
@@ -169,18 +179,18 @@ func htmlAttributes(name, s string, i int) string {
 // another sheet. Comments and backslashes inside names are dropped as CSS
 // does.
 func activeStyle(s string) bool {
+	var b strings.Builder
 	for {
-		i := strings.Index(s, "/*")
-		if i < 0 {
+		before, rest, ok := strings.Cut(s, "/*")
+		_, after, closed := strings.Cut(rest, "*/")
+		if !ok || !closed {
 			break
 		}
-		end := strings.Index(s[i+2:], "*/")
-		if end < 0 {
-			break
-		}
-		s = s[:i] + s[i+2+end+2:]
+		b.WriteString(before)
+		s = after
 	}
-	s = strings.ToLower(strings.ReplaceAll(s, `\`, ""))
+	b.WriteString(s)
+	s = strings.ToLower(strings.ReplaceAll(b.String(), `\`, ""))
 	for _, w := range []string{"expression(", "javascript:", "vbscript:", "-moz-binding", "behavior:url", "behavior: url", "@import"} {
 		if strings.Contains(s, w) {
 			return true
@@ -242,6 +252,7 @@ func attributeBreak(s string) string {
 		if !broke {
 			continue
 		}
+		value = value[:min(len(value), 512)]
 		if end := strings.IndexAny(value, " \"'>"); end > 0 {
 			value = value[:end]
 		}

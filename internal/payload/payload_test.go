@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // attacks are texts with the kind that must be among what is found.
@@ -113,14 +114,42 @@ func TestHonest(t *testing.T) {
 }
 
 func TestProse(t *testing.T) {
-	for _, text := range []string{"union was a great select", "john+or@var.es", "JavaScript: Basics of the language", "zsh is the best!", "12, Rue de l'Eglise (2nd floor)", "ls 300 lexus", "Anna, Ben and Carl; see you", "3.5 or 4", "well-known", "union%20was%20a%20great%20select"} {
+	for _, text := range []string{"union was a great select", "john+or@var.es", "JavaScript: Basics of the language", "zsh is the best!", "12, Rue de l'Eglise (2nd floor)", "ls 300 lexus", "Anna, Ben and Carl; see you", "3.5 or 4", "well-known", "union%20was%20a%20great%20select",
+		"true or false?", "is it null or not, and why?", "She said “select” and then ‘union’ at last", "l’été à la plage", "between 5 and 6 people", "We like it; it is not null", "I use ls\nand zsh a lot, but bash is nice too"} {
 		if !Prose(text) {
 			t.Errorf("%q is no prose", text)
 		}
 	}
-	for _, text := range []string{"", "1 union select users from password", "a=b", "' or 1", "x'", "-1", "a;b", "a; drop table x--", "(a", "a)", "sleep(5)", "a\"b", "<b>", "a/b", "a\\b", "a|b", "$a", "--", "a -- b", "1 or 1=1", "a(b)", "1%20union%20select%20users%20from%20password", "a%3Db", "100%", "a%2520b", "' '"} {
+	for _, text := range []string{"", "1 union select users from password", "a=b", "' or 1", "x'", "-1", "a;b", "a; drop table x--", "(a", "a)", "sleep(5)", "a\"b", "<b>", "a/b", "a\\b", "a|b", "$a", "--", "a -- b", "1 or 1=1", "a(b)", "1%20union%20select%20users%20from%20password", "a%3Db", "100%", "a%2520b", "' '",
+		// Words that are an expression, a second query, a second statement or a command.
+		"null or true", "a or a is not null", "0 or id between 0 and 9", "false or not false", "1 union select user", "1 union all select user", "1 drop table staff", "1 shutdown", "name or name is null", "t.a like t.a",
+		"a\nwhoami", "wget h.example",
+		// What some decoder takes for ASCII.
+		"＜script＞", "＇ or 1＝1", "\u02bc or 1 or \u02bc", "null\u00a0or\u00a0true", "null\u2028or\u3000true", "a\u2028whoami", "‘ or 1=1", "‘ or ’a’=’a", "a\xffb"} {
 		if Prose(text) {
 			t.Errorf("%q is prose", text)
+		}
+	}
+}
+
+// TestCost holds the time of hostile texts against that of honest ones of the
+// same length, in one run: what grew with the square of the length was above
+// 200 times.
+func TestCost(t *testing.T) {
+	cost := func(text string) time.Duration {
+		best := time.Hour
+		for range 5 {
+			start := time.Now()
+			Judge(text, Text)
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	honest := cost(strings.Repeat("Please send comments (if any) to ann@example.org; it's due soon: ", 125))
+	for _, seed := range []string{"||", "|&", "\n", "\n ", "<a", "<a/", "<style ", "<style /**/", "<a style=\"/**/", "$((", "/onload=", "`a", "{{", "' or ("} {
+		text := strings.Repeat(seed, 8000/len(seed)) + "))"
+		if c := cost(text); c > 100*honest {
+			t.Errorf("8 KB of %q take %v, prose %v", seed, c, honest)
 		}
 	}
 }
@@ -167,6 +196,11 @@ func BenchmarkJudge(b *testing.B) {
 		"encoded":  strings.Repeat("%2527", 1600),
 		"newlines": strings.Repeat("\na:", 2700),
 		"dollars":  strings.Repeat("$a db.", 1300),
+		"bars":     strings.Repeat("||", 4000),
+		"lines":    strings.Repeat("\n", 8000),
+		"tags":     strings.Repeat("<a", 4000),
+		"styles":   strings.Repeat("<style /**/", 730),
+		"sums":     strings.Repeat("$((", 2700) + "))",
 	}
 	run := func(name, text string) {
 		b.Run(name, func(b *testing.B) {

@@ -1,14 +1,21 @@
 package payload
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
 
 // Prose says that a text is words, numbers and the punctuation of sentences,
 // addresses of people included, and that no judge finds structure in it. It is
 // true of much that word lists take for attacks, and of nothing that an
 // interpreter would read as more than words: quotes stand only inside words
-// or around them in pairs, a sign only at the end of a word, before a space.
+// or around them in pairs, a sign only at the end of a word, before a space;
+// the words are no expression of SQL and no line is a command. Characters that
+// some decoder takes for those of ASCII (full-width forms, other quotes and
+// spaces) count as these.
 func Prose(text string) bool {
-	if len(text) == 0 || len(text) > MaxText {
+	if len(text) == 0 || len(text) > MaxText || !utf8.ValidString(text) {
 		return false
 	}
 	if strings.IndexByte(text, '%') >= 0 {
@@ -16,6 +23,12 @@ func Prose(text string) bool {
 		plain, ok := unwrapURL(text, false)
 		return ok && strings.IndexByte(plain, '%') < 0 && Prose(plain) && Judge(text, Text) == nil
 	}
+	// Typographic quotes are honest around words, but not what becomes of
+	// them in an old character set.
+	if quotes := foldASCII(text, true); quotes != text && Judge(quotes, Text) != nil {
+		return false
+	}
+	text = foldASCII(text, false)
 	words := 0
 	open := 0
 	for i := 0; i < len(text); i++ {
@@ -64,11 +77,130 @@ func Prose(text string) bool {
 				return false
 			}
 			open--
-		case c == '"':
-			return false
 		default:
 			return false
 		}
 	}
-	return words > 0 && open == 0 && Judge(text, Text) == nil
+	return words > 0 && open == 0 && !sqlInWords(text) && !commandLines(text) && Judge(text, Text) == nil
+}
+
+// foldASCII writes the characters that some decoder takes for those of ASCII
+// as these: full-width forms, spaces and line ends, brackets, the modifier
+// apostrophe; with quotes also the quotes of typography.
+func foldASCII(s string, quotes bool) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r < 0x80:
+			return r
+		case r >= 0xFF01 && r <= 0xFF5E:
+			return r - 0xFF01 + '!'
+		case r == 0x2028, r == 0x2029, r == 0x85:
+			return '\n'
+		case unicode.IsSpace(r), r >= 0x200B && r <= 0x200D, r == 0x2060, r == 0xFEFF, r == 0xAD:
+			return ' '
+		case r == 0x2BC, r == 0x2B9, r == 0x2C8, r == 0x2032, r == 0x2035:
+			return '\''
+		case r == 0x2BA, r == 0x2033:
+			return '"'
+		case r == 0x2039, r == 0x2329, r == 0x3008, r == 0xFE64:
+			return '<'
+		case r == 0x203A, r == 0x232A, r == 0x3009, r == 0xFE65:
+			return '>'
+		case r == 0x37E:
+			return ';'
+		case r == 0x2044, r == 0x2215:
+			return '/'
+		case quotes && r >= 0x2018 && r <= 0x201B:
+			return '\''
+		case quotes && r >= 0x201C && r <= 0x201F:
+			return '"'
+		}
+		return r
+	}, s)
+}
+
+// sqlInWords says that words alone, without a sign, change a statement into
+// which they are put bare: they are an expression as a whole ("null or true",
+// "0 or id between 1 and 9"), begin another query, or are a second statement
+// behind a number, which SQL Server runs.
+func sqlInWords(text string) bool {
+	buf := sqlBuffers.Get().(*[]sqlToken)
+	defer sqlBuffers.Put(buf)
+	tokens, _ := sqlScan((*buf)[:0], text, 0, maxTokens)
+	*buf = tokens
+	for i := 0; i+1 < len(tokens); i++ {
+		switch tokens[i].text {
+		case "UNION", "INTERSECT", "EXCEPT", "MINUS":
+			n := tokens[i+1].text
+			if (n == "ALL" || n == "DISTINCT" || n == "DISTINCTROW") && i+2 < len(tokens) {
+				n = tokens[i+2].text
+			}
+			if n == "SELECT" || n == "VALUES" || n == "TABLE" {
+				return true
+			}
+		}
+	}
+	if tokens[0].kind == sqlNumber && len(tokens) > 1 {
+		switch tokens[1].text {
+		case "SELECT", "INSERT", "UPDATE", "DELETE", "DROP", "EXEC", "EXECUTE", "SHUTDOWN", "DECLARE", "WAITFOR", "TRUNCATE", "ALTER", "CREATE", "GRANT", "MERGE":
+			return true
+		}
+	}
+	return sqlExpression(tokens)
+}
+
+// sqlExpression says that all tokens are one expression of names, numbers and
+// operators that are words. Alternatives of names or of numbers alone ("Ann or
+// Ben", "5 or 6") are none: something must compare, negate or be a constant.
+func sqlExpression(t []sqlToken) bool {
+	telling, operators := false, 0
+	i := 0
+	at := func() string { return t[min(i, len(t)-1)].text }
+	for {
+		for at() == "NOT" || at() == "BINARY" {
+			telling = true
+			i++
+		}
+		if t[min(i, len(t)-1)].kind != sqlWord && t[min(i, len(t)-1)].kind != sqlNumber {
+			return false
+		}
+		if w := at(); w == "NULL" || w == "TRUE" || w == "FALSE" {
+			telling = true
+		}
+		i++
+		for at() == "." && i+1 < len(t) && t[i+1].kind == sqlWord {
+			i += 2
+		}
+		if t[min(i, len(t)-1)].kind == sqlEnd {
+			return telling && operators > 0
+		}
+		if at() == "NOT" { // NOT LIKE, NOT IN, NOT BETWEEN
+			i++
+		}
+		switch at() {
+		case "OR", "AND":
+		case "XOR", "LIKE", "RLIKE", "REGEXP", "GLOB", "DIV", "MOD", "IS", "BETWEEN", "COLLATE":
+			telling = true
+		default:
+			return false
+		}
+		operators++
+		i++
+	}
+}
+
+// commandLines says that a line is a command that a sentence would not be:
+// behind another line, a program's name with little or nothing behind it;
+// anywhere, one with an address or a file as all of its arguments.
+func commandLines(text string) bool {
+	for n, line := range strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		words := strings.Fields(line)
+		if len(words) == 0 || len(words) > 2 || !shellCommands[words[0]] || ambiguous[words[0]] {
+			continue
+		}
+		if n > 0 || len(words) == 2 && strings.IndexByte(strings.TrimRight(words[1], ".!?"), '.') > 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -25,6 +25,8 @@ func judgeShell(text string, place Place, _ []string) string {
 	}
 	start := len(text) - len(strings.TrimLeft(text, " \t\r\n")) // where something stands
 	unclosed := false                                           // a run of backticks that nothing closes
+	pipes := 0                                                  // where the last run of bars ends
+	arithmetic := -1                                            // where the last )) with a sign before it is
 	for i := 0; i < len(text); i++ {
 		c := text[i]
 		if markTable[c]&(markSemi|markBreak|markPipe|markAmp|markDollar|markTick|markOp) == 0 {
@@ -34,6 +36,9 @@ func judgeShell(text string, place Place, _ []string) string {
 		shape := "command after separator"
 		switch {
 		case c == ';' || c == '\n' || c == '\r':
+			if c != ';' && emptyLine(text[i+1:]) {
+				continue // what comes is judged behind the last of the line ends
+			}
 			first := i <= start
 			if c != ';' && !first && place != Segment && place != Field && place != Name {
 				// Lines are honest in a text; a command on a line of its
@@ -50,7 +55,13 @@ func judgeShell(text string, place Place, _ []string) string {
 				}
 			}
 		case c == '|':
-			rest = strings.TrimLeft(text[i+1:], "|&")
+			if i < pipes {
+				continue // judged at the run's beginning
+			}
+			for pipes = i + 1; pipes < len(text) && (text[pipes] == '|' || text[pipes] == '&'); {
+				pipes++
+			}
+			rest = text[pipes:]
 			if nl := strings.TrimLeft(rest, " \t"); nl != "" && (nl[0] == '\n' || nl[0] == '\r') {
 				continue
 			}
@@ -71,8 +82,13 @@ func judgeShell(text string, place Place, _ []string) string {
 		case c == '$' && i+1 < len(text) && text[i+1] == '(':
 			rest = text[i+2:]
 			shape = "command substitution"
-			if strings.HasPrefix(rest, "(") && strings.Contains(rest, "))") && strings.ContainsAny(rest, "+-*/") && i > 0 {
-				continue // arithmetic: judged by what stands around it
+			if strings.HasPrefix(rest, "(") && i > 0 {
+				if arithmetic < 0 {
+					arithmetic = max(0, min(strings.LastIndex(text, "))"), strings.LastIndexAny(text, "+-*/")))
+				}
+				if arithmetic > i {
+					continue // arithmetic: judged by what stands around it
+				}
 			}
 		case c == '`':
 			if i+1 < len(text) && text[i+1] == '`' {
@@ -115,6 +131,7 @@ func judgeShell(text string, place Place, _ []string) string {
 		default:
 			continue
 		}
+		rest = trimBlanks(rest)
 		name, after := commandWord(rest[:min(len(rest), maxCommand)])
 		if name == "" {
 			continue
@@ -149,6 +166,20 @@ func judgeShell(text string, place Place, _ []string) string {
 		}
 	}
 	return ""
+}
+
+// trimBlanks drops spaces and tabs from the beginning of s.
+func trimBlanks(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	return s
+}
+
+// emptyLine says that s begins with blanks and the end of a line.
+func emptyLine(s string) bool {
+	s = trimBlanks(s)
+	return s != "" && (s[0] == '\n' || s[0] == '\r')
 }
 
 // maxCommand is how many bytes behind a separator are read as a command.

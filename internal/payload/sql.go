@@ -332,7 +332,10 @@ func (r *sqlReader) quoted() string {
 		return "union select"
 	}
 	// SQL Server needs nothing between two statements.
-	if r.word("INSERT", "EXEC", "EXECUTE", "SELECT", "GRANT", "SHUTDOWN") {
+	// A word in quotes, such as "select", is none.
+	n := r.at(1)
+	quotedWord := (n.kind == sqlString || n.kind == sqlOpen) && n.text[0] == r.quote && n.at == r.peek().at+len(r.peek().text)
+	if !quotedWord && r.word("INSERT", "EXEC", "EXECUTE", "SELECT", "GRANT", "SHUTDOWN") {
 		if shape := r.statement(false); shape != "" {
 			return shape
 		}
