@@ -89,7 +89,7 @@ func (e *Engine) structures(tx *seclang.Transaction, r *Request, b body) (found 
 		if key == pathArgument {
 			place = payload.Segment
 		}
-		if note("ARGS", key, payload.Judge(value, place)) || note("ARGS_NAMES", key, payload.JudgeKinds(argumentName(key), payload.Name, nameKinds)) {
+		if note("ARGS", key, e.quiet.judge(value, place, payload.All)) || note("ARGS_NAMES", key, e.quiet.judge(argumentName(key), payload.Name, nameKinds)) {
 			return found
 		}
 	}
@@ -97,7 +97,7 @@ func (e *Engine) structures(tx *seclang.Transaction, r *Request, b body) (found 
 	// them, may be wrapped.
 	path, _, _ := strings.Cut(r.URI, "?")
 	for segment := range strings.SplitSeq(path, "/") {
-		if len(segment) >= 10 && strings.IndexByte(segment, '.') < 0 && note("ARGS", pathArgument, payload.Judge(segment, payload.Segment)) {
+		if len(segment) >= 10 && strings.IndexByte(segment, '.') < 0 && note("ARGS", pathArgument, e.quiet.judge(segment, payload.Segment, payload.All)) {
 			return found
 		}
 	}
@@ -110,18 +110,18 @@ func (e *Engine) structures(tx *seclang.Transaction, r *Request, b body) (found 
 			kinds = refererKind
 		}
 		for _, value := range values {
-			if note("REQUEST_HEADERS", name, payload.JudgeKinds(value, payload.Field, kinds)) {
+			if note("REQUEST_HEADERS", name, e.quiet.judge(value, payload.Field, kinds)) {
 				return found
 			}
 		}
 	}
 	if b.processor == "XML" {
 		text := string(b.bytes)
-		if note("REQUEST_BODY", "", payload.JudgeKinds(text, payload.Document, markupKinds)) {
+		if note("REQUEST_BODY", "", e.quiet.judge(text, payload.Document, markupKinds)) {
 			return found
 		}
 		for part := range textNodes(text) {
-			if note("XML", "", payload.Judge(part, payload.Text)) {
+			if note("XML", "", e.quiet.judge(part, payload.Text, payload.All)) {
 				return found
 			}
 		}

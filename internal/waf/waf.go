@@ -243,8 +243,10 @@ type Engine struct {
 	// that look for attacks in parameters.
 	rules   map[int]bool
 	attacks []int
-	// structure holds the ids of the judges that go by grammar.
+	// structure holds the ids of the judges that go by grammar, quiet what
+	// they had nothing to say of.
 	structure []int
+	quiet     quiet
 	global    *Plan
 	// slots bounds how many bodies are inspected at once, slow how many of
 	// them Coraza judges. The work is pure CPU: more at a time would only
