@@ -201,6 +201,7 @@ func TestProxyProtocol(t *testing.T) {
 		{"v1 IPv6", "PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n", "[2001:db8::7]:4711"},
 		{"v2", v2(1, "203.0.113.8", "198.51.100.1"), "203.0.113.8:4711"},
 		{"v2 LOCAL", v2(0, "203.0.113.8", "198.51.100.1"), "127.0.0.1:"},
+		{"v1 UNKNOWN", "PROXY UNKNOWN\r\n", "127.0.0.1:"},
 		{"none", "", "refused"},
 		{"wrong address", "PROXY TCP4 999.0.113.7 198.51.100.1 4711 443\r\n", "refused"},
 		{"no end", "PROXY TCP4 203.0.113.7 198.51.100.1 4711 443" + strings.Repeat(" ", 200) + "\r\n", "refused"},

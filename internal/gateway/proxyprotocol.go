@@ -102,8 +102,8 @@ func readProxyHeader(c net.Conn, wait time.Duration) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// LOCAL: the proxy itself asks, for its health check.
-	if !h.Command.IsLocal() {
+	// LOCAL and UNKNOWN: the proxy itself asks, for its health check.
+	if !h.Command.IsLocal() && !h.TransportProtocol.IsUnspec() {
 		s, ok1 := h.SourceAddr.(*net.TCPAddr)
 		d, ok2 := h.DestinationAddr.(*net.TCPAddr)
 		if !ok1 || !ok2 {
