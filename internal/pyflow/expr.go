@@ -760,6 +760,9 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 		return deadFrom(st), st
 	}
 	no = st.fork()
+	if f.Kind(id) == pysyntax.Call && v.kind == vUnknown {
+		it.judged(st, id)
+	}
 	it.follow(st, it.onlyWay(st, v, true), true)
 	it.follow(no, it.onlyWay(no, v, false), false)
 	it.learnFalsy(no, v)
@@ -768,6 +771,23 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 		it.bindName(no, f.Name(id), it.onlyTruth(no, v, false))
 	}
 	return st, no
+}
+
+// judged learns from a call of which nothing is known but that it said yes to
+// what it was given: the program does not take that unchecked into a session.
+func (it *interp) judged(st *state, id pysyntax.ID) {
+	f := it.fr.f
+	_, args, _ := f.Call(id)
+	for _, a := range args {
+		if f.Kind(a) != pysyntax.Name {
+			continue
+		}
+		if v := it.rawName(st, f.Name(a)); v != nil {
+			for _, s := range symsOf(it.refined(st, v)) {
+				st.learnClean(s, it.tag("session"), 0)
+			}
+		}
+	}
 }
 
 // onlyWay returns the symbol of what is so when v is true or false: its own,

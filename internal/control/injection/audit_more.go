@@ -113,7 +113,7 @@ def has():
 func pathDanger(h *pyflow.Hit) (exit, bool) {
 	return inTexts(h, func(t audit.FlowText) (exit, bool) {
 		return pathExit(t.Pieces, func(l pyflow.Label) bool {
-			if t.Whole && h.Kind == "send-file" && l.Kind != "json" && l.Kind != "body" {
+			if t.Whole && (h.Kind == "send-file" || h.Path == "PIL.Image.open") && l.Kind != "json" && l.Kind != "body" {
 				return false // an object, most likely a file that is open
 			}
 			return known(l) && (!content(l) || takesPath(h.Path))
@@ -437,7 +437,8 @@ func sessionLabels(v pyflow.Value) []pyflow.Label {
 	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool {
 		return nil
 	}
-	return audit.LiveIn(v, known, "session")
+	// The path is one that the app has a view for.
+	return audit.LiveIn(v, func(l pyflow.Label) bool { return known(l) && l.Note != "request path" }, "session")
 }
 
 func keywordValues(h *pyflow.Hit) []pyflow.Value {
