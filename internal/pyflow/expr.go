@@ -763,6 +763,9 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 	if f.Kind(id) == pysyntax.Call && v.kind == vUnknown {
 		it.judged(st, id)
 	}
+	if v.kind == vText && len(v.text) == 1 && v.text[0].sym != nil {
+		it.emptyPart(no, v.text[0].sym)
+	}
 	it.follow(st, it.onlyWay(st, v, true), true)
 	it.follow(no, it.onlyWay(no, v, false), false)
 	it.learnFalsy(no, v)

@@ -100,9 +100,9 @@ func (st *state) learnClean(s *sym, t tags, depth int) {
 		return
 	}
 	// Tabs and line ends, and control characters at its ends, are what
-	// browsers drop from a URL themselves; what is said without them about one
-	// kind of sink holds with them.
-	dropped := t != allTags && (s.op == "trim" || s.op == "drop" && strings.Trim(s.arg, "\t\r\n") == "")
+	// browsers drop from a URL themselves, and a backslash is a slash to them;
+	// what is said without them about one kind of sink holds with them.
+	dropped := t != allTags && (s.op == "trim" || slashes(s) || s.op == "drop" && strings.Trim(s.arg, "\t\r\n") == "")
 	if !wholeOps[s.op] && !dropped {
 		return // a part says nothing about the whole
 	}
@@ -589,6 +589,32 @@ func (it *interp) knownPart(st *state, s *sym) {
 		}
 	}
 }
+
+// emptyPart learns from a part of a URL being empty. A URL with neither scheme
+// nor host leads to no other site, unless it begins with two slashes and no
+// name behind them or has a backslash, which browsers take for a slash.
+func (it *interp) emptyPart(st *state, s *sym) {
+	if !strings.HasPrefix(s.op, "url.") || len(s.bases) != 1 {
+		return
+	}
+	st.learn(s, func(r *refinement) { r.eq = empty })
+	b := s.bases[0]
+	isEmpty := func(part string) bool {
+		r, ok := st.known.of(it.derive("url."+part, "", b))
+		return ok && r.eq == empty
+	}
+	if !isEmpty("scheme") || !isEmpty("netloc") && !isEmpty("hostname") {
+		return
+	}
+	r, _ := st.known.of(b)
+	plain := slashes(b) || r.bounded && !r.chars.Has('\\') || slices.Contains(r.not, `\`)
+	if plain && slices.ContainsFunc(r.notPrefix, func(p string) bool { return p == "//" || p == "/" }) {
+		st.learnClean(b, it.tag("url")|it.tag("redirect"), 0)
+	}
+}
+
+// slashes reports whether s is a text with slashes in place of backslashes.
+func slashes(s *sym) bool { return s.op == "replace" && s.arg == "\\\x00/" }
 
 func (it *interp) pathTags() tags {
 	return it.tag("path-read") | it.tag("path-write") | it.tag("path-delete") | it.tag("send-file") | it.tag("archive") | it.tag("path-stat")
