@@ -346,17 +346,22 @@ func (it *interp) pathParam(name, conv, args string, at Span) *value {
 				pattern = it.attr(s, made, "regex", false, at)
 			}
 		}
-		if r := pattern; r != nil && r.isConstText() {
-			if chars, ok := regexChars(r.str); ok {
-				v := run(chars, labels)
-				if m := cls.cls.lookup(it, s, "to_python"); m != nil && m.kind == vFunc && !s.dead {
-					if made == nil {
-						made = &value{kind: vObj, obj: it.alloc(s, &object{kind: oInstance, cls: cls.cls, rest: unknown})}
-					}
-					return it.callFunction(s, m.fn, made, &call{args: []*value{v}})
+		chars, known := AnyChars, false
+		switch r := pattern; {
+		case r != nil && r.isConstText():
+			chars, known = regexChars(r.str)
+		case r == nil && cls.cls.derives("werkzeug.routing.BaseConverter"):
+			chars, known = AnyChars.Without("/"), true // the base class's pattern
+		}
+		if known {
+			v := run(chars, labels)
+			if m := cls.cls.lookup(it, s, "to_python"); m != nil && m.kind == vFunc && !s.dead {
+				if made == nil {
+					made = &value{kind: vObj, obj: it.alloc(s, &object{kind: oInstance, cls: cls.cls})}
 				}
-				return v
+				return it.callFunction(s, m.fn, made, &call{args: []*value{v}})
 			}
+			return v
 		}
 	}
 	return run(AnyChars, labels)

@@ -889,7 +889,11 @@ func (it *interp) pieces(st *state, v *value) []piece {
 	case vUnknown:
 		return []piece{{sym: symOf(v), chars: AnyChars, labels: v.labels, clean: v.clean}}
 	case vInst:
-		return []piece{{sym: symOf(v), chars: AnyChars, labels: v.labels, clean: v.clean}}
+		chars := AnyChars
+		if v.str == "uuid.UUID" {
+			chars = hexChars
+		}
+		return []piece{{sym: symOf(v), chars: chars, labels: v.labels, clean: v.clean}}
 	case vUnion:
 		list := make([]*value, len(v.elems))
 		for i, a := range v.elems {
