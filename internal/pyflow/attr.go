@@ -204,7 +204,7 @@ func (it *interp) objectAttr(st *state, v *value, name string, callee bool, at S
 			}
 		}
 		bm := it.bindMethod(st, m, v)
-		if o.rest != nil && m.kind != vFunc && m.kind != vTuple {
+		if o.rest != nil && m.kind != vFunc && m.kind != vTuple && !it.isFormField(st, m) {
 			// Of an object that came from elsewhere the class's value is only
 			// the default.
 			bm = join(bm, it.fieldOf(st, v, o, name))
@@ -246,6 +246,19 @@ func (it *interp) objectAttr(st *state, v *value, name string, callee bool, at S
 		return &value{kind: vBound, recv: unknown, str: name}
 	}
 	return unknown
+}
+
+// isFormField reports whether a class attribute describes a form's field, whose
+// instances hold the field itself there, and the data in that.
+func (it *interp) isFormField(st *state, v *value) bool {
+	switch v.kind {
+	case vInst:
+		return it.known(v.str + ".data")
+	case vObj:
+		o := it.get(st, v.obj)
+		return o != nil && o.kind == oInstance && o.cls != nil && slices.ContainsFunc(o.cls.libs, func(b string) bool { return it.known(b + ".data") })
+	}
+	return false
 }
 
 // isColumn reports whether a class attribute describes a column or field of

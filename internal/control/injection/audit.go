@@ -471,7 +471,7 @@ def hello():
 		Check: func(p *audit.Pass) {
 			follow(p, []string{"template-text"}, "%s becomes part of a template", "the template is read here", func(h *pyflow.Hit) (exit, bool) {
 				mako := strings.HasPrefix(h.Path, "mako.") || strings.HasPrefix(h.Path, "chameleon.")
-				return inFocus(h, func(t []pyflow.Piece) (exit, bool) { return templateExit(t, audit.FromOutside, mako) })
+				return inFocus(h, func(t []pyflow.Piece) (exit, bool) { return templateExit(t, known, mako) })
 			})
 		},
 	},
