@@ -32,7 +32,7 @@ func FromStore(l pyflow.Label) bool { return l.Kind == "stored" }
 
 // Guessed reports whether a label went through a call of which nothing is
 // known, so that the value may have nothing to do with its source any more.
-func Guessed(l pyflow.Label) bool { return slices.Contains(l.Harmless, "guess") }
+func Guessed(l pyflow.Label) bool { return l.Harmless.For("guess") }
 
 // Known accepts what ok does, but for what is [Guessed].
 func Known(ok func(pyflow.Label) bool) func(pyflow.Label) bool {

@@ -100,9 +100,9 @@ func (st *state) learnClean(s *sym, t tags, depth int) {
 		return
 	}
 	// Tabs and line ends, and control characters at its ends, are what
-	// browsers drop from a URL themselves, and a backslash is a slash to them;
-	// what is said without them about one kind of sink holds with them.
-	dropped := t != allTags && (s.op == "trim" || slashes(s) || s.op == "drop" && strings.Trim(s.arg, "\t\r\n") == "")
+	// browsers drop from a URL themselves; what is said without them about one
+	// kind of sink holds with them.
+	dropped := t != allTags && (s.op == "trim" || s.op == "drop" && strings.Trim(s.arg, "\t\r\n") == "")
 	if !wholeOps[s.op] && !dropped {
 		return // a part says nothing about the whole
 	}
@@ -610,6 +610,9 @@ func (it *interp) emptyPart(st *state, s *sym) {
 	plain := slashes(b) || r.bounded && !r.chars.Has('\\') || slices.Contains(r.not, `\`)
 	if plain && slices.ContainsFunc(r.notPrefix, func(p string) bool { return p == "//" || p == "/" }) {
 		st.learnClean(b, it.tag("url")|it.tag("redirect"), 0)
+		if slashes(b) { // to a browser it is the same
+			st.learnClean(b.bases[0], it.tag("url")|it.tag("redirect"), 0)
+		}
 	}
 }
 

@@ -543,11 +543,11 @@ func blob(list []*value) *value {
 	var chars Chars
 	var labels []label
 	prefix, first := "", true
-	clean := allTags
+	clean, guesses := allTags, allTags
 	for _, v := range list {
 		c, l, k := charsOf(v)
 		chars, labels = chars.Or(c), addLabels(labels, l)
-		if !allGuessed(l) {
+		if guesses &= k; !allGuessed(l) {
 			clean &= k
 		}
 		p := prefixOf(v)
@@ -560,6 +560,9 @@ func blob(list []*value) *value {
 			}
 			prefix = prefix[:n]
 		}
+	}
+	if allGuessed(labels) {
+		clean = guesses // there is nothing better
 	}
 	out := &value{kind: vText}
 	if prefix != "" {
@@ -635,17 +638,22 @@ func charsOf(v *value) (Chars, []label, tags) {
 	}
 	var c Chars
 	var labels []label
-	clean := allTags
+	clean, guesses := allTags, allTags
 	for _, p := range v.text {
 		if p.sym == nil {
 			c = c.Or(CharsOf(p.lit))
 			continue
 		}
 		c = c.Or(p.chars)
-		if len(p.labels) > 0 && !allGuessed(p.labels) {
-			clean &= p.clean
+		if len(p.labels) > 0 {
+			if guesses &= p.clean; !allGuessed(p.labels) {
+				clean &= p.clean
+			}
 		}
 		labels = addLabels(labels, p.labels)
+	}
+	if allGuessed(labels) {
+		clean = guesses // there is nothing better
 	}
 	return c, labels, clean
 }
