@@ -11,6 +11,8 @@ type call struct {
 	// spans are the places of args and then of kw; nil for calls that stand
 	// nowhere in the source.
 	spans []Span
+	// on is the place of what a method is called on, if it is called so.
+	on Span
 	// deco is set on the call that makes a decorator: @app.route("/").
 	deco bool
 }

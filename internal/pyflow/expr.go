@@ -993,7 +993,7 @@ func (it *interp) compLoop(st *state, gens []pysyntax.ID, exact bool, body func(
 		return
 	}
 	target, iter, conds, _ := it.fr.f.Comprehension(gens[0])
-	items, ok := it.iterate(st, it.eval(st, iter))
+	items, ok := it.rows(st, iter, it.eval(st, iter))
 	if st.dead {
 		return
 	}

@@ -224,6 +224,9 @@ type frame struct {
 	tries  []*try
 	yields []*value
 	loose  bool // yields happen in loops or branches
+	// asked says of what statements were run on, by its text, whether the last
+	// one was for the database's catalogue.
+	asked map[string]bool
 }
 
 // bucket joins the returns of one truth.
@@ -608,7 +611,7 @@ func (it *interp) execFor(st *state, id pysyntax.ID) {
 		return
 	}
 	var done *state // after break
-	items, exact := it.iterate(st, iter)
+	items, exact := it.rows(st, l.Iter, iter)
 	if exact {
 		for _, v := range items {
 			if st.dead || it.out() {

@@ -88,6 +88,10 @@ func (it *interp) evalCall(st *state, id pysyntax.ID) *value {
 		return unknown
 	}
 	c.deco = deco
+	if f.Kind(fnID) == pysyntax.Attribute {
+		on, _ := f.Attribute(fnID)
+		c.on = it.span(on)
+	}
 	r := it.refined(st, it.call(st, fv, c))
 	return r
 }

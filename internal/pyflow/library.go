@@ -99,6 +99,9 @@ func (it *interp) applyHits(st *state, path string, facts []Fact, recv *value, c
 				focus, spans = append(focus, vs...), append(spans, at...)
 			}
 			it.reach(f.Args[0])
+			if f.Args[0] == "sql" && len(focus) > 0 && c.on.File != "" {
+				it.asks(st, c, focus[0])
+			}
 			if labelled {
 				it.hit(st, f, path, recv, c, focus, spans)
 			}
@@ -461,6 +464,9 @@ func (it *interp) result(st *state, path string, facts []Fact, recv *value, c *c
 		}
 		v := inst(returns, labels)
 		v.clean |= clean
+		if it.fr != nil && it.fr.asked[it.onText(c)] {
+			v.clean |= it.tag("sql")
+		}
 		switch {
 		case returns == answerOf && recv != nil:
 			v.clean |= recv.clean
@@ -619,6 +625,10 @@ func (it *interp) sourceCall(st *state, path string, f Fact, recv *value, c *cal
 	src := it.sourceOf(f.Args[0], it.at(c), note)
 	it.field(Field{Kind: f.Args[0], Name: what, At: c.at})
 	s := &sym{}
+	if f.Args[0] == "stored" && (recv != nil && recv.kind == vInst && recv.clean&it.tag("sql") != 0 || it.fr != nil && it.fr.asked[it.onText(c)]) {
+		// Names of tables and columns are the program's own.
+		return &value{kind: vUnknown, labels: []label{{src: src, clean: it.tag("sql")}}, sym: s}
+	}
 	if f.Args[0] == "json" && what == "" {
 		return &value{kind: vUnknown, labels: []label{{src: src}}, sym: it.symFor(path, ""), str: "json"}
 	}
