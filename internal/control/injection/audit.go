@@ -175,8 +175,8 @@ def people():
 		Check: func(p *audit.Pass) {
 			follow(p, []string{"ldap"}, "%s becomes part of what an LDAP server is asked", "the directory is asked here", func(h *pyflow.Hit) (exit, bool) {
 				return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
-					if strings.Contains(h.Path, "bind") && len(t) == 1 {
-						return exit{}, false // somebody signs in under a name of their own
+					if strings.Contains(h.Path, "bind") && (len(t) == 1 || !slices.ContainsFunc(t, func(p pyflow.Piece) bool { return strings.Contains(p.Literal, "=") })) {
+						return exit{}, false // somebody signs in under a name of their own, which is no DN: name@domain
 					}
 					return ldapExit(t, known)
 				})

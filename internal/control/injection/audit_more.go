@@ -6,6 +6,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/pyflow"
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 var pathRules = []*audit.Rule{
@@ -125,6 +126,24 @@ func pathDanger(h *pyflow.Hit) (exit, bool) {
 // name.
 func content(l pyflow.Label) bool {
 	return l.Kind == "file-content" && strings.HasPrefix(l.Note, "content ")
+}
+
+// onlyCompiled reports whether a pattern is only looked at: it is compiled and
+// what comes of that is not kept. Reading a pattern takes as long as it is.
+func onlyCompiled(p *audit.Pass, h *pyflow.Hit) bool {
+	if !strings.HasSuffix(h.Path, ".compile") {
+		return false
+	}
+	f, call := p.HitCall(h)
+	if f == nil || call == 0 {
+		return false
+	}
+	for _, id := range f.Around(h.At.Start, h.At.End) {
+		if n := f.Python.Node(id); n.Kind == pysyntax.ExprStmt && n.A == call {
+			return true
+		}
+	}
+	return false
 }
 
 // takesPath reports whether a function takes nothing but a path: not a file
@@ -282,6 +301,12 @@ def find():
 `,
 		Check: func(p *audit.Pass) {
 			follow(p, []string{"regex"}, "%s is used as a regular expression", "the pattern is read here", func(h *pyflow.Hit) (exit, bool) {
+				if onlyCompiled(p, h) {
+					return exit{}, false
+				}
+				if t, ok := h.Keywords["timeout"]; ok && t.Kind != pyflow.None {
+					return exit{}, false // of the library regex
+				}
 				return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 					for i, piece := range t {
 						if l := audit.Live(piece, known, "regex"); len(l) > 0 && audit.CanHoldAny(piece, "*+{") {
