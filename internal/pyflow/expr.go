@@ -768,6 +768,9 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 	}
 	it.follow(st, it.onlyWay(st, v, true), true)
 	it.follow(no, it.onlyWay(no, v, false), false)
+	if v.kind == vText {
+		it.noHost(no, v)
+	}
 	it.learnFalsy(no, v)
 	if f.Kind(id) == pysyntax.Name && v.kind == vUnion {
 		it.bindName(st, f.Name(id), it.onlyTruth(st, v, true))

@@ -619,6 +619,27 @@ func (it *interp) emptyPart(st *state, s *sym) {
 // slashes reports whether s is a text with slashes in place of backslashes.
 func slashes(s *sym) bool { return s.op == "replace" && s.arg == "\\\x00/" }
 
+// noHost learns from the host of a URL being empty that the URL stays on the
+// site: if backslashes were made slashes first, as browsers do, if it does not
+// begin with three of them, which browsers take for two, and if its scheme was
+// looked at, too (http:example.com).
+func (it *interp) noHost(st *state, v *value) {
+	for _, s := range symsOf(v) {
+		if s.op != "url.netloc" && s.op != "url.hostname" {
+			continue
+		}
+		for _, b := range s.bases {
+			r, _ := st.known.of(b)
+			three := slices.ContainsFunc(r.notPrefix, func(p string) bool { return p != "" && strings.Trim(p, "/") == "" && len(p) <= 3 })
+			if _, scheme := it.derived[derivation{b, "url.scheme", ""}]; slashes(b) && three && scheme {
+				for _, whole := range append([]*sym{b}, b.bases...) {
+					st.learnClean(whole, it.tag("redirect"), 0)
+				}
+			}
+		}
+	}
+}
+
 func (it *interp) pathTags() tags {
 	return it.tag("path-read") | it.tag("path-write") | it.tag("path-delete") | it.tag("send-file") | it.tag("archive") | it.tag("path-stat")
 }
