@@ -379,7 +379,7 @@ func (it *interp) updateDictFrom(st *state, id objID, m *value) {
 						continue
 					}
 					w.rest = join(w.rest, kv[1])
-					w.restKeys = addLabels(w.restKeys, it.labelsOf(st, kv[0]))
+					w.restKeys = addLabels(w.restKeys, it.keyLabels(st, kv[0]))
 					continue
 				}
 				labels := it.labelsOf(st, p)

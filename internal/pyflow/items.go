@@ -268,6 +268,20 @@ func (it *interp) listItem(st *state, o *object, k *value) *value {
 	return v
 }
 
+// keyLabels are the labels that a key leaves in its dictionary. A number is as
+// harmless there as its digits are in a text.
+func (it *interp) keyLabels(st *state, k *value) []label {
+	labels := it.labelsOf(st, k)
+	c, _, _ := charsOf(k)
+	if k.kind == vNumber || k.kind == vText && c.And(digits) == c {
+		labels = slices.Clone(labels)
+		for i := range labels {
+			labels[i].clean = allTags
+		}
+	}
+	return labels
+}
+
 // setItem is c[k] = v on the heap.
 func (it *interp) setItem(st *state, c, k, v *value) {
 	if c.kind != vObj {
@@ -299,7 +313,7 @@ func (it *interp) setItem(st *state, c, k, v *value) {
 			}
 		}
 		o.rest = join(o.rest, v)
-		o.restKeys = addLabels(o.restKeys, it.labelsOf(st, k))
+		o.restKeys = addLabels(o.restKeys, it.keyLabels(st, k))
 	case oList:
 		if k.kind == vInst && k.str == "builtins.slice" {
 			items, exact := it.iterate(st, v)
