@@ -195,6 +195,9 @@ func writeComparison(w io.Writer, c *injection.Comparison, changed bool) error {
 			return err
 		}
 	}
+	if c.More > 0 {
+		fmt.Fprintf(b, "\n%d matches more are not shown: there are too many different ones.\n", c.More)
+	}
 	if changed && len(c.New) > 0 {
 		fmt.Fprintln(b, "\nIf those are honest requests, --format toml writes the exclusions that let them pass.")
 	}

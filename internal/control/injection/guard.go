@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/guard"
@@ -141,9 +142,14 @@ func (l *WAF) plan(o *guard.Override) (*waf.Plan, error) {
 // typedPlan returns what a request is exempt from because of what its route
 // reads: a parameter that the code turns into a number cannot become SQL. Nil
 // where nothing is known.
-func (l *WAF) typedPlan(method, path string) *waf.Plan {
+func (l *WAF) typedPlan(method, path string, h http.Header) *waf.Plan {
 	if l.policy == nil {
 		return nil
+	}
+	for _, name := range methodOverrides {
+		if len(h[name]) > 0 {
+			return nil // the app may take it for a request to another route
+		}
 	}
 	p := l.policy()
 	if p == nil {
@@ -174,6 +180,9 @@ func (l *WAF) typedPlan(method, path string) *waf.Plan {
 	return plan
 }
 
+// methodOverrides are headers that middleware takes for the method.
+var methodOverrides = [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+
 // numbers returns the names that a route reads as numbers, dates and the like
 // and as nothing else, wherever in the request they stand.
 func numbers(r *policy.Route) []string {
@@ -192,17 +201,22 @@ func typedAs(r *policy.Route, types ...string) []string {
 	for _, f := range r.Fields {
 		switch f.In {
 		case policy.Query, policy.Form, policy.JSON:
+			// Exclusions and the rules tell names apart without case; the
+			// app does not.
 			is := slices.Contains(types, f.Type)
-			old, seen := number[f.Name]
-			number[f.Name] = is && (old || !seen)
+			name := strings.ToLower(f.Name)
+			old, seen := number[name]
+			number[name] = is && (old || !seen)
 		}
 	}
 	for _, param := range r.Params {
-		delete(number, param.Name)
+		delete(number, strings.ToLower(param.Name))
 	}
 	var out []string
 	for name, is := range number {
-		if is && name != "" && name != "*" && name != "path" {
+		// In an exclusion * stands for any part of a name, and a dot parts
+		// the names of JSON.
+		if is && name != "" && !strings.ContainsAny(name, "*.") && name != "path" {
 			out = append(out, name)
 		}
 	}
@@ -296,7 +310,7 @@ func (l *WAF) inspect(x *guard.Exchange) guard.Decision {
 	}
 	// A plan that does not compile leaves the route fully inspected.
 	in.Plan, _ = l.plan(x.Override)
-	in.Typed = l.typedPlan(r.Method, x.Path)
+	in.Typed = l.typedPlan(r.Method, x.Path, r.Header)
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 && !x.Streams() {
 		b, err := x.Buffer()
 		if err != nil {
@@ -377,7 +391,13 @@ func attributes(v waf.Verdict) map[string]string {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		fmt.Fprintf(&b, "%d@%s", m.ID, strings.ReplaceAll(m.Variable, " ", "_"))
+		// No name of a parameter may look like another match.
+		fmt.Fprintf(&b, "%d@%s", m.ID, strings.Map(func(r rune) rune {
+			if unicode.IsSpace(r) {
+				return '_'
+			}
+			return r
+		}, m.Variable))
 	}
 	return map[string]string{"waf.matches": b.String()}
 }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/policy"
@@ -27,6 +29,9 @@ type Replay struct {
 func NewReplay(cfg Config, routes []guard.Override, p *policy.Policy) (*Replay, error) {
 	cfg.Record = ""
 	env := guard.Env{}
+	if p != nil {
+		env.Policy = func() *policy.Policy { return p }
+	}
 	l, err := NewWAF(cfg, env)
 	if err != nil {
 		return nil, err
@@ -55,6 +60,9 @@ type Outcome struct {
 // Judge runs the rules on one request.
 func (r *Replay) Judge(ctx context.Context, p *Past) (Outcome, error) {
 	path, _, _ := strings.Cut(p.URI, "?")
+	if plain, err := url.PathUnescape(path); err == nil {
+		path = plain
+	}
 	out := Outcome{Route: routeOf(r.policy, p.Method, path)}
 	mode := r.layer.cfg.Mode
 	var plan *waf.Plan
@@ -71,6 +79,7 @@ func (r *Replay) Judge(ctx context.Context, p *Past) (Outcome, error) {
 		return out, nil
 	}
 	in := waf.Request{Method: p.Method, URI: p.URI, Proto: cmp.Or(p.Proto, "HTTP/1.1"), Host: cmp.Or(p.Host, "localhost"), Header: p.Header.Clone(), Client: netip.AddrFrom4([4]byte{192, 0, 2, 1}), Plan: plan}
+	in.Typed = r.layer.typedPlan(p.Method, path, p.Header)
 	if in.Header == nil {
 		in.Header = http.Header{}
 	}
@@ -125,7 +134,8 @@ func routeOf(p *policy.Policy, method, path string) string {
 			return m.Routes[0].Rule
 		}
 	}
-	parts := strings.Split(path, "/")
+	path = strings.ToValidUTF8(path, "?")
+	parts := strings.Split(path[:min(len(path), 1024)], "/")
 	for i, s := range parts {
 		digits := strings.Count(strings.Map(func(r rune) rune {
 			if r >= '0' && r <= '9' {
@@ -137,7 +147,7 @@ func routeOf(p *policy.Policy, method, path string) string {
 		case s == "":
 		case digits == len(s):
 			parts[i] = "<int>"
-		case len(s) > 40, digits > 3 && len(s) > 16, strings.Contains(s, "%"):
+		case len(s) > 40, digits > 3 && len(s) > 16, strings.ContainsAny(s, "%*<>{}[]"), strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0:
 			parts[i] = "<…>"
 		}
 	}
@@ -174,6 +184,11 @@ type Comparison struct {
 	New   []Line `json:"newly_refused"`
 	Freed []Line `json:"no_longer_refused"`
 	Kept  []Line `json:"refused_by_both"`
+	// More counts matches that found no room among the lines: a hostile log
+	// must not grow them without end.
+	More int `json:"left_out,omitempty"`
+
+	index [3]map[Line]int // of Kept, New and Freed
 }
 
 // Compare judges a request by both settings and notes the difference. It is
@@ -189,6 +204,11 @@ func (c *Comparison) Compare(ctx context.Context, p *Past, before, after *Replay
 			return err
 		}
 	}
+	for i := range c.index {
+		if c.index[i] == nil {
+			c.index[i] = map[Line]int{}
+		}
+	}
 	c.Requests++
 	if b.Denied {
 		c.Before++
@@ -198,17 +218,18 @@ func (c *Comparison) Compare(ctx context.Context, p *Past, before, after *Replay
 	}
 	switch {
 	case a.Denied && b.Denied:
-		note(&c.Kept, p, a)
+		note(&c.Kept, c.index[0], &c.More, p, a)
 	case a.Denied:
-		note(&c.New, p, a)
+		note(&c.New, c.index[1], &c.More, p, a)
 	case b.Denied:
-		note(&c.Freed, p, b)
+		note(&c.Freed, c.index[2], &c.More, p, b)
 	}
 	return nil
 }
 
-// note adds the matches of a refusal to lines.
-func note(lines *[]Line, p *Past, o Outcome) {
+// note adds the matches of a refusal to lines, which index finds by what tells
+// them apart; more counts what is beyond the bound.
+func note(lines *[]Line, index map[Line]int, more *int, p *Past, o Outcome) {
 	matches := o.Verdict.Matches
 	if len(matches) == 0 {
 		matches = []waf.Match{{ID: o.Verdict.RuleID, Message: o.Reason}}
@@ -220,14 +241,17 @@ func note(lines *[]Line, p *Past, o Outcome) {
 			continue
 		}
 		seen[key] = true
-		i := slices.IndexFunc(*lines, func(l Line) bool {
-			return l.Method == key.Method && l.Route == key.Route && l.Parameter == key.Parameter && l.Rule == key.Rule && l.Message == key.Message
-		})
-		if i < 0 {
+		i, ok := index[key]
+		if !ok {
+			if len(*lines) >= maxGroups {
+				*more++
+				continue
+			}
 			key.First = p.Line
 			if !secretPlace(m.Variable) {
 				key.Data = m.Data
 			}
+			index[Line{Method: key.Method, Route: key.Route, Parameter: key.Parameter, Rule: key.Rule, Message: key.Message}] = len(*lines)
 			*lines = append(*lines, key)
 			i = len(*lines) - 1
 		}

@@ -15,6 +15,7 @@ func TestStructureLayer(t *testing.T) {
 	 {"rule": "/any", "methods": ["GET"], "other_fields": true, "fields": [{"in": "query", "name": "page", "type": "int"}]},
 	 {"rule": "/two", "methods": ["GET"], "fields": [{"in": "query", "name": "page", "type": "int"}]},
 	 {"rule": "/post/new", "methods": ["GET"], "fields": [{"in": "query", "name": "body", "type": "html"}, {"in": "query", "name": "title"}]},
+	 {"rule": "/case/x", "methods": ["GET"], "fields": [{"in": "query", "name": "size", "type": "int"}, {"in": "query", "name": "Size"}, {"in": "query", "name": "w*", "type": "int"}, {"in": "form", "name": "a.b", "type": "int"}]},
 	 {"rule": "/<word>", "methods": ["GET"], "fields": []}]}`))
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +48,11 @@ func TestStructureLayer(t *testing.T) {
 		{"/item/7?n=" + attack, guard.Deny, "waf-attack"},
 		{"/any?page=" + attack, guard.Deny, "waf-attack"},
 		{"/two?page=" + attack, guard.Deny, "waf-attack"}, // /<word> may answer, too
+		// Names that differ by case are two to the app, one to the rules.
+		{"/case/x?Size=" + attack, guard.Deny, "waf-attack"},
+		{"/case/x?size=" + attack, guard.Deny, "waf-attack"},
+		{"/case/x?word=" + attack, guard.Deny, "waf-attack"},
+		{"/case/x?a.b=" + attack, guard.Deny, "waf-attack"},
 		{"/none/x/y?page=" + attack, guard.Deny, "waf-attack"},
 	} {
 		d := l.Request(exchange("GET", c.target, "", ""))
@@ -55,6 +61,22 @@ func TestStructureLayer(t *testing.T) {
 		}
 		if c.verdict != guard.Allow && d.Attributes["waf.matches"] == "" {
 			t.Errorf("%s: no rules in the event", c.target)
+		}
+	}
+	// Middleware may take it for another method, which another route answers.
+	x := exchange("GET", "/item/7?page="+attack, "", "")
+	x.Request.Header.Set("X-HTTP-Method-Override", "PUT")
+	if d := l.Request(x); d.Verdict != guard.Deny {
+		t.Errorf("with a method override: %+v", d)
+	}
+	// A replay judges by the same map.
+	r, err := NewReplay(Config{Structure: true}, nil, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for uri, want := range map[string]bool{"/item/7?page=" + attack: false, "/it%65m/7?page=" + attack: false, "/item/7?q=" + attack: true} {
+		if o, err := r.Judge(t.Context(), &Past{Method: "GET", URI: uri}); err != nil || o.Denied != want {
+			t.Errorf("replay of %s: %+v, %v", uri, o, err)
 		}
 	}
 }

@@ -99,6 +99,9 @@ func (r *recorder) write(in *http.Request, uri string, body []byte, d guard.Deci
 			case name == "Referer":
 				if u, err := url.Parse(v); err == nil {
 					u.RawQuery, u.User, u.Fragment = r.query(u.RawQuery), nil, ""
+					if path := r.redact.Path(u.Path); path != u.Path {
+						u.Path, u.RawPath = path, ""
+					}
 					v = u.String()
 				} else {
 					v = mask(v)
@@ -150,7 +153,7 @@ func (r *recorder) value(name, v string) string {
 	if err != nil {
 		plain = v
 	}
-	if secretPlace(name) || r.redact.SecretKey(name) || r.redact.Text(plain) != plain {
+	if r.secret(name) || r.redact.Text(plain) != plain || r.redact.Path(plain) != plain {
 		return escaped.ReplaceAllStringFunc(mask(v), func(string) string { return "%41" })
 	}
 	return v
@@ -159,8 +162,13 @@ func (r *recorder) value(name, v string) string {
 // escaped finds what mask made of percent-encoded bytes.
 var escaped = regexp.MustCompile(`%[0xX]{2}`)
 
+// uri masks a request target. What is not in origin form, such as an absolute
+// one with a password in it, is masked as a whole.
 func (r *recorder) uri(uri string) string {
 	path, query, ok := strings.Cut(uri, "?")
+	if !strings.HasPrefix(path, "/") {
+		path = mask(path)
+	}
 	path = r.redact.Path(path)
 	if !ok {
 		return path
@@ -172,9 +180,15 @@ func (r *recorder) query(q string) string {
 	parts := strings.Split(q, "&")
 	for i, part := range parts {
 		name, v, ok := strings.Cut(part, "=")
-		if ok {
-			parts[i] = name + "=" + r.value(name, v)
+		if !ok {
+			parts[i] = r.value("", part)
+			continue
 		}
+		plain, err := url.QueryUnescape(name)
+		if err != nil {
+			plain = name
+		}
+		parts[i] = r.value("", name) + "=" + r.value(plain, v)
 	}
 	return strings.Join(parts, "&")
 }
@@ -185,6 +199,8 @@ func maskCookies(v string) string {
 		name, value, ok := strings.Cut(part, "=")
 		if ok {
 			parts[i] = name + "=" + mask(value)
+		} else {
+			parts[i] = mask(part)
 		}
 	}
 	return strings.Join(parts, ";")
@@ -194,7 +210,8 @@ func maskCookies(v string) string {
 // whole.
 func (r *recorder) body(contentType string, body []byte) []byte {
 	kind, params, err := mime.ParseMediaType(contentType)
-	if err != nil {
+	if err != nil || !utf8.Valid(body) && !strings.HasPrefix(kind, "multipart/") {
+		// Not what it says, perhaps compressed: names in it cannot be read.
 		return []byte(mask(string(body)))
 	}
 	switch {
@@ -221,9 +238,15 @@ func (r *recorder) body(contentType string, body []byte) []byte {
 func (r *recorder) masked(name string, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
+		out := make(map[string]any, len(v))
 		for k, x := range v {
-			v[k] = r.masked(k, x)
+			inner := k
+			if r.secret(name) {
+				inner = name // what stands in a secret is one
+			}
+			out[r.value("", k)] = r.masked(inner, x)
 		}
+		return out
 	case []any:
 		for i, x := range v {
 			v[i] = r.masked(name, x)
@@ -231,11 +254,16 @@ func (r *recorder) masked(name string, v any) any {
 	case string:
 		return r.value(name, v)
 	case encjson.Number:
-		if secretPlace(name) || r.redact.SecretKey(name) {
+		if s := v.String(); r.secret(name) || r.redact.Text(s) != s {
 			return 0
 		}
 	}
 	return v
+}
+
+// secret says that a name's values are secrets.
+func (r *recorder) secret(name string) bool {
+	return secretPlace(name) || r.redact.SecretKey(name)
 }
 
 // multipart writes the parts again, files without their contents.
@@ -253,6 +281,16 @@ func (r *recorder) multipart(boundary string, body []byte) ([]byte, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		for name, values := range part.Header {
+			for i, v := range values {
+				switch {
+				case name == "Content-Disposition" && part.FileName() != "":
+					values[i] = v[:len(v)-len(fileNames(v))] + mask(fileNames(v))
+				case name != "Content-Disposition" && name != "Content-Type":
+					values[i] = mask(v)
+				}
+			}
 		}
 		to, err := w.CreatePart(part.Header)
 		if err != nil {
@@ -275,6 +313,16 @@ func (r *recorder) multipart(boundary string, body []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// fileNames returns the part of a Content-Disposition from its file name on.
+func fileNames(v string) string {
+	if i := strings.Index(strings.ToLower(v), "filename"); i >= 0 {
+		if eq := strings.IndexByte(v[i:], '='); eq >= 0 {
+			return v[i+eq+1:]
+		}
+	}
+	return ""
+}
+
 // maxPastLine bounds one line of a log, in bytes.
 const maxPastLine = 4 << 20
 
@@ -295,12 +343,21 @@ func ReadPast(r io.Reader, each func(*Past) error) (skipped int, err error) {
 	if isHAR(br) {
 		return 0, readHAR(br, each)
 	}
-	sc := bufio.NewScanner(br)
-	sc.Buffer(make([]byte, 0, 64<<10), maxPastLine)
-	n := 0
-	for sc.Scan() {
-		n++
-		line := bytes.TrimSpace(sc.Bytes())
+	var line []byte
+	for n := 1; ; n++ {
+		long, err := false, error(nil)
+		line, long, err = readLine(br, line[:0])
+		if err != nil && !errors.Is(err, io.EOF) {
+			return skipped, fmt.Errorf("line %d: %w", n, err)
+		}
+		if err != nil && len(line) == 0 && !long {
+			return skipped, nil
+		}
+		if long {
+			skipped++ // anybody can make a line long: the rest counts all the same
+			continue
+		}
+		line := bytes.TrimSpace(line)
 		if len(line) == 0 {
 			continue
 		}
@@ -314,10 +371,23 @@ func ReadPast(r io.Reader, each func(*Past) error) (skipped int, err error) {
 			return skipped, fmt.Errorf("line %d: %w", n, err)
 		}
 	}
-	if err := sc.Err(); err != nil {
-		return skipped, fmt.Errorf("line %d: %w", n+1, err)
+}
+
+// readLine appends the next line, without its end, to buf. long says that it
+// is longer than maxPastLine, and what of it is left out.
+func readLine(br *bufio.Reader, buf []byte) (line []byte, long bool, err error) {
+	for {
+		part, err := br.ReadSlice('\n')
+		if len(buf)+len(part) > maxPastLine {
+			long, buf = true, buf[:0]
+		}
+		if !long {
+			buf = append(buf, part...)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return buf, long, err
+		}
 	}
-	return skipped, nil
 }
 
 // ReadPastFile is [ReadPast] for a file; "-" is in.
@@ -419,6 +489,9 @@ func isHAR(br *bufio.Reader) bool {
 	return bytes.HasPrefix(head, []byte(`"log"`))
 }
 
+// maxHAR bounds a HAR file, in bytes.
+const maxHAR = 256 << 20
+
 // readHAR reads a HAR file.
 func readHAR(r io.Reader, each func(*Past) error) error {
 	var har struct {
@@ -440,7 +513,13 @@ func readHAR(r io.Reader, each func(*Past) error) error {
 			} `json:"entries"`
 		} `json:"log"`
 	}
-	head, _ := io.ReadAll(io.LimitReader(r, 256<<20))
+	head, err := io.ReadAll(io.LimitReader(r, maxHAR+1))
+	if err != nil {
+		return err
+	}
+	if len(head) > maxHAR {
+		return fmt.Errorf("a HAR file of more than %d MiB", maxHAR>>20)
+	}
 	if err := encjson.Unmarshal(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), &har); err != nil {
 		return fmt.Errorf("a HAR file that cannot be read: %w", err)
 	}

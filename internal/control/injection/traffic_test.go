@@ -6,9 +6,12 @@ import (
 	"encoding/base64"
 	encjson "encoding/json"
 	"fmt"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,4 +192,103 @@ func FuzzReadPast(f *testing.F) {
 			return nil
 		})
 	})
+}
+
+// TestRecordSecrets sends secrets in places where a name does not stand plainly
+// before them.
+func TestRecordSecrets(t *testing.T) {
+	r := &recorder{redact: event.NewRedactor()}
+	name := filepath.Join(t.TempDir(), "traffic.jsonl")
+	var err error
+	if r.sink, err = event.OpenFile(name, 1<<20, 1); err != nil {
+		t.Fatal(err)
+	}
+	const jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV"
+	send := func(uri, contentType, body string, h http.Header) {
+		x := exchange("POST", "/", contentType, body)
+		for k, v := range h {
+			x.Request.Header[k] = v
+		}
+		if err := r.write(x.Request, uri, []byte(body), guard.Pass(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("/a?%70assword=Zsecret1&"+jwt+"&x="+jwt, "", "", http.Header{"Cookie": {"Zsecret2; a=Zsecret3"}, "Referer": {"https://u:Zsecret4@example.com/reset/" + jwt + "?x=1"}})
+	send("http://u:Zsecret5@example.com/?a=b", "", "", nil)
+	send("/a", form, `{"password":"Zsecret6"}`, nil)
+	send("/a", form, "\x1f\x8b\x08password=Zsecret7\xff", nil)
+	send("/a", form, "p%61ssword=Zsecret8", nil)
+	send("/a", "application/json", `{"password": {"value": "Zsecret9", "n": 5551234}, "list": [4111111111111111], "token": [["Zsecret10"]], "a": {"credentials": {"b": [{"c": "Zsecret11"}]}}}`, nil)
+	send("/a", "application/json", `{"query": "mutation { login(password: \"Zsecret12\") { id } }", "variables": {"password": "Zsecret13"}}`, nil)
+	send("/a", "application/xml", `<a password="Zsecret14"><b>Zsecret15</b></a>`, nil)
+	send("/a", "", "Zsecret16", nil)
+	send("/a", "multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"Zsecret17.pdf\"\r\nX-Key: Zsecret18\r\n\r\nZsecret19\r\n--b\r\nContent-Disposition: form-data; name=\"j\"\r\nContent-Type: application/json\r\n\r\n{\"password\": \"Zsecret20\"}\r\n--b--\r\n", nil)
+	send("/a", "", "", http.Header{"X-Token": {"Zsecret21", "Zsecret22"}, "X-Any": {"Zsecret23"}})
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		var p Past
+		_ = encjson.Unmarshal(line, &p)
+		for _, secret := range []string{"Zsecret", "SflKxw", "5551234", "4111111111111111"} {
+			if bytes.Contains(line, []byte(secret)) || bytes.Contains(p.Base64, []byte(secret)) {
+				t.Errorf("%q is in line %d: %s", secret, i+1, line)
+			}
+		}
+	}
+}
+
+// TestReadPastLong reads on behind a line that is longer than any request.
+func TestReadPastLong(t *testing.T) {
+	log := `{"method":"GET","uri":"/a"}` + "\n" + strings.Repeat("x", maxPastLine+100) + "\n" + `{"method":"GET","uri":"/b"}`
+	var seen []string
+	skipped, err := ReadPast(strings.NewReader(log), func(p *Past) error {
+		seen = append(seen, fmt.Sprint(p.URI, p.Line))
+		return nil
+	})
+	if err != nil || skipped != 1 || !slices.Equal(seen, []string{"/a1", "/b3"}) {
+		t.Errorf("%v, %d skipped, %v", seen, skipped, err)
+	}
+}
+
+// TestHostileLogs asks that what visitors choose forges nothing in a report.
+func TestHostileLogs(t *testing.T) {
+	l := newLayer(t, Config{})
+	d := l.Request(exchange("GET", "/x?"+url.QueryEscape("a\u00a0942100@ARGS:comment\u3000b")+"="+url.QueryEscape("1' union select name from staff-- "), "", ""))
+	for _, m := range strings.Fields(d.Attributes["waf.matches"]) {
+		if _, place, _ := strings.Cut(m, "@"); !strings.HasPrefix(place, "ARGS") || place == "ARGS:comment" {
+			t.Errorf("%q in %q", m, d.Attributes["waf.matches"])
+		}
+	}
+	for _, path := range []string{"/**", "/a/*", "/<path:x>/b", "/{a,b}", "/\x1b[2J", "/\xff"} {
+		route := routeOf(nil, "GET", path)
+		if p := routePattern(route); strings.Contains(p, "**") || strings.ContainsAny(route, "\x1b\xff*") {
+			t.Errorf("%q becomes %q, %q", path, route, p)
+		}
+	}
+	var c Comparison
+	r, err := NewReplay(Config{}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.index = [3]map[Line]int{{}, {}, {}}
+	for i := range maxGroups + 5 {
+		note(&c.New, c.index[1], &c.More, &Past{Method: "GET"}, Outcome{Route: fmt.Sprint("/", i), Reason: "x"})
+	}
+	if len(c.New) != maxGroups || c.More != 5 {
+		t.Errorf("%d lines, %d more", len(c.New), c.More)
+	}
+	c = Comparison{}
+	for range 3 {
+		if err := c.Compare(t.Context(), &Past{Method: "GET", URI: "/x?q=" + url.QueryEscape("1' union select name from staff-- ")}, r, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(c.Kept) == 0 || c.Kept[0].Requests != 3 {
+		t.Errorf("%+v", c.Kept)
+	}
 }
