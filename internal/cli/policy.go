@@ -34,6 +34,10 @@ type sourcePolicy struct {
 	p    *policy.Policy
 	from string // "dewar.policy.json", "the audit"
 	why  error  // why there is none
+
+	file    string // where it is read from, "" if not from a file
+	audited bool   // it comes from an audit
+	reading int    // counts audits: only the last one's result counts
 }
 
 // current returns the policy, or nil.
@@ -56,7 +60,7 @@ func (a *app) startPolicy(ctx context.Context, dir string, cfg *catalog.Config) 
 	case "", "auto":
 		p, err := readPolicy(dir)
 		if p != nil || err != nil {
-			s.p, s.from = p, policyFile
+			s.p, s.from, s.file = p, policyFile, filepath.Join(dir, policyFile)
 			close(s.done)
 			return s, err
 		}
@@ -65,6 +69,7 @@ func (a *app) startPolicy(ctx context.Context, dir string, cfg *catalog.Config) 
 			close(s.done)
 			return s, nil
 		}
+		s.audited = true
 		go func() {
 			defer close(s.done)
 			s.audit(ctx, a, dir)
@@ -74,18 +79,60 @@ func (a *app) startPolicy(ctx context.Context, dir string, cfg *catalog.Config) 
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(dir, name)
 	}
-	f, err := os.Open(name)
-	if err != nil {
+	s.file, s.from = name, cfg.App.Policy
+	close(s.done)
+	var err error
+	if s.p, err = decodePolicy(name); err != nil {
 		return nil, fmt.Errorf("app.policy: %w", err)
 	}
-	defer f.Close()
-	s.p, err = policy.Decode(f)
-	s.from = cfg.App.Policy
-	close(s.done)
-	if err != nil {
-		return nil, fmt.Errorf("app.policy: %s: %w", name, err)
-	}
 	return s, nil
+}
+
+// decodePolicy reads a route map from a file.
+func decodePolicy(name string) (*policy.Policy, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	p, err := policy.Decode(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
+}
+
+// outdate takes the policy away before new code of the app answers: what it
+// says of the old code, such as that a field is a number, may be wrong. back
+// gives it back if the new code did not come to answer.
+func (s *sourcePolicy) outdate() (back func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == "" && !s.audited {
+		return func() {}
+	}
+	p, why, reading := s.p, s.why, s.reading
+	s.p, s.why = nil, errors.New("the code is new and not read yet")
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.reading == reading && s.p == nil {
+			s.p, s.why = p, why
+		}
+	}
+}
+
+// renew reads the policy again, from where it came.
+func (s *sourcePolicy) renew(ctx context.Context, a *app, dir string) {
+	switch {
+	case s.audited:
+		s.audit(ctx, a, dir)
+	case s.file != "":
+		p, err := decodePolicy(s.file)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.p, s.why = p, err
+	}
 }
 
 // hasPython says whether a folder holds a Python file.
@@ -100,6 +147,10 @@ func hasPython(dir string) bool {
 
 // audit reads the project and takes its route map.
 func (s *sourcePolicy) audit(ctx context.Context, a *app, dir string) {
+	s.mu.Lock()
+	s.reading++
+	reading := s.reading
+	s.mu.Unlock()
 	data, err := a.routeMap(ctx, dir)
 	var p *policy.Policy
 	if err == nil {
@@ -107,8 +158,10 @@ func (s *sourcePolicy) audit(ctx context.Context, a *app, dir string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.reading != reading {
+		return // one that began later knows better
+	}
 	if err != nil {
-		// What was known before stays: it is still nearly right.
 		s.why = fmt.Errorf("the project could not be read: %w", err)
 		return
 	}
@@ -135,13 +188,39 @@ func (a *app) routeMap(ctx context.Context, dir string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, a.self, append(args, "--", dir)...)
 	cmd.Env = a.environ
 	cmd.WaitDelay = time.Second
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	if err != nil {
+	out, errs := &head{most: maxRouteMap}, &head{most: 64 << 10}
+	cmd.Stdout, cmd.Stderr = out, errs
+	err := cmd.Run()
+	switch {
+	case ctx.Err() == context.DeadlineExceeded:
+		err = fmt.Errorf("not read within %v", policyPatience)
+	case err != nil:
 		err = fmt.Errorf("%w: %s", err, cmp.Or(shorten(errs.String(), 300), "no reason given"))
+	case out.cut:
+		err = fmt.Errorf("its route map has more than %d MiB", maxRouteMap>>20)
 	}
-	return out, err
+	return out.Bytes(), err
+}
+
+// maxRouteMap bounds what the audit's process may print, in bytes.
+const maxRouteMap = 64 << 20
+
+// head keeps the beginning of what is written to it.
+type head struct {
+	bytes.Buffer
+	most int
+	cut  bool // there was more
+}
+
+// Write implements [io.Writer].
+func (h *head) Write(p []byte) (int, error) {
+	n := len(p)
+	if room := h.most - h.Len(); n > room {
+		h.cut = true
+		p = p[:room]
+	}
+	h.Buffer.Write(p)
+	return n, nil
 }
 
 // wait blocks until the policy is there, or cannot be had, and says so.

@@ -210,13 +210,18 @@ func (r *guardRun) change(ctx context.Context, code bool, out *reloaded) error {
 		return located(loaded, err)
 	}
 	c.Handler = chain
+	back := func() {}
+	if c.App != nil {
+		back = r.policy.outdate()
+	}
 	if err := g.Change(ctx, c); err != nil {
+		back()
 		_ = chain.Close()
 		return located(loaded, err)
 	}
-	if c.App != nil && r.policy.from != policyFile {
+	if c.App != nil {
 		// The code is new: so may be what it reads.
-		r.policy.audit(ctx, r.a, r.dir)
+		r.policy.renew(ctx, r.a, r.dir)
 	}
 	r.mu.Lock()
 	r.loaded, r.chain = loaded, chain
