@@ -600,7 +600,12 @@ func (it *interp) emptyPart(st *state, s *sym) {
 	st.learn(s, func(r *refinement) { r.eq = empty })
 	b := s.bases[0]
 	isEmpty := func(part string) bool {
-		r, ok := st.known.of(it.derive("url."+part, "", b))
+		// Only what was asked for is derived; [interp.noHost] goes by that.
+		s, ok := it.derived[derivation{b, "url." + part, ""}]
+		if !ok {
+			return false
+		}
+		r, ok := st.known.of(s)
 		return ok && r.eq == empty
 	}
 	if !isEmpty("scheme") || !isEmpty("netloc") && !isEmpty("hostname") {
