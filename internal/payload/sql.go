@@ -192,6 +192,7 @@ func judgeSQL(text string, place Place, _ []string) string {
 	for _, q := range []byte{'\'', '"', '`'} {
 		count := strings.Count(text, string(rune(q)))
 		at := -1
+		phrase := false // the quote before begins the phrase of a search
 		for n := range count {
 			at += 1 + strings.IndexByte(text[at+1:], q)
 			if n >= maxQuotes && n < count-maxQuotes {
@@ -202,6 +203,10 @@ func judgeSQL(text string, place Place, _ []string) string {
 			if inline && hasSQLWord(tokens) {
 				return "version comment"
 			}
+			if n%2 == 1 && phrase {
+				continue // field:"a phrase": its end opens a string again
+			}
+			phrase = at > 1 && text[at-1] == ':' && isAlnum(text[at-2])
 			r := sqlReader{text: text, t: tokens, quote: q, before: text[max(0, at-64):at]}
 			if shape := r.quoted(); shape != "" {
 				return shape
@@ -370,6 +375,9 @@ func (r *sqlReader) bare() string {
 		r.i++
 		return r.after(true)
 	case sqlOp, sqlPunct:
+		if t.text == "=" {
+			return "" // a formula of a spreadsheet: nothing is before it to compare
+		}
 		// The value goes on where a number or a closed name ended.
 		r.i = 0
 		return r.after(true)
@@ -443,6 +451,8 @@ func (r *sqlReader) anywhere() string {
 		}
 	case t.kind == sqlWord && t.text == "DECLARE" && r.at(1).kind == sqlVar && r.at(2).kind == sqlWord:
 		return "declare"
+	case t.text == "SLEEP" && r.i > 0 && r.at(1).text == "(" && r.at(1).at == t.at+len(t.text) && r.at(2).kind == sqlNumber && r.at(3).text == ")" && (r.t[r.i-1].text == "," || r.t[r.i-1].text == "("):
+		return "database function"
 	case t.kind == sqlWord && r.at(1).text == "(" && sqlProbe[t.text]:
 		return "database function"
 	case t.kind == sqlWord && r.at(1).text == "." && sqlSchemas[t.text] && r.at(2).kind == sqlWord:
@@ -626,7 +636,7 @@ func (r *sqlReader) statement(whole bool) string {
 			return "stacked statement"
 		}
 	case "COPY":
-		if n.kind == sqlWord && (r.at(2).text == "FROM" || r.at(2).text == "TO") && (r.at(3).text == "PROGRAM" || r.at(3).kind == sqlString) {
+		if n.kind == sqlWord && (r.at(2).text == "FROM" || r.at(2).text == "TO") && (r.at(3).text == "PROGRAM" || r.at(3).kind == sqlString && strings.ContainsAny(r.at(3).text, `/\`)) {
 			return "stacked statement"
 		}
 	case "HANDLER", "MERGE", "GRANT", "LOAD":
@@ -728,7 +738,7 @@ func (r *sqlReader) after(strong bool) string {
 					}
 					return "operator between strings"
 				}
-			case r.quote != 0 && x.kind == sqlNumber && (r.at(1).kind == sqlOpen || r.at(1).kind == sqlOp && r.at(2).kind == sqlOpen || r.at(1).kind == sqlComment && len(r.at(1).text) < 6) && len(r.before) < 24 && strings.IndexByte(r.before, ' ') < 0:
+			case r.quote != 0 && x.kind == sqlNumber && (r.at(1).kind == sqlOpen && r.at(1).text[0] == r.quote || r.at(1).kind == sqlOp && r.at(2).kind == sqlOpen || r.at(1).kind == sqlComment && len(r.at(1).text) < 6) && len(r.before) < 24 && strings.IndexByte(r.before, ' ') < 0:
 				return "operator between strings"
 			}
 		}
@@ -800,6 +810,9 @@ func (r *sqlReader) condition(strong bool) string {
 		return "condition"
 	}
 	if r.word("LIKE", "RLIKE", "REGEXP", "IN", "BETWEEN", "GLOB", "NOT", "SOUNDS", "DIV", "MOD") && strong {
+		if r.word("BETWEEN") && r.at(1).kind == sqlNumber && r.at(2).text == "AND" && r.at(3).kind == sqlNumber && r.ends(4, r.quote != 0) {
+			return "condition"
+		}
 		r.i++
 		if x := r.peek(); x.kind == sqlString || x.kind == sqlOpen || x.text == "(" || x.kind == sqlNumber && literal || r.word("LIKE", "IN", "BETWEEN", "REGEXP", "RLIKE") {
 			return "condition"
@@ -833,7 +846,7 @@ func (r *sqlReader) condition(strong bool) string {
 	}
 	// OR 1, OR 'a': true by itself, if nothing follows.
 	// Behind a quote the app's own must find its partner.
-	if e := r.peek(); literal && strong && (e.kind == sqlComment && len(e.text) <= 6 || e.kind == sqlOpen && r.quote != 0 && len(e.text) < 24 || e.kind == sqlEnd && r.quote != 0 && t.kind == sqlNumber) {
+	if e := r.peek(); literal && strong && (e.kind == sqlComment && len(e.text) <= 6 || e.kind == sqlOpen && r.quote != 0 && t.kind != sqlNumber && len(e.text) < 24 || e.kind == sqlEnd && r.quote != 0 && t.kind == sqlNumber) {
 		return "constant condition"
 	}
 	// OR x AND y=z
