@@ -251,6 +251,36 @@ func LiveIn(v pyflow.Value, accept func(pyflow.Label) bool, kinds ...string) []p
 	return out
 }
 
+// Readable returns the labels of what can be read in a value: not of numbers
+// and truths about a text, such as its length.
+func Readable(v pyflow.Value) []pyflow.Label { return readable(v, 0) }
+
+func readable(v pyflow.Value, depth int) []pyflow.Label {
+	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool || v.Kind == pyflow.Object || depth > 8 {
+		return nil
+	}
+	var out []pyflow.Label
+	for _, l := range v.Labels {
+		// What some call made of a text is rarely the text: the user that a
+		// token belongs to.
+		if v.Kind != pyflow.Unknown || l.Kind == "json" {
+			out = append(out, l)
+		}
+	}
+	for _, piece := range v.Pieces {
+		if !Only(piece, Digits) {
+			out = append(out, piece.Labels...)
+		}
+	}
+	for _, x := range slices.Concat(v.Items, v.Alternatives) {
+		out = append(out, readable(x, depth+1)...)
+	}
+	if v.Rest != nil {
+		out = append(out, readable(*v.Rest, depth+1)...)
+	}
+	return out
+}
+
 // CanHold reports whether the piece can contain the text s.
 func CanHold(p pyflow.Piece, s string) bool {
 	if !p.Unknown {

@@ -103,7 +103,7 @@ const leak = "%s is written to the log"
 func readableSecrets(h *pyflow.Hit) []audit.Danger {
 	var out []audit.Danger
 	for _, v := range h.Focus {
-		for _, l := range readable(v, 0) {
+		for _, l := range audit.Readable(v) {
 			name := audit.QuotedName(l)
 			if audit.Guessed(l) || !audit.FromOutside(l) && !audit.FromStore(l) || !audit.PasswordName(name) && !audit.SecretName(name) {
 				continue
@@ -112,34 +112,6 @@ func readableSecrets(h *pyflow.Hit) []audit.Danger {
 				out = append(out, audit.Danger{Label: l, Message: leak, Caret: "logged here"})
 			}
 		}
-	}
-	return out
-}
-
-// readable returns the labels of what can be read in a value: not of numbers
-// and truths about a text, such as its length.
-func readable(v pyflow.Value, depth int) []pyflow.Label {
-	if v.Kind == pyflow.Number || v.Kind == pyflow.Bool || v.Kind == pyflow.Object || depth > 8 {
-		return nil
-	}
-	var out []pyflow.Label
-	for _, l := range v.Labels {
-		// What some call made of a text is rarely the text: the user that a
-		// token belongs to.
-		if v.Kind != pyflow.Unknown || l.Kind == "json" {
-			out = append(out, l)
-		}
-	}
-	for _, piece := range v.Pieces {
-		if !audit.Only(piece, audit.Digits) {
-			out = append(out, piece.Labels...)
-		}
-	}
-	for _, x := range slices.Concat(v.Items, v.Alternatives) {
-		out = append(out, readable(x, depth+1)...)
-	}
-	if v.Rest != nil {
-		out = append(out, readable(*v.Rest, depth+1)...)
 	}
 	return out
 }

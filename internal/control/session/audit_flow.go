@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/audit"
@@ -43,6 +44,46 @@ var flowRules = []*audit.Rule{
 		Bad:         "from flask import Flask, make_response\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    out = make_response(\"hello\")\n    out.set_cookie(\"visit\", \"7\", secure=True, httponly=True)\n    return out\n",
 		Good:        "from flask import Flask, make_response\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    out = make_response(\"hello\")\n    out.set_cookie(\"visit\", \"7\", secure=True, httponly=True, samesite=\"Strict\")\n    return out\n",
 		Check:       func(p *audit.Pass) { cookieFlag(p, sameSiteFlag) },
+	},
+	{
+		ID: "DW-SESSION-013", Control: "session",
+		Title:    "A password is kept in the session cookie",
+		Why:      "Flask signs its session cookie and does not encrypt it: whoever has the cookie, or a copy of it in a log or a backup, reads the password.",
+		Fix:      "Keep who is signed in (the account's id) in the session, never what was proven with.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{312, 539}, OWASP: []string{"A04:2025"}, ASVS: []string{"14.3.3"},
+		Bad: `from flask import Flask, request, session
+app = Flask(__name__)
+
+@app.post("/login")
+def login():
+    session["password"] = request.form["password"]
+    return {}
+`,
+		Good: `from flask import Flask, request, session
+app = Flask(__name__)
+
+@app.post("/login")
+def login():
+    session["strength"] = len(request.form["password"])
+    return {}
+`,
+		Check: func(p *audit.Pass) {
+			for _, e := range p.Flask.Extension("Session") {
+				if e.Initialised {
+					return // Flask-Session keeps it on the server
+				}
+			}
+			p.Follow(append(p.Hits("set", "session"), p.Hits("sink", "session")...), func(h *pyflow.Hit) []audit.Danger {
+				for _, v := range slices.Concat(h.Args, h.Focus) {
+					for _, l := range audit.Readable(v) {
+						if !audit.Guessed(l) && (audit.FromOutside(l) || audit.FromStore(l)) && audit.PasswordName(audit.QuotedName(l)) {
+							return []audit.Danger{{Label: l, Message: "%s goes into the session, which the browser can read", Caret: "stored in the session here"}}
+						}
+					}
+				}
+				return nil
+			})
+		},
 	},
 }
 
