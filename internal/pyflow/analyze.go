@@ -564,7 +564,7 @@ func (it *interp) begin() {
 	it.fr, it.depth, it.raised, it.decorating, it.cut = nil, 0, nil, 0, nil
 	it.firstWrite = 0
 	it.notes = &noteSet{}
-	it.rule = ""
+	it.rule, it.method = "", ""
 }
 
 // finish runs what a run has registered and made: in the state it ended in.
@@ -676,8 +676,8 @@ func (it *interp) runEntry(st *state, r *registration, nesting int) {
 		e.Self = z.value(r.self, 0)
 	}
 	it.entry = e
-	it.rule = staticRule(r)
-	defer func() { it.rule = "" }()
+	it.rule, it.method = staticRule(r), soleMethod(r, e)
+	defer func() { it.rule, it.method = "", "" }()
 	it.mark = it.baseTop + 1
 	fns := functionsIn(r.fn)
 	if len(fns) > 0 {

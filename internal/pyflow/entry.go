@@ -411,3 +411,30 @@ func staticRule(r *registration) string {
 	}
 	return rule
 }
+
+// soleMethod returns the only method that Flask hands to a view: POST of a
+// route with methods=["POST"]. It is empty where there are several, and for
+// GET, which HEAD comes with.
+func soleMethod(r *registration, e *Entry) string {
+	if r.kind != "view" || !ofFlask(r) || r.fn.kind != vFunc {
+		return ""
+	}
+	method := strings.ToUpper(r.path[strings.LastIndexByte(r.path, '.')+1:])
+	switch method {
+	case "POST", "PUT", "PATCH", "DELETE":
+		return method
+	case "ROUTE", "ADD_URL_RULE":
+	default:
+		return ""
+	}
+	v, given := e.Keywords["methods"]
+	if !given || len(v.Items) != 1 || v.Rest != nil || len(v.Alternatives) > 0 {
+		return ""
+	}
+	method, _ = v.Items[0].Const()
+	switch method = strings.ToUpper(method); method {
+	case "POST", "PUT", "PATCH", "DELETE":
+		return method
+	}
+	return ""
+}

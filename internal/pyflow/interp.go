@@ -140,7 +140,8 @@ type interp struct {
 	unit      int                   // counts the runs from outside
 	degraded  bool                  // something was not followed for want of steps
 	cut       []*function           // not entered by the running call: too many calls of them were running
-	ruleRead  bool                  // what was found depends on rule
+	ruleRead  bool                  // what was found depends on rule or method
+	method    string                // the only one that the running view answers; empty for several
 	unstable  bool                  // something was read that may change without notice: a module that is being loaded
 	heads     []value               // for the flattener
 	outside   int                   // counts what calls do that is not on the heap: registrations, imports

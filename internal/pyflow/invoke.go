@@ -320,6 +320,7 @@ type memoEntry struct {
 	gen      int
 	unit     int // the only run from outside for which it is good; 0 for all
 	rule     string
+	method   string
 	ruleRead bool
 	mark     objID
 	at       Span // of the call, for models: their hits are put there
@@ -381,7 +382,7 @@ func (it *interp) remembered(st *state, fn *function, key uint64, at Span, args 
 next:
 	// The newest first: of a recursion it is the outermost.
 	for _, m := range slices.Backward(it.memo[memoKey{fn, key}]) {
-		if m.gen != it.fieldGen || m.ruleRead && m.rule != it.rule || m.at != at || m.unit != 0 && m.unit != it.unit || len(m.args) != len(args) {
+		if m.gen != it.fieldGen || m.ruleRead && (m.rule != it.rule || m.method != it.method) || m.at != at || m.unit != 0 && m.unit != it.unit || len(m.args) != len(args) {
 			continue
 		}
 		if slices.ContainsFunc(m.cut, func(fn *function) bool { return it.active[fn] == 0 }) {
@@ -705,7 +706,7 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 	slices.Sort(written)
 	written = slices.Compact(written)
 	if memoize && !it.unstable && it.outside == outside && !it.out() && it.remembers[of] < maxMemo {
-		m := &memoEntry{gen: it.fieldGen, rule: it.rule, ruleRead: it.ruleRead, at: site, args: savedArgs, given: fl.seen, before: before, uses: uses, mark: mark, dead: st.dead, v: v, raised: raised, notes: notes}
+		m := &memoEntry{gen: it.fieldGen, rule: it.rule, method: it.method, ruleRead: it.ruleRead, at: site, args: savedArgs, given: fl.seen, before: before, uses: uses, mark: mark, dead: st.dead, v: v, raised: raised, notes: notes}
 		if it.degraded || len(cut) > 0 {
 			m.unit, m.cut = it.unit, cut
 		}

@@ -774,6 +774,12 @@ func (it *interp) libAttr(st *state, path string, recv *value, name string, call
 		return opaque(it.labelsOf(st, recv))
 	}
 	path = it.p.facts.canonical(path)
+	if path == "flask.request.method" {
+		it.ruleRead = true
+		if it.method != "" {
+			return text(it.method)
+		}
+	}
 	facts := it.p.facts.of(path)
 	var r *value
 	if f := it.mapping(path); f != nil {
