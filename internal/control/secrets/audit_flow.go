@@ -22,7 +22,17 @@ var flowRules = []*audit.Rule{
 		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{328, 327}, OWASP: []string{"A04:2025"}, ASVS: []string{"11.4.1"},
 		Bad:   "import hashlib\nfrom flask import Flask, request\napp = Flask(__name__)\n\n@app.get(\"/sign\")\ndef sign():\n    return hashlib.md5(request.args[\"order\"].encode()).hexdigest()\n",
 		Good:  "import hashlib\nfrom flask import Flask, request\napp = Flask(__name__)\n\n@app.get(\"/sign\")\ndef sign():\n    return hashlib.sha256(request.args[\"order\"].encode()).hexdigest()\n",
-		Check: weakHash,
+		Check: func(p *audit.Pass) { weakHash(p, true) },
+	},
+	{
+		ID: "DW-SECRETS-018", Control: "secrets",
+		Title:    "A broken hash is used, for what is not seen",
+		Why:      "Nothing here says that anything rests on it; if a signature, a token or a check of integrity does, it can be forged.",
+		Fix:      "Use hashlib.sha256 or hashlib.blake2b; where nothing depends on it, say so: hashlib.md5(x, usedforsecurity=False).",
+		Severity: audit.Low, Confidence: audit.Possible, CWE: []int{328, 327}, OWASP: []string{"A04:2025"}, ASVS: []string{"11.4.1"},
+		Bad:   "import hashlib\nfrom flask import Flask\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    return hashlib.md5(open(\"notes\", \"rb\").read()).hexdigest()\n",
+		Good:  "import hashlib\nfrom flask import Flask\napp = Flask(__name__)\n\n@app.get(\"/\")\ndef index():\n    return hashlib.md5(open(\"notes\", \"rb\").read(), usedforsecurity=False).hexdigest()\n",
+		Check: func(p *audit.Pass) { weakHash(p, false) },
 	},
 	{
 		ID: "DW-SECRETS-011", Control: "secrets",
@@ -132,7 +142,9 @@ func normalHash(s string) string {
 // nothing away.
 var harmlessHash = []string{"etag", "etags", "cache", "cached", "gravatar", "avatar", "checksum", "checksums", "crc", "bucket", "shard", "color", "colour", "dedupe", "dedup", "identicon", "md5sum", "pwned", "hibp"}
 
-func weakHash(p *audit.Pass) {
+// weakHash reports broken hashes: those on which something is seen to rest, or
+// the others.
+func weakHash(p *audit.Pass, rests bool) {
 	p.Judge(p.Hits("use", "hash"), func(h *pyflow.Hit) (audit.Finding, bool) {
 		if v, ok := h.Keywords["usedforsecurity"]; ok && audit.MayBe(v, false) {
 			return audit.Finding{}, false
@@ -180,6 +192,9 @@ func weakHash(p *audit.Pass) {
 		}
 		if keyed || hasWord(purpose, trustWords...) || fromClient(h) {
 			sure = audit.Likely
+		}
+		if rests != (sure == audit.Likely) {
+			return audit.Finding{}, false
 		}
 		return audit.Finding{Message: message, Confidence: sure, Edits: p.Repair(f, func() []audit.Edit { return p.FixHash(f, call) })}, true
 	})
