@@ -79,8 +79,9 @@ func (g *Gateway) newQUIC() *quicFront {
 // withBase returns ctx, cancelled when base is, too: at the end of the guard.
 func withBase(ctx, base context.Context) context.Context {
 	ctx, cancel := context.WithCancel(ctx)
-	context.AfterFunc(base, cancel)
-	context.AfterFunc(ctx, cancel)
+	stop := context.AfterFunc(base, cancel)
+	// base outlives every request: it must not keep what belongs to one.
+	context.AfterFunc(ctx, func() { stop(); cancel() })
 	return ctx
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,5 +231,45 @@ func TestProxyProtocol(t *testing.T) {
 	_ = silent.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if _, err := silent.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 		t.Errorf("the silent one is still there: %v", err)
+	}
+}
+
+// retained counts who still listens for its end.
+type retained struct {
+	context.Context
+	done chan struct{}
+	held atomic.Int64
+}
+
+func (c *retained) Done() <-chan struct{} { return c.done }
+func (c *retained) Value(any) any         { return nil }
+func (c *retained) AfterFunc(func()) func() bool {
+	c.held.Add(1)
+	return func() bool { c.held.Add(-1); return true }
+}
+
+// TestWithBase: the context of the whole guard lives as long as it does, and
+// must not keep a piece of every request that ended.
+func TestWithBase(t *testing.T) {
+	base := &retained{Context: context.Background(), done: make(chan struct{})}
+	for range 100 {
+		ctx, end := context.WithCancel(t.Context())
+		withBase(ctx, base)
+		end()
+	}
+	for i := 0; base.held.Load() > 0; i++ {
+		if i == 200 {
+			t.Fatalf("%d of 100 ended requests are kept", base.held.Load())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	// And the guard's end is the request's.
+	g, end := context.WithCancel(t.Context())
+	ctx := withBase(t.Context(), g)
+	end()
+	select {
+	case <-ctx.Done():
+	case <-time.After(5 * time.Second):
+		t.Error("a request outlived the guard")
 	}
 }

@@ -28,6 +28,7 @@ type proxyListener struct {
 	done    chan struct{}
 	err     error
 	pending chan struct{} // bounds those whose header is awaited
+	giving  sync.WaitGroup
 }
 
 func newProxyListener(ln net.Listener, trusted func(netip.Addr) bool, wait func() time.Duration, report func(error)) *proxyListener {
@@ -56,6 +57,7 @@ func (l *proxyListener) accept() {
 				continue
 			}
 			l.err = err
+			l.giving.Wait() // those that were here before are served
 			close(l.done)
 			return
 		}
@@ -65,7 +67,7 @@ func (l *proxyListener) accept() {
 			continue
 		}
 		l.pending <- struct{}{}
-		go func() {
+		l.giving.Go(func() {
 			defer func() { <-l.pending }()
 			p, err := readProxyHeader(c, l.wait())
 			if err != nil {
@@ -74,7 +76,7 @@ func (l *proxyListener) accept() {
 				return
 			}
 			l.give(p)
-		}()
+		})
 	}
 }
 

@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -41,4 +43,38 @@ func FuzzProxyHeader(f *testing.F) {
 			t.Fatalf("%q: left %q, %v", data, rest, err)
 		}
 	})
+}
+
+// TestProxyAtClose: a connection whose header is on its way when the listener
+// closes was there before, and is served.
+func TestProxyAtClose(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newProxyListener(tcp, func(netip.Addr) bool { return true }, func() time.Duration { return 10 * time.Second }, func(err error) { t.Log(err) })
+	balancer, err := net.Dial("tcp", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer balancer.Close()
+	go func() {
+		for len(l.pending) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		l.Close()
+		time.Sleep(50 * time.Millisecond)
+		io.WriteString(balancer, "PROXY TCP4 203.0.113.7 198.51.100.1 4711 443\r\n")
+	}()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatalf("it was dropped: %v", err)
+	}
+	defer c.Close()
+	if got := c.RemoteAddr().String(); got != "203.0.113.7:4711" {
+		t.Errorf("the client is %s", got)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("and then: %v", err)
+	}
 }

@@ -56,7 +56,7 @@ type Listener struct {
 	err     error
 	closed  bool
 	over    bool
-	waiting int        // connections that are not net/http's yet
+	waiting int        // connections that are not net/http's yet, and accept
 	parked  *list.List // of net.Conn: those without a request, oldest first
 	clients map[netip.Prefix]int
 	last    time.Duration // for CloseWithin; 0 means lastCall
@@ -89,7 +89,12 @@ func NewListener(ln net.Listener, o Options) *Listener {
 
 // Accept implements [net.Listener].
 func (l *Listener) Accept() (net.Conn, error) {
-	l.start.Do(func() { go l.accept() })
+	l.start.Do(func() {
+		l.mu.Lock()
+		l.waiting++ // what it has taken at Close is not among the others yet
+		l.mu.Unlock()
+		go l.accept()
+	})
 	select {
 	case c := <-l.ready:
 		return c, nil
@@ -154,6 +159,7 @@ func (l *Listener) left() {
 }
 
 func (l *Listener) accept() {
+	defer l.left()
 	wait := time.Duration(0)
 	for {
 		c, err := l.Listener.Accept()
@@ -171,11 +177,13 @@ func (l *Listener) accept() {
 			return
 		}
 		wait = 0
-		if !l.admit(c) {
+		leave, ok := l.admit(c)
+		if !ok {
 			continue
 		}
 		if !l.slot() {
 			c.Close()
+			leave()
 			return
 		}
 		// Before its goroutine runs: the next connection may have to find it.
@@ -183,7 +191,7 @@ func (l *Listener) accept() {
 		l.waiting++
 		place := l.parked.PushBack(c)
 		l.mu.Unlock()
-		go l.prepare(c, place)
+		go l.prepare(c, place, leave)
 	}
 }
 
@@ -252,10 +260,12 @@ func (l *Listener) counted(c net.Conn) (netip.Prefix, bool) {
 	return p, true
 }
 
-func (l *Listener) admit(c net.Conn) bool {
+// admit counts a connection among those of its client. leave takes it out
+// again: of what it was counted in, whoever is exempt by then.
+func (l *Listener) admit(c net.Conn) (leave func(), ok bool) {
 	p, ok := l.counted(c)
 	if !ok {
-		return true
+		return func() {}, true
 	}
 	l.mu.Lock()
 	n := l.clients[p]
@@ -263,26 +273,18 @@ func (l *Listener) admit(c net.Conn) bool {
 		l.clients[p] = n + 1
 	}
 	l.mu.Unlock()
-	if n < l.o.PerClient {
-		return true
+	if n >= l.o.PerClient {
+		c.Close()
+		l.report(c, ErrTooMany)
+		return nil, false
 	}
-	c.Close()
-	l.report(c, ErrTooMany)
-	return false
-}
-
-// release gives back what an ended connection had.
-func (l *Listener) release(c net.Conn) {
-	<-l.slots
-	if p, ok := l.counted(c); ok {
+	return func() {
 		l.mu.Lock()
-		if n := l.clients[p]; n > 1 {
-			l.clients[p] = n - 1
-		} else {
+		defer l.mu.Unlock()
+		if l.clients[p]--; l.clients[p] <= 0 {
 			delete(l.clients, p)
 		}
-		l.mu.Unlock()
-	}
+	}, true
 }
 
 func (l *Listener) report(c net.Conn, err error) {
@@ -292,9 +294,11 @@ func (l *Listener) report(c net.Conn, err error) {
 }
 
 // prepare brings a connection to where it has something to say.
-func (l *Listener) prepare(c net.Conn, place *list.Element) {
-	var once sync.Once
-	release := func() { once.Do(func() { l.release(c) }) }
+func (l *Listener) prepare(c net.Conn, place *list.Element, leave func()) {
+	release := sync.OnceFunc(func() {
+		<-l.slots
+		leave()
+	})
 	defer l.left()
 
 	lim := Limits{}

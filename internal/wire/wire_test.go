@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -676,3 +677,83 @@ func FuzzStream(f *testing.F) {
 		}
 	})
 }
+
+// tardy is a listener whose Accept is in the middle of taking a connection
+// when it is closed.
+type tardy struct {
+	net.Listener
+	closed chan struct{}
+	conn   net.Conn
+}
+
+func (l *tardy) Accept() (net.Conn, error) {
+	<-l.closed
+	if c := l.conn; c != nil {
+		l.conn = nil
+		time.Sleep(20 * time.Millisecond)
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *tardy) Close() error {
+	close(l.closed)
+	return nil
+}
+
+// TestCloseWhileAccepting: a connection that was taken at the moment of Close
+// is served, not cut.
+func TestCloseWhileAccepting(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	l := NewListener(&tardy{closed: make(chan struct{}), conn: server}, Options{})
+	go func() {
+		time.Sleep(20 * time.Millisecond)
+		l.Close()
+		io.WriteString(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	}()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatalf("it was dropped: %v", err)
+	}
+	c.Close()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("and then: %v", err)
+	}
+}
+
+// TestPerClientAfterReload: who is exempt may change while connections are
+// open; each leaves the count that it was put in.
+func TestPerClientAfterReload(t *testing.T) {
+	exempt := false
+	l := NewListener(nil, Options{PerClient: 1, Exempt: func(netip.Addr) bool { return exempt }})
+	a, b := net.Pipe()
+	defer a.Close()
+	c := &placed{Conn: b}
+	counted, ok := l.admit(c)
+	if !ok {
+		t.Fatal("the first is refused")
+	}
+	exempt = true
+	free, ok := l.admit(c)
+	if !ok {
+		t.Fatal("an exempt client is refused")
+	}
+	exempt = false
+	free() // was never counted
+	if _, ok := l.admit(c); ok {
+		t.Error("the place of another connection was given away")
+	}
+	exempt = true
+	counted()
+	exempt = false
+	if _, ok := l.admit(c); !ok {
+		t.Error("a connection that ended while its client was exempt is counted for ever")
+	}
+}
+
+// placed is a connection from an address.
+type placed struct{ net.Conn }
+
+func (*placed) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 7), Port: 1} }
+func (*placed) Close() error         { return nil }
