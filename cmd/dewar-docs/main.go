@@ -227,6 +227,10 @@ func layers() []byte {
 			}
 		}
 	}
+	b.WriteString("\n## The guard itself\n\nWhat no layer decided: about the app's server, and about layers.\n\n| reason | what happened | what to do |\n|---|---|---|\n")
+	for _, r := range guard.Reasons {
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", r.Name, cell(r.Why), cell(r.Fix))
+	}
 	return b.Bytes()
 }
 

@@ -94,7 +94,7 @@ type Topic struct {
 	Pre     *guard.Preflight
 	Service *guard.Service
 	Check   *probe.Check
-	Reason  *guard.Reason
+	Reason  *guard.Reason // of Layer, or of the chain itself when that is nil
 }
 
 // Topics lists everything that has a name a user can meet in a report.
@@ -120,6 +120,9 @@ func Topics() []Topic {
 		for _, k := range c.Checks {
 			out = append(out, Topic{Name: k.ID, Kind: "check", Control: c, Check: k})
 		}
+	}
+	for i := range guard.Reasons {
+		out = append(out, Topic{Name: guard.Reasons[i].Name, Kind: "reason", Reason: &guard.Reasons[i]})
 	}
 	return out
 }

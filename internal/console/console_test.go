@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -229,5 +230,33 @@ func TestMetricsAreBounded(t *testing.T) {
 		if !strings.Contains(b, want) {
 			t.Errorf("no %s in\n%s", want, b)
 		}
+	}
+}
+
+// TestMetricsKnowTheChain: what the chain itself says is counted by its name.
+func TestMetricsKnowTheChain(t *testing.T) {
+	m := NewMetrics("test", []*guard.Spec{{Name: "headers"}}, nil)
+	m.Decision(guard.Decision{Layer: "headers", Verdict: guard.Observed, Reason: "would-change"})
+	m.Decision(guard.Decision{Layer: "upstream", Verdict: guard.Deny, Reason: "answer-cut"})
+	m.Decision(guard.Decision{Layer: "headers", Verdict: guard.Deny, Reason: "what a client made up"})
+	all, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range all {
+		if f.GetName() == "dewar_decisions_total" {
+			for _, s := range f.GetMetric() {
+				for _, l := range s.GetLabel() {
+					if l.GetName() == "reason" {
+						got = append(got, l.GetValue())
+					}
+				}
+			}
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"answer-cut", "other", "would-change"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,14 +48,11 @@ func NewMetrics(version string, layers []*guard.Spec, lost func() uint64) *Metri
 		restarts:    prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_app_restarts_total", Help: "Times gunicorn was started again after it had ended."}),
 		workers:     prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_app_workers_total", Help: "Workers that have loaded the app."}),
 		connections: prometheus.NewCounter(prometheus.CounterOpts{Name: "dewar_connection_errors_total", Help: "Connections that came to nothing: failed handshakes, broken framing."}),
-		known: map[string]map[string]bool{
-			"upstream": {"upstream-down": true, "upstream-timeout": true, "upstream-broken": true, "guard-failed": true, "body-too-large": true},
-		},
+		known:       map[string]map[string]bool{},
 	}
-	for _, s := range layers {
-		// The last two are the chain's own words about a layer.
-		m.known[s.Name] = map[string]bool{"layer-failed": true, s.Name + "-would-change": true}
-		for _, r := range s.Reasons {
+	for _, s := range append([]*guard.Spec{{Name: "upstream"}}, layers...) {
+		m.known[s.Name] = map[string]bool{}
+		for _, r := range append(slices.Clone(guard.Reasons), s.Reasons...) {
 			m.known[s.Name][r.Name] = true
 		}
 	}

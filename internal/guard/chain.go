@@ -524,6 +524,19 @@ const (
 	crashEvent = "sys_crash"
 )
 
+// Reasons documents what the chain itself says: of the app's server, of a
+// layer that failed, and of itself. The reasons of the layers stand in their
+// [Spec].
+var Reasons = []Reason{
+	{"upstream-down", "The app's server takes no connections: it is being started, has ended, or its queue is full. The client got 503 with Retry-After.", "See what the app wrote before (app │ in the output), and \"dewar check\"; with app.upstream, start what runs the app."},
+	{"upstream-timeout", "The app did not begin its answer within deployment.timeout. The client got 504.", "Let long work run outside of requests, or raise deployment.timeout."},
+	{"upstream-broken", "The app's server closed the connection without an answer, or sent one that two readers could understand differently: contradicting lengths, control characters in a header, a protocol switch that nobody asked for (CWE-113, CWE-444). The detail says which. The client got 502.", "Correct the app or its server; a worker that was killed (out of memory, time-out) is in the app's output."},
+	{"answer-cut", "The answer had begun and broke off before its end. The connection was cut, so that the client does not take it for a whole one.", "Look for the app's exception under the same request id; an answer that pauses for longer than deployment.stream-timeout is cut, too."},
+	{"layer-failed", "A layer panicked or its store is gone. Where it fails closed the client got 503; the stack is in the event.", "Report the stack as a bug; until then the layer can be set to observe for the route."},
+	{"guard-failed", "The guard itself panicked while it handed the request on. The client got 500; the stack is in the event.", "Report the stack as a bug."},
+	{"would-change", "A layer that only observes would have changed these header fields of the answer.", "Nothing: it is what the layer will do when its mode is enforce."},
+}
+
 // explain turns the forwarder's error into a decision. tell is false when
 // nobody is there to be told.
 func (c *Chain) explain(x *Exchange, err error) (d Decision, tell bool) {

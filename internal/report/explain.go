@@ -163,9 +163,14 @@ func (e *Explainer) Layer(l *guard.Spec) {
 	e.b.WriteByte('\n')
 }
 
-// Reason explains one reason of a layer's refusals.
+// Reason explains one reason of a layer's refusals, or of the guard's own when
+// l is nil.
 func (e *Explainer) Reason(l *guard.Spec, r guard.Reason) {
-	fmt.Fprintf(&e.b, "  %s %s\n", bold.Render(r.Name), dim.Render("a reason of layer "+l.Name))
+	of := "a reason of the guard itself"
+	if l != nil {
+		of = "a reason of layer " + l.Name
+	}
+	fmt.Fprintf(&e.b, "  %s %s\n", bold.Render(r.Name), dim.Render(of))
 	e.para("why", r.Why)
 	e.para("wrong?", r.Fix)
 }
