@@ -24,6 +24,40 @@ type front struct {
 	in            [2]*handoff  // what plain and secure accept from
 	conns         atomic.Int64
 	serving       sync.WaitGroup
+	arriving      sync.Map // net.Conn: whose first request has not reached the handler
+	arrivals      atomic.Int64
+}
+
+type arrivalKey struct{}
+
+// arrived says that a connection is served, or gone.
+func (f *front) arrived(c any) {
+	if _, ok := f.arriving.LoadAndDelete(c); ok {
+		f.arrivals.Add(-1)
+	}
+}
+
+// arrivalTime is how long shutdown waits for requests that have been read
+// already.
+const arrivalTime = time.Second
+
+// shutdown lets the servers of f answer what they have been asked, until ctx
+// ends. net/http hangs up, without an answer, on a connection whose first
+// request it reads after Shutdown was called; those that were handed over
+// before are waited for.
+func (f *front) shutdown(ctx context.Context) {
+	f.retire() // and the last one that was handed over is counted
+	for _, s := range f.servers() {
+		s.SetKeepAlivesEnabled(false)
+	}
+	for until := time.Now().Add(arrivalTime); f.arrivals.Load() > 0 && ctx.Err() == nil && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
+	var wg sync.WaitGroup
+	for _, s := range f.servers() {
+		wg.Go(func() { _ = s.Shutdown(ctx) })
+	}
+	wg.Wait()
 }
 
 // newFront starts the servers; they get connections by hand.
@@ -33,11 +67,15 @@ func (g *Gateway) newFront(c deployment.Config) *front {
 	if complain == nil {
 		complain = func(string) {}
 	}
+	inner := timeBodies(insideTLS(http.HandlerFunc(g.newestHandler)), time.Duration(c.BodyTimeout))
 	server := func(secure bool) *http.Server {
 		p := new(http.Protocols)
 		p.SetHTTP1(true)
 		s := &http.Server{
-			Handler:           timeBodies(insideTLS(http.HandlerFunc(g.newestHandler)), time.Duration(c.BodyTimeout)),
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				f.arrived(r.Context().Value(arrivalKey{}))
+				inner.ServeHTTP(w, r)
+			}),
 			ReadHeaderTimeout: time.Duration(c.HeaderTimeout),
 			IdleTimeout:       time.Duration(c.IdleTimeout),
 			// No ReadTimeout and WriteTimeout: they would cut uploads and
@@ -47,14 +85,19 @@ func (g *Gateway) newFront(c deployment.Config) *front {
 			BaseContext:                  func(net.Listener) context.Context { return g.base },
 			ErrorLog:                     log.New(lineWriter(complain), "", 0),
 			Protocols:                    p,
-			ConnContext:                  wire.Context,
+			ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+				return context.WithValue(wire.Context(ctx, conn), arrivalKey{}, conn)
+			},
 			ConnState: func(conn net.Conn, s http.ConnState) {
 				wire.Track(conn, s)
 				switch s {
 				case http.StateNew:
 					f.conns.Add(1)
+					f.arrivals.Add(1)
+					f.arriving.Store(conn, nil)
 				case http.StateClosed, http.StateHijacked:
 					f.conns.Add(-1)
+					f.arrived(conn)
 				}
 			},
 		}

@@ -729,17 +729,15 @@ func (g *Gateway) serve(listeners []openListener) Actor {
 			}
 			ctx, done := context.WithTimeout(context.Background(), grace)
 			defer done()
-			var servers []*http.Server
 			for _, f := range g.fronts() {
-				servers = append(servers, f.servers()...)
-			}
-			for _, s := range servers {
-				wg.Go(func() { _ = s.Shutdown(ctx) })
+				wg.Go(func() { f.shutdown(ctx) })
 			}
 			wg.Wait()
 			g.cancel() // WebSockets, and what did not finish in time
-			for _, s := range servers {
-				_ = s.Close()
+			for _, f := range g.fronts() {
+				for _, s := range f.servers() {
+					_ = s.Close()
+				}
 			}
 		},
 	}
