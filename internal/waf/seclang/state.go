@@ -165,7 +165,6 @@ type Transaction struct {
 	unsure     string // why only Coraza can say
 	parsing    bool   // the body is being parsed
 	unread     bool   // the body was not read to its end, see Read
-	severity   int
 
 	hitBits []uint64 // leaves that matched anything so far
 	scan    scratch
