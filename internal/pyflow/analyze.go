@@ -206,6 +206,7 @@ func (p *program) prepare() []*fileInfo {
 		p.files[fi.path] = fi
 	}
 	p.nameModules(files)
+	p.folders = folderIndex(files)
 	p.tagBits = map[string]tags{}
 	p.library = map[string]bool{}
 	kinds := map[string]bool{}
@@ -386,7 +387,7 @@ type unit struct {
 }
 
 // maxAlike bounds how many registrations of one function at one place run.
-const maxAlike = 24
+const maxAlike = 64
 
 // rule is the first text that a closure is registered with: a URL rule. A
 // function of no surroundings is the same one under each rule, and "" here.

@@ -54,6 +54,10 @@ func (it *interp) attr(st *state, v *value, name string, callee bool, at Span) *
 			case "name", "_name_":
 				return v.elems[0]
 			}
+		case v.str == "":
+			if x := moduleInfo(v, name); x != nil {
+				return x
+			}
 		case v.str == "property":
 			return &value{kind: vBound, recv: v, str: name}
 		}
@@ -312,10 +316,19 @@ func (it *interp) moduleAttr(st *state, m *module, name string) *value {
 	switch name {
 	case "__name__":
 		return text(m.name)
-	case "__file__":
+	case "__file__", "__path__":
 		return it.global(st, m, name)
 	case "__dict__":
-		return unknown
+		names, values, ok := it.members(st, &value{kind: vModule, mod: m}, Span{})
+		if !ok {
+			return unknown
+		}
+		d := &object{kind: oDict}
+		for i, n := range names {
+			key, _ := keyOf(text(n))
+			d.set(key, values[i])
+		}
+		return &value{kind: vObj, obj: it.alloc(st, d)}
 	}
 	if m.name == "builtins" {
 		return lib("builtins." + name)

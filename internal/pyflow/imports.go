@@ -157,7 +157,7 @@ func (it *interp) load(st *state, fi *fileInfo) *module {
 	if it.depth > 200 {
 		return m
 	}
-	fr, depth, steps, views := it.fr, it.depth, it.steps, it.decorating
+	fr, depth, steps, views, first := it.fr, it.depth, it.steps, it.decorating, it.nextObj
 	it.decorating = 0
 	it.fr = &frame{file: fi, f: fi.f, sc: fi.scopes[fi.f.Root], mod: m, ns: m.ns}
 	it.depth = depth + 1
@@ -174,6 +174,15 @@ func (it *interp) load(st *state, fi *fileInfo) *module {
 	it.fr, it.depth, it.steps, it.decorating, it.limit = fr, depth, steps, views, limit
 	st.heap, st.shared = in.heap, true
 	it.promote()
+	if fr != nil && fr.fn != nil {
+		// The module stays, whatever becomes of the call that has imported it:
+		// it may raise, or take too long.
+		for id := first; id <= it.nextObj; id++ {
+			if o := above(in.heap, nil, id); o != nil {
+				it.flat[id] = o.clone(nil)
+			}
+		}
+	}
 	return m
 }
 
@@ -189,6 +198,11 @@ func (it *interp) runTop(st *state, body []pysyntax.ID) {
 		if it.limit != limit {
 			if it.out() {
 				it.gaveUp = append(it.gaveUp, GaveUp{At: it.span(id), Name: it.fr.mod.name, Reason: "what the script does when it is run takes too many steps"})
+				// What was not run to its end is run as if nothing called it.
+				for _, k := range it.brokenOff {
+					delete(it.called, k)
+				}
+				it.brokenOff = nil
 				it.steps, st.dead = it.limit, true
 			}
 			it.limit = limit

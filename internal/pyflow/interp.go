@@ -3,6 +3,7 @@ package pyflow
 import (
 	"context"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ type program struct {
 	// packages are the folders that hold modules, named alike; library the
 	// first parts of the names that facts know.
 	packages                       map[string]bool
+	folders                        map[string][]string // what stands in each folder that holds Python files
 	library                        map[string]bool
 	models                         map[string]*fileInfo
 	roots                          []string
@@ -130,6 +132,7 @@ type interp struct {
 	rule       string      // URL rule of the running view, if it has no variable part
 	made       []*function // nested functions, in the order they were made
 	called     map[funcKey]bool
+	brokenOff  []funcKey // whose call while loading was not followed to its end
 	modules    map[string]*module
 	loading    bool
 	raised     []label
@@ -1096,7 +1099,11 @@ func (it *interp) global(st *state, m *module, name string) *value {
 		return text(m.name)
 	case "__file__":
 		if m.file != nil {
-			return text("/app/" + m.file.path)
+			return text(appDir + "/" + m.file.path)
+		}
+	case "__path__":
+		if m.file != nil && m.file.pkg && !m.file.model {
+			return it.list(st, oList, []*value{text(path.Join(appDir, path.Dir(m.file.path)))}, nil)
 		}
 	case "__unknown__":
 		return lib("__unknown__")

@@ -672,6 +672,9 @@ func (it *interp) callFunction(st *state, fn *function, self *value, c *call) *v
 
 	it.callAt = c.at
 	v, rets := it.run(st, fn, vars)
+	if it.loading && it.out() {
+		it.brokenOff = append(it.brokenOff, funcKey{fn.file, fn.id})
+	}
 
 	cost := it.contexts[fn]
 	cost.runs++

@@ -25,7 +25,7 @@ func init() {
 		"joinpath": pathlibJoin, "resolve": pathlibResolve, "absolute": pathlibResolve, "expanduser": pathlibSame,
 		"as_posix": pathlibText, "__str__": pathlibText, "is_relative_to": pathlibInside, "relative_to": pathlibRelative,
 		"with_name": pathlibWithName, "with_suffix": pathlibWithSuffix, "with_stem": pathlibWithName, "is_absolute": func(it *interp, st *state, self *value, c *call) *value { return boolean },
-		"iterdir": pathlibList, "glob": pathlibList, "rglob": pathlibList,
+		"iterdir": pathlibList, "glob": pathlibList, "rglob": pathlibBelow,
 	} {
 		natives["pathlib.Path."+name] = f
 	}
@@ -397,6 +397,24 @@ func pathlibWithSuffix(it *interp, st *state, self *value, c *call) *value {
 }
 
 func pathlibList(it *interp, st *state, self *value, c *call) *value {
+	t := it.pathText(st, self)
+	if t == nil {
+		return nil
+	}
+	if p := c.arg(0, "pattern"); p != nil && p.isConstText() && t.isConstText() && strings.HasPrefix(t.str, "/") {
+		if found, ok := it.globMatches(path.Join(t.str, p.str)); ok {
+			var out []*value
+			for _, name := range found {
+				out = append(out, pathOfText(text(name)))
+			}
+			return it.list(st, oList, out, nil)
+		}
+	}
+	return pathlibBelow(it, st, self, c)
+}
+
+// pathlibBelow gives paths of which only the beginning is known.
+func pathlibBelow(it *interp, st *state, self *value, c *call) *value {
 	t := it.pathText(st, self)
 	if t == nil {
 		return nil

@@ -247,7 +247,7 @@ func specialType(it *interp, st *state, self *value, c *call) *value {
 }
 
 func specialVars(it *interp, st *state, self *value, c *call) *value {
-	if len(c.args) == 1 && c.args[0].kind == vObj {
+	if len(c.args) == 1 && (c.args[0].kind == vObj || c.args[0].kind == vModule) {
 		return it.attr(st, c.args[0], "__dict__", false, c.at)
 	}
 	return nil

@@ -744,6 +744,9 @@ func textEnds(it *interp, st *state, self *value, c *call) *value {
 		return boolean
 	}
 	s, suffix := last.sym, list[0]
+	if slices.ContainsFunc(last.not, func(n string) bool { return strings.Contains(suffix, n) }) {
+		return vFalse
+	}
 	for _, r := range suffix {
 		if !last.chars.Has(r) && len(self.text) == 1 {
 			return vFalse
