@@ -745,7 +745,7 @@ func (g *Gateway) serve(listeners []openListener) Actor {
 
 // describe says what a URL speaks, as far as it is settled by configuration.
 func (g *Gateway) describe(u string) string {
-	if g.quic != nil {
+	if g.quic != nil && !strings.HasPrefix(u, "unix:") {
 		return u + "  (HTTP/1.1, 2 and 3, " + tls.VersionName(tls.VersionTLS12) + " and 1.3)"
 	}
 	if g.certs.Load() != nil {

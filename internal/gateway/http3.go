@@ -63,12 +63,13 @@ func (q *quicFront) altSvc(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) newQUIC() *quicFront {
 	q := &quicFront{g: g, clients: map[netip.Prefix]int{}, ports: map[int]bool{}}
 	c := g.config()
-	inner := timeBodies(http.HandlerFunc(g.newestHandler), time.Duration(c.BodyTimeout))
 	q.server = &http3.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			q.running.n.Add(1)
 			defer q.running.done()
-			inner.ServeHTTP(&patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), stall: time.Duration(c.BodyTimeout)}, r.WithContext(withBase(r.Context(), g.base)))
+			patience := time.Duration(g.config().BodyTimeout) // as it is now: a reload may have changed it
+			inner := timeBodies(http.HandlerFunc(g.newestHandler), patience)
+			inner.ServeHTTP(&patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), stall: patience}, r.WithContext(withBase(r.Context(), g.base)))
 		}),
 		MaxHeaderBytes: int(c.MaxHeader),
 		IdleTimeout:    time.Duration(c.IdleTimeout),
@@ -150,18 +151,10 @@ func (q *quicFront) serve(ctx context.Context, pc net.PacketConn, port int) erro
 		// or forged ones fill the rest.
 		VerifySourceAddress: func(net.Addr) bool { return q.conns.Load() > most/2 },
 	}
-	ln, err := tr.Listen(http3.ConfigureTLSConfig(q.g.tlsConfig()), &quic.Config{
-		HandshakeIdleTimeout:  time.Duration(c.HeaderTimeout),
-		MaxIdleTimeout:        time.Duration(c.IdleTimeout),
-		MaxIncomingStreams:    100,
-		MaxIncomingUniStreams: 8, // three of HTTP/3's own
-		// What a client may send that nobody has read yet.
-		InitialStreamReceiveWindow:     256 << 10,
-		MaxStreamReceiveWindow:         1 << 20,
-		InitialConnectionReceiveWindow: 512 << 10,
-		MaxConnectionReceiveWindow:     4 << 20,
-		Allow0RTT:                      false,
-	})
+	conf := q.quicConfig()
+	// New connections ask for the time-outs in force.
+	conf.GetConfigForClient = func(*quic.ClientInfo) (*quic.Config, error) { return q.quicConfig(), nil }
+	ln, err := tr.Listen(http3.ConfigureTLSConfig(q.g.tlsConfig()), conf)
 	if err != nil {
 		pc.Close()
 		return err
@@ -190,6 +183,23 @@ func (q *quicFront) serve(ctx context.Context, pc net.PacketConn, port int) erro
 		}
 	})
 	return nil
+}
+
+// quicConfig returns the limits and time-outs of a new connection.
+func (q *quicFront) quicConfig() *quic.Config {
+	c := q.g.config()
+	return &quic.Config{
+		HandshakeIdleTimeout:  time.Duration(c.HeaderTimeout),
+		MaxIdleTimeout:        time.Duration(c.IdleTimeout),
+		MaxIncomingStreams:    100,
+		MaxIncomingUniStreams: 8, // three of HTTP/3's own
+		// What a client may send that nobody has read yet.
+		InitialStreamReceiveWindow:     256 << 10,
+		MaxStreamReceiveWindow:         1 << 20,
+		InitialConnectionReceiveWindow: 512 << 10,
+		MaxConnectionReceiveWindow:     4 << 20,
+		Allow0RTT:                      false,
+	}
 }
 
 // admit counts a connection, in all and by client.

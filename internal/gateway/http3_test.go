@@ -273,3 +273,50 @@ func TestWithBase(t *testing.T) {
 		t.Error("a request outlived the guard")
 	}
 }
+
+// TestHTTP3Reload: time-outs that a reload changes are changed over QUIC, too,
+// and a unix socket, which has no UDP beside it, does not claim HTTP/3.
+func TestHTTP3Reload(t *testing.T) {
+	failed := make(chan error, 1)
+	socket := t.TempDir() + "/s"
+	r, base := tlsSite(t, func(o *Options) {
+		o.Config.HTTP3, o.Config.BodyTimeout = true, seconds(60)
+		o.Config.Listen = append(o.Config.Listen, "unix:"+socket)
+		o.Handler = func(*Gateway) (http.Handler, error) {
+			return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, err := io.ReadAll(r.Body)
+				failed <- err
+			}), nil
+		}
+	})
+	if got := r.g.describe("unix:" + socket); !strings.Contains(got, "HTTP/1.1 and 2,") {
+		t.Error(got)
+	}
+	cfg := *r.g.config()
+	cfg.BodyTimeout, cfg.IdleTimeout = seconds(1), seconds(7)
+	if err := r.g.Change(t.Context(), Change{Config: cfg}); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.g.quic.quicConfig().MaxIdleTimeout; d != 7*time.Second {
+		t.Errorf("a new connection may be idle for %s", d)
+	}
+	tr := &http3.Transport{TLSClientConfig: base.Clone()}
+	defer tr.Close()
+	body, slow := io.Pipe()
+	defer slow.Close()
+	go func() {
+		res, err := (&http.Client{Transport: tr}).Post("https://"+r.address()+"/", "text/plain", body)
+		if err == nil {
+			res.Body.Close()
+		}
+	}()
+	_, _ = io.WriteString(slow, "the beginning")
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("half a body was taken for a whole one")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the old body-timeout holds")
+	}
+}
