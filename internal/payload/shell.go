@@ -157,7 +157,7 @@ func judgeShell(text string, place Place, _ []string) string {
 	if name, after := commandWord(text); shellCommands[name] && !ambiguous[name] && sensitivePath(unquoteShell(after)) {
 		return "command"
 	}
-	if sensitivePath(text) && strings.ContainsAny(text, "'\"\\*?") == false {
+	if sensitivePath(text) && !strings.ContainsAny(text, "'\"\\*?") {
 		return ""
 	}
 	if strings.ContainsAny(text, "'\"\\") && strings.Contains(text, "/") {

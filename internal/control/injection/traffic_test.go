@@ -266,7 +266,7 @@ func TestHostileLogs(t *testing.T) {
 	}
 	for _, path := range []string{"/**", "/a/*", "/<path:x>/b", "/{a,b}", "/\x1b[2J", "/\xff"} {
 		route := routeOf(nil, "GET", path)
-		if p := routePattern(route); strings.Contains(p, "**") || strings.ContainsAny(route, "\x1b\xff*") {
+		if p := routePattern(route); strings.Contains(p, "**") || strings.ContainsAny(route, "\x1b*") || strings.IndexByte(route, 0xff) >= 0 {
 			t.Errorf("%q becomes %q, %q", path, route, p)
 		}
 	}

@@ -342,7 +342,6 @@ type flattener struct {
 	limit           int
 	budget, used    int
 	values, lengths int
-	full            bool
 }
 
 func (x *Transaction) json(text string) error {
