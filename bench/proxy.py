@@ -11,7 +11,8 @@ rounds, and how many times the bare ReverseProxy's.
     bench/proxy.py [--rounds 5] [--seconds 2] [--only GET,form] [--dewar FILE]
 
 Needs nginx, wrk and Go. With Debian's libnginx-mod-http-modsecurity and
-modsecurity-crs, nginx with ModSecurity takes part, too. Everything listens on
+modsecurity-crs, nginx with ModSecurity takes part, too (it only detects: its rules
+refuse some of these honest requests). Everything listens on
 127.0.0.1 or a unix socket and ends with this program. Machines are noisy: read
 ratios, not single figures.
 """
@@ -99,7 +100,8 @@ proxies = {}
 
 def nginx(name, module="", extra=""):
     port = free_port()
-    conf = write(name + ".conf", f"""{module} {user} {common % name}
+    safe = "".join(c for c in name if c.isalnum())
+    conf = write(safe + ".conf", f"""{module} {user} {common % safe}
 http {{ {head} upstream u {{ server unix:{upstream}; keepalive 64; keepalive_requests 1000000; }}
  server {{ listen 127.0.0.1:{port}; {extra} location / {{ proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; }} }} }}""")
     proxies[name] = (port, start(["nginx", "-p", work, "-c", conf, "-g", "daemon off;"]))
@@ -151,7 +153,7 @@ guard("Dewar, WAF off", "injection.mode=off")
 
 module = next(iter(glob.glob("/usr/lib/nginx/modules/ngx_http_modsecurity_module.so")), "")
 if module and os.path.exists("/usr/share/modsecurity-crs/owasp-crs.load"):
-    rules = write("ms.conf", "SecRuleEngine On\nSecRequestBodyAccess On\nSecResponseBodyAccess Off\nSecAuditEngine Off\nInclude /etc/modsecurity/crs/crs-setup.conf\nInclude /usr/share/modsecurity-crs/rules/*.conf\n")
+    rules = write("ms.conf", "SecRuleEngine DetectionOnly\nSecRequestBodyAccess On\nSecResponseBodyAccess Off\nSecAuditEngine Off\nInclude /etc/modsecurity/crs/crs-setup.conf\nInclude /usr/share/modsecurity-crs/rules/*.conf\n")
     nginx("nginx + ModSecurity", f"load_module {module};", f"modsecurity on; modsecurity_rules_file {rules};")
 
 if opt.proxies:
