@@ -130,6 +130,11 @@ func (f *Forwarder) Forward(w http.ResponseWriter, x *guard.Exchange, modify fun
 	for name, v := range res.Header {
 		h[name] = v
 	}
+	if c.writing != nil && body != nil && body.live && r.ProtoMajor == 1 {
+		// The rest of the client's body is not read: net/http must not take
+		// the connection for one that can be used again (see halt).
+		h.Set("Connection", "close")
+	}
 	w.WriteHeader(res.StatusCode)
 	if err := c.copyBody(w, res); err != nil {
 		panic(http.ErrAbortHandler)

@@ -1,0 +1,5 @@
+//go:build !race
+
+package rxset
+
+const raced = false
