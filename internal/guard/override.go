@@ -63,13 +63,27 @@ func compileOverrides(in []Override, layers []Bound) ([]override, error) {
 func (c *Chain) match(x *Exchange) *Override {
 	for i := range c.overrides {
 		o := &c.overrides[i]
-		m := x.Request.Method
-		if len(o.methods) > 0 && !slices.Contains(o.methods, m) && (m != http.MethodHead || !slices.Contains(o.methods, http.MethodGet)) {
-			continue
-		}
-		if MatchPattern(o.Path, x.Path) {
+		if o.matches(o.methods, x.Request.Method, x.Path) {
 			return o.Override
 		}
 	}
 	return nil
+}
+
+// Matches reports whether the override is for a request with a method and a
+// decoded path, as a chain with it would. HEAD is GET to a route.
+func (o *Override) Matches(method, path string) bool {
+	var methods []string
+	for _, m := range o.Methods {
+		methods = append(methods, strings.ToUpper(strings.TrimSpace(m)))
+	}
+	return o.matches(methods, method, path)
+}
+
+// matches is [Override.Matches] with the methods as compileOverrides has them.
+func (o *Override) matches(methods []string, method, path string) bool {
+	if len(methods) > 0 && !slices.Contains(methods, method) && (method != http.MethodHead || !slices.Contains(methods, http.MethodGet)) {
+		return false
+	}
+	return MatchPattern(o.Path, path)
 }

@@ -139,7 +139,7 @@ func jsGrammar(t []jsToken) bool {
 		if a.kind == jsPunct && a.text == ")" && b.kind == jsName && !b.line && !jsStatement(t, i) {
 			return false
 		}
-		if a.kind == jsPunct && b.kind == jsPunct && (a.text == "," && b.text == "," || a.text == "?" && b.text == "?" && false || a.text == "." && b.text == "." && (i+2 >= len(t) || t[i+2].text != ".") && (i == 0 || t[i-1].text != ".")) {
+		if a.kind == jsPunct && b.kind == jsPunct && (a.text == "," && b.text == "," || a.text == "." && b.text == "." && (i+2 >= len(t) || t[i+2].text != ".") && (i == 0 || t[i-1].text != ".")) {
 			return false
 		}
 		if a.kind == jsPunct && strings.Contains("#\\", a.text) {

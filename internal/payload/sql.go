@@ -75,7 +75,7 @@ func sqlScan(tokens []sqlToken, text string, from, most int) (_ []sqlToken, inli
 			}
 			tokens = append(tokens, sqlToken{sqlComment, text[i : i+end], i})
 			i += end
-		case c == '\'' || c == '"' || c == '`' && true:
+		case c == '\'' || c == '"' || c == '`':
 			j := i + 1
 			for j < len(text) && text[j] != c {
 				if text[j] == '\\' {

@@ -114,14 +114,8 @@ func (r *Replay) Judge(ctx context.Context, p *Past) (Outcome, error) {
 // overrideFor returns the first override for a request, as the chain does.
 func overrideFor(routes []guard.Override, method, path string) *guard.Override {
 	for i := range routes {
-		o := &routes[i]
-		if len(o.Methods) > 0 && !slices.ContainsFunc(o.Methods, func(m string) bool {
-			return strings.EqualFold(m, method) || method == "HEAD" && strings.EqualFold(m, "GET")
-		}) {
-			continue
-		}
-		if guard.MatchPattern(o.Path, path) {
-			return o
+		if routes[i].Matches(method, path) {
+			return &routes[i]
 		}
 	}
 	return nil
