@@ -227,11 +227,32 @@ func layers() []byte {
 			}
 		}
 	}
+	head := "\n## What an operator can ask\n\n"
+	for _, l := range catalog.Layers {
+		for _, k := range l.Spec.Commands {
+			b.WriteString(head)
+			head = ""
+			fmt.Fprintf(b, "- `dewar %s` ([%s](#%s)): %s\n", usage(k), l.Spec.Name, l.Spec.Name, k.Does)
+		}
+	}
 	b.WriteString("\n## The guard itself\n\nWhat no layer decided: about the app's server, and about layers.\n\n| reason | what happened | what to do |\n|---|---|---|\n")
 	for _, r := range guard.Reasons {
 		fmt.Fprintf(b, "| `%s` | %s | %s |\n", r.Name, cell(r.Why), cell(r.Fix))
 	}
 	return b.Bytes()
+}
+
+// usage writes a command as it is typed.
+func usage(k guard.Command) string {
+	s := k.Name
+	for _, a := range k.Args {
+		if a.Optional {
+			s += " [--" + a.Name + " …]"
+		} else {
+			s += " " + strings.ToUpper(a.Name)
+		}
+	}
+	return s
 }
 
 func probes() []byte {

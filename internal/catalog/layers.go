@@ -13,6 +13,7 @@ import (
 	"github.com/dewar-security/dewar/internal/control/session"
 	"github.com/dewar-security/dewar/internal/control/settings"
 	"github.com/dewar-security/dewar/internal/control/uploads"
+	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
@@ -70,6 +71,9 @@ func spec(c *control.Control, name string) *guard.Spec {
 // Bind makes every layer from the settings, in the order of traffic. One that
 // is off everywhere is not made: the WAF's rules alone take 40 MB.
 func Bind(c *Config, env guard.Env) ([]guard.Bound, error) {
+	if env.Publish == nil {
+		env.Publish = func(event.Event) {}
+	}
 	var out []guard.Bound
 	for _, l := range Layers {
 		mode := l.Mode(c)

@@ -184,6 +184,7 @@ is sent anywhere.` + exitHelp,
 		return nil
 	}
 	root.AddCommand(a.auditCommand(), a.fixCommand(), a.routesCommand(), a.lspCommand(), a.runCommand(), a.reloadCommand(), a.upgradeCommand(), a.wafCommand(), a.probeCommand(), a.checkCommand(), a.explainCommand(), a.initCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.operateCommands()...)
 	return root
 }
 

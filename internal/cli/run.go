@@ -168,7 +168,7 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 	metrics := console.NewMetrics(version, specs, bus.Lost)
 	r.metrics = metrics
 	r.chainOf = func(g *gateway.Gateway, cfg *catalog.Config) (*guard.Chain, []guard.Bound, error) {
-		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts, Policy: r.policy.current}
+		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts, Policy: r.policy.current, Publish: bus.Publish}
 		bound, err := catalog.Bind(cfg, env)
 		if err != nil {
 			return nil, nil, err
@@ -198,6 +198,7 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 			Checklist: func(context.Context) (any, error) { return r.checklist(), nil },
 			Evidence:  func(context.Context) (any, error) { return r.evidence(), nil },
 			Listeners: listeners,
+			Operate:   r.operate,
 			Upgrade:   func(ctx context.Context) (any, error) { return r.upgrade(ctx, "dewar upgrade"), nil },
 			Reload:    func(ctx context.Context, app bool) (any, error) { return r.reload(ctx, "dewar reload", app), nil },
 		})

@@ -11,6 +11,8 @@
 //	POST /reload    settings are read again (?app=1: the app's   bearer token
 //	                code as well); the answer says what came
 //	                of it, JSON
+//	POST /operate/GROUP/VERB?ARG=VALUE                               bearer token
+//	                a command of a layer ("ban add"), answer as JSON
 //	POST /upgrade   the program is started anew and takes over   bearer token
 //
 // It listens on loopback or a unix socket and nowhere else. Loopback is not
@@ -46,6 +48,7 @@ import (
 	"github.com/dewar-security/dewar/internal/control/deployment"
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/gateway"
+	"github.com/dewar-security/dewar/internal/guard"
 )
 
 // Options says what the console shows. Every function may be called from
@@ -72,6 +75,9 @@ type Options struct {
 	// Reload reads the settings again, and loads the app's code anew if app
 	// is set. It returns what is encoded as JSON.
 	Reload func(ctx context.Context, app bool) (any, error)
+	// Operate runs a command of a layer; see [guard.Command]. It returns what
+	// is encoded as JSON.
+	Operate func(ctx context.Context, command string, args map[string]string) (any, error)
 	// Metrics is what /metrics shows.
 	Metrics *Metrics
 }
@@ -229,6 +235,27 @@ func handler(o Options, unix bool) http.Handler {
 	if o.Reload != nil {
 		act("/reload", func(r *http.Request) (any, error) { return o.Reload(r.Context(), r.URL.Query().Get("app") == "1") })
 	}
+	if o.Operate != nil {
+		private("/operate/{group}/{verb}", func(w http.ResponseWriter, r *http.Request) {
+			args := map[string]string{}
+			for name, v := range r.URL.Query() {
+				if len(v) != 1 {
+					text(w, http.StatusBadRequest, name+" is given twice\n")
+					return
+				}
+				args[name] = v[0]
+			}
+			v, err := o.Operate(r.Context(), r.PathValue("group")+" "+r.PathValue("verb"), args)
+			switch {
+			case errors.Is(err, guard.ErrNoCommand):
+				text(w, http.StatusNotFound, err.Error()+"\n")
+			case err != nil:
+				text(w, http.StatusUnprocessableEntity, err.Error()+"\n")
+			default:
+				writeJSON(w, v)
+			}
+		})
+	}
 	if o.Upgrade != nil {
 		act("/upgrade", func(r *http.Request) (any, error) { return o.Upgrade(r.Context()) })
 	}
@@ -239,7 +266,7 @@ func handler(o Options, unix bool) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
-		acts := r.URL.Path == "/reload" || r.URL.Path == "/upgrade"
+		acts := r.URL.Path == "/reload" || r.URL.Path == "/upgrade" || strings.HasPrefix(r.URL.Path, "/operate/")
 		switch site := r.Header.Get("Sec-Fetch-Site"); {
 		case !unix && !localHost(r.Host):
 			text(w, http.StatusMisdirectedRequest, "this console answers to the loopback address only\n")

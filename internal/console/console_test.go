@@ -70,6 +70,18 @@ func full() Options {
 			}
 			return make([]event.Event, n)
 		},
+		Operate: func(_ context.Context, command string, args map[string]string) (any, error) {
+			switch command {
+			case "ban add":
+				return struct {
+					Command string            `json:"command"`
+					Args    map[string]string `json:"args"`
+				}{command, args}, nil
+			case "ban lift":
+				return nil, errors.New("no address")
+			}
+			return nil, guard.ErrNoCommand
+		},
 		Metrics: NewMetrics("test", nil, nil),
 	}
 }
@@ -108,6 +120,12 @@ func TestWhoMayAsk(t *testing.T) {
 		{"no events", "GET", "/events", bearer, 200, "[]"},
 		{"too many events", "GET", "/events?n=1001", bearer, 400, ""},
 		{"events nonsense", "GET", "/events?n=x", bearer, 400, ""},
+		{"a command", "POST", "/operate/ban/add?address=203.0.113.9", bearer, 200, `{"command":"ban add","args":{"address":"203.0.113.9"}}`},
+		{"a command that fails", "POST", "/operate/ban/lift?address=x", bearer, 422, "no address"},
+		{"a command nobody has", "POST", "/operate/no/such", bearer, 404, "no such command"},
+		{"an argument twice", "POST", "/operate/ban/add?address=a&address=b", bearer, 400, "address is given twice"},
+		{"a command by GET", "GET", "/operate/ban/add?address=a", bearer, 405, ""},
+		{"a command without token", "POST", "/operate/ban/add?address=a", nil, 401, ""},
 		{"unknown", "GET", "/nothing", bearer, 404, ""},
 		{"post", "POST", "/healthz", bearer, 405, ""},
 		{"delete", "DELETE", "/checklist", bearer, 405, ""},

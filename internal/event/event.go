@@ -36,7 +36,7 @@ type Event struct {
 
 	Control string `json:"dewar.control,omitempty" jsonschema_description:"The control the event is about."`
 	Layer   string `json:"dewar.layer,omitempty" jsonschema_description:"The layer that decided."`
-	Verdict string `json:"dewar.verdict,omitempty" jsonschema_description:"allow, answer, observe or deny."`
+	Verdict string `json:"dewar.verdict,omitempty" jsonschema_description:"allow, note, answer, observe or deny."`
 	Reason  string `json:"dewar.reason,omitempty" jsonschema_description:"Stable name of the reason, such as csrf-cross-site."`
 	Detail  string `json:"dewar.detail,omitempty" jsonschema_description:"What exactly was seen, redacted."`
 

@@ -45,6 +45,7 @@ var Names = []Name{
 	{"sys_shutdown", "The guard stopped.", Info},
 	{"sys_restart", "The app's server was started again.", High},
 	{"dewar_reload", "The guard read its settings again: what came of it is in the event.", Info},
+	{"dewar_operate", "The operator asked a layer to do something: ban an address, end a session.", Info},
 	{"dewar_upgrade", "Another process of the guard took over, or could not.", Info},
 	{"sys_crash", "A part of the guard, or the app, failed while it served a request.", Critical},
 	{"excess_rate_limit_exceeded", "A client asked for more than its limit.", Warn},

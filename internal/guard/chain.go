@@ -284,6 +284,9 @@ func (c *Chain) inspect(x *Exchange) Decision {
 		}
 		l.seen.Add(1)
 		d := c.ask(l, x)
+		if len(x.notes) > 0 {
+			c.noted(l, x, mode)
+		}
 		if i == c.pathFrom && l.Mode != Off {
 			// Only now is it sure which route this is.
 			x.Override = c.match(x)
@@ -413,6 +416,18 @@ func (c *Chain) settle(l *bound, x *Exchange, d Decision, mode Mode) Decision {
 	return d
 }
 
+// noted takes over what a layer noted beside its decision.
+func (c *Chain) noted(l *bound, x *Exchange, mode Mode) {
+	for _, d := range x.notes {
+		d.Layer, d.Mode = l.Spec.Name, mode
+		x.Decisions = append(x.Decisions, d)
+		if c.o.Metrics != nil {
+			c.o.Metrics.Decision(d)
+		}
+	}
+	x.notes = x.notes[:0]
+}
+
 // refusal carries a responder's Deny through the forwarder.
 type refusal struct{ d Decision }
 
@@ -457,6 +472,9 @@ func (c *Chain) responders(x *Exchange, res *http.Response, own bool) Decision {
 			before = res.Header.Clone()
 		}
 		d := c.answerOf(l, x, res)
+		if len(x.notes) > 0 {
+			c.noted(l, x, mode)
+		}
 		if own && d.Reason != "layer-failed" {
 			d = Pass()
 		}

@@ -3,6 +3,9 @@ package guard
 import (
 	"net/http"
 	"time"
+
+	"github.com/dewar-security/dewar/internal/event"
+	"github.com/dewar-security/dewar/internal/policy"
 )
 
 // Exchange is one request on its way through the chain, and its answer. It is
@@ -26,6 +29,12 @@ type Exchange struct {
 	Override *Override
 	// Decisions holds every Decision that was not Allow, in order.
 	Decisions []Decision
+	// Identity is whom the request belongs to: filled in by the layers
+	// session and authn.
+	Identity Identity
+	// Change is what the answer did to the app's session: set by the session
+	// layer, for the responders after it.
+	Change SessionChange
 	// ThroughProbe is set when the request carries a valid probe signature.
 	ThroughProbe bool
 
@@ -36,4 +45,29 @@ type Exchange struct {
 	limited   bool
 	spool     *Spool            // nil means the one that everybody shares
 	stacks    map[string]string // of layers that panicked, by name
+	notes     []Decision        // of the layer that is being asked
+	match     policy.Match
+	matched   matchKey
+}
+
+// Note is an event about something that is no refusal: a login, a session
+// that was renewed.
+type Note struct {
+	// Event is one of [event.Names].
+	Event    string
+	Severity event.Severity // 0 means Info
+	// Reason is one of the layer's [Spec.Reasons]; it may be empty.
+	Reason string
+	// Detail and Attributes are as in a [Decision].
+	Detail     string
+	Attributes map[string]string
+}
+
+// Note has an event written for the layer that is being asked. The request
+// goes on. A layer calls it only in Request and Response.
+func (x *Exchange) Note(n Note) {
+	if n.Severity == 0 {
+		n.Severity = event.Info
+	}
+	x.notes = append(x.notes, Decision{Verdict: Noted, Event: n.Event, Severity: n.Severity, Reason: n.Reason, Detail: n.Detail, Attributes: n.Attributes})
 }

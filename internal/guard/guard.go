@@ -48,6 +48,9 @@ type Verdict uint8
 const (
 	// Allow passes the exchange on to the next layer.
 	Allow Verdict = iota
+	// Noted passes the exchange on, too: something worth an event happened.
+	// Layers do not return it, they call [Exchange.Note].
+	Noted
 	// Answer ends the exchange with an answer that is no refusal: a redirect
 	// to https, a CORS preflight. It is given in Observe mode too.
 	Answer
@@ -162,6 +165,9 @@ type Spec struct {
 	// Vocabulary), Severity its default severity (0: event.Warn).
 	Event    string
 	Severity event.Severity
+	// Commands documents what an operator can ask the layer to do; a layer
+	// that has some is an [Operator].
+	Commands []Command
 }
 
 // Reason documents one reason for a refusal.
@@ -283,6 +289,9 @@ type Env struct {
 	// Policy returns what the app's source says of its requests; nil while
 	// that is not known, or never will be. Nil itself means never.
 	Policy func() *policy.Policy
+	// Publish writes an event about what happens outside of a request. Nil
+	// writes nothing.
+	Publish func(event.Event)
 }
 
 // Service is something that keeps a promise beside the layers: the security

@@ -34,7 +34,7 @@ func (m *Mode) UnmarshalText(b []byte) error {
 	return fmt.Errorf("%q is not a mode: write \"enforce\", \"observe\" or \"off\"", b)
 }
 
-var verdictNames = [...]string{"allow", "answer", "observe", "deny"}
+var verdictNames = [...]string{"allow", "note", "answer", "observe", "deny"}
 
 // String returns the verdict as events spell it.
 func (v Verdict) String() string {

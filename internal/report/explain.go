@@ -156,6 +156,9 @@ func (e *Explainer) Layer(l *guard.Spec) {
 		fails = "lets requests pass and says so in metrics and evidence (fails open)"
 	}
 	e.para("broken", "when it cannot work it "+fails)
+	for _, k := range l.Commands {
+		e.para("command", "dewar "+k.Name+": "+k.Does)
+	}
 	for _, r := range l.Reasons {
 		e.b.WriteByte('\n')
 		e.Reason(l, r)
