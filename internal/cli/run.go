@@ -19,6 +19,7 @@ import (
 	"github.com/dewar-security/dewar/internal/catalog"
 	"github.com/dewar-security/dewar/internal/console"
 	"github.com/dewar-security/dewar/internal/control"
+	"github.com/dewar-security/dewar/internal/control/deployment"
 	"github.com/dewar-security/dewar/internal/control/monitoring"
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/evidence"
@@ -168,7 +169,12 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 	metrics := console.NewMetrics(version, specs, bus.Lost)
 	r.metrics = metrics
 	r.chainOf = func(g *gateway.Gateway, cfg *catalog.Config) (*guard.Chain, []guard.Bound, error) {
-		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts, Policy: r.policy.current, Publish: bus.Publish}
+		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts, Policy: r.policy.current, Publish: bus.Publish,
+			Secret: func(ref string) (guard.Secret, error) {
+				s, err := deployment.Secret(ref, a.environ, dir)
+				return guard.NewSecret(s), err
+			},
+		}
 		bound, err := catalog.Bind(cfg, env)
 		if err != nil {
 			return nil, nil, err

@@ -300,6 +300,7 @@ func TestStatuses(t *testing.T) {
 	}{
 		{Decision{Verdict: Answer}, "GET", 204, ""},
 		{Decision{Verdict: Answer, Status: 100}, "GET", 204, ""},
+		{Decision{Verdict: Answer, Status: 200, Body: []byte("{}")}, "GET", 200, "2"},
 		{Decision{Verdict: Answer, Status: 304}, "GET", 304, ""},
 		{Decision{Verdict: Answer, Status: 308, Header: http.Header{"Location": {"https://x/"}}}, "GET", 308, "0"},
 		{Decision{Verdict: Deny}, "GET", 403, "-"},
@@ -325,7 +326,7 @@ func TestStatuses(t *testing.T) {
 		if res.StatusCode != c.status || c.length != "-" && length != c.length || c.length == "-" && (length == "" || length == "0") {
 			t.Errorf("%+v: %d, length %q", c.d, res.StatusCode, length)
 		}
-		if wantBody := c.length == "-" && c.method != "HEAD"; wantBody != (len(body) > 0) {
+		if wantBody := (c.length == "-" || len(c.d.Body) > 0) && c.method != "HEAD"; wantBody != (len(body) > 0) {
 			t.Errorf("%+v: body %q", c.d, body)
 		}
 		for k := range c.d.Header {

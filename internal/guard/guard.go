@@ -75,6 +75,9 @@ type Decision struct {
 	Status int
 	// Header is set on the answer: Retry-After, Location, Allow.
 	Header http.Header
+	// Body is what an Answer says, in the type that Header gives; a Deny has
+	// the error page instead.
+	Body []byte
 	// Event is the OWASP Logging Vocabulary name; empty lets the layer's
 	// Spec decide.
 	Event string
@@ -286,6 +289,9 @@ type Env struct {
 	CertificateNames func() []string
 	// Facts returns what the running app said about itself, once it runs.
 	Facts func() Facts
+	// Secret reads a secret that a setting only refers to: env:NAME or
+	// file:/path. Nil reads none.
+	Secret func(ref string) (Secret, error)
 	// Policy returns what the app's source says of its requests; nil while
 	// that is not known, or never will be. Nil itself means never.
 	Policy func() *policy.Policy

@@ -18,6 +18,10 @@ type Identity struct {
 	// Roles what that issuer says of the user: groups, roles and scopes.
 	Subject, Issuer string
 	Roles           []string
+	// Ambient says that Subject was proven by what a browser attaches by
+	// itself, a cookie: another site's page can borrow it (CWE-352). A bearer
+	// token is not.
+	Ambient bool
 }
 
 // SessionChange is what an answer did to the app's session.

@@ -15,6 +15,7 @@ import (
 // reason's detail is for the log.
 var sentences = map[int]string{
 	400: "The request could not be understood.",
+	401: "You have to log in first.",
 	403: "The request was refused.",
 	404: "There is nothing here.",
 	405: "This address does not answer that kind of request.",
@@ -54,8 +55,10 @@ func (c *Chain) write(w http.ResponseWriter, x *Exchange, d Decision, proof stri
 		// The page depends on who asks, and on when: nobody keeps it. That is
 		// why it needs no Vary.
 		h.Set("Cache-Control", "no-store")
-	} else if h.Get("Cache-Control") == "" {
-		h.Set("Cache-Control", "no-store")
+	} else {
+		if text = d.Body; h.Get("Cache-Control") == "" {
+			h.Set("Cache-Control", "no-store")
+		}
 	}
 	body := io.NopCloser(bytes.NewReader(text))
 	res := &http.Response{

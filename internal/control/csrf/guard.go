@@ -123,7 +123,7 @@ func (l *protection) Request(x *guard.Exchange) guard.Decision {
 			if upgrade {
 				return d
 			}
-			return l.bearer(r, d)
+			return l.bearer(x, d)
 		}
 		// Ours. What the browser says about the way (a redirect through
 		// another site) still counts.
@@ -135,7 +135,7 @@ func (l *protection) Request(x *guard.Exchange) guard.Decision {
 
 	// Nothing says who sent it: an old browser or no browser at all. Only
 	// what a browser attaches by itself can be abused.
-	if !l.credentialed(r) || apiToken(r) {
+	if !x.Identity.Ambient && (!l.credentialed(r) || apiToken(r)) {
 		return guard.Pass()
 	}
 	if upgrade {
@@ -158,8 +158,8 @@ func (l *protection) Request(x *guard.Exchange) guard.Decision {
 // session cookie: a public API that another site's page calls with its own
 // token, allowed by the app's CORS policy, uses nobody's authority but the
 // token's.
-func (l *protection) bearer(r *http.Request, d guard.Decision) guard.Decision {
-	if apiToken(r) && !l.credentialed(r) {
+func (l *protection) bearer(x *guard.Exchange, d guard.Decision) guard.Decision {
+	if r := x.Request; apiToken(r) && !l.credentialed(r) && !x.Identity.Ambient {
 		return guard.Pass()
 	}
 	return d

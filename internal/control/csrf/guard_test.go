@@ -230,3 +230,28 @@ func BenchmarkCSRF(b *testing.B) {
 		})
 	}
 }
+
+// TestAmbientIdentity: the cookie of a login at the edge never reaches the app
+// and is not in sight here; the identity that it proved is. A form of another
+// site must not borrow it, whatever else the request carries.
+func TestAmbientIdentity(t *testing.T) {
+	l := newCSRF(t)
+	for _, tt := range []struct {
+		ambient bool
+		fields  []string
+		reason  string
+	}{
+		{true, nil, "csrf-no-origin"},
+		{false, nil, ""},
+		{true, []string{"Authorization: Bearer x"}, "csrf-no-origin"},
+		{true, []string{evil, "Authorization: Bearer x"}, "csrf-origin"},
+		{false, []string{evil, "Authorization: Bearer x"}, ""},
+		{true, []string{ours}, ""},
+	} {
+		x := &guard.Exchange{Request: request(t, "POST", tt.fields...), Client: guard.Client{Scheme: "https", Host: "shop.example"}}
+		x.Identity = guard.Identity{Subject: "u", Issuer: "https://id.example", Ambient: tt.ambient}
+		if d := l.Request(x); d.Reason != tt.reason {
+			t.Errorf("ambient %v, %q: %q, want %q", tt.ambient, tt.fields, d.Reason, tt.reason)
+		}
+	}
+}

@@ -44,7 +44,7 @@ var forwardingHeaders = setOf(
 // forwardingPrefixes are the families of such fields. X-Auth- is not among
 // them: X-Auth-Token and X-Auth-Key are credentials that API clients send.
 var forwardingPrefixes = []string{
-	"X-Forwarded-", "X-Auth-Request-", "X-Webauth-", "X-Authentik-", "X-Pomerium-", "X-Amzn-Oidc-", "X-Amzn-Mtls-",
+	"X-Forwarded-", "X-Dewar-", "X-Auth-Request-", "X-Webauth-", "X-Authentik-", "X-Pomerium-", "X-Amzn-Oidc-", "X-Amzn-Mtls-",
 	"X-Goog-Authenticated-User-", "X-Ms-Client-Principal-", "X-Ms-Token-", "X-Ssl-", "Ssl-Client-", "X-Client-Cert", "X-Tailscale-", "Tailscale-User-",
 }
 
@@ -85,6 +85,8 @@ func checkTrustedHeader(s string) error {
 		return fmt.Errorf("%q has an underscore, which never reaches the app: let the proxy send %q", s, strings.ReplaceAll(s, "_", "-"))
 	case !fieldName(s):
 		return fmt.Errorf("%q is not the name of a header field", s)
+	case strings.HasPrefix(name, "X-Dewar-"):
+		return fmt.Errorf("%s is what the guard itself tells the app: nobody else may send it", s)
 	case strayHeaders[name]:
 		return fmt.Errorf("%s would change what was asked for after the guard has looked: it never reaches the app", s)
 	case !forwarding(name):
@@ -176,7 +178,13 @@ func (l *client) Request(x *guard.Exchange) guard.Decision {
 // the same.
 func (l *client) rewrite(r *http.Request, c guard.Client) {
 	for name := range r.Header {
-		if forwarding(name) && !(c.TrustedPeer && l.keep[name]) {
+		plain := name
+		if strings.IndexByte(name, '_') >= 0 {
+			// The request layer takes these away, unless it is off. CGI makes
+			// one variable of X-Forwarded-User and X_Forwarded_User.
+			plain = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+		}
+		if forwarding(plain) && !(c.TrustedPeer && l.keep[name]) {
 			delete(r.Header, name)
 		}
 	}

@@ -413,6 +413,33 @@ func TestClientIdentity(t *testing.T) {
 	}
 }
 
+// TestClientIdentityUnderscores: CGI makes one variable of X-Forwarded-User
+// and X_Forwarded_User, and a server that keeps both (gunicorn before 22) joins
+// them: no spelling of an identity field is left, even with the request layer
+// off.
+func TestClientIdentityUnderscores(t *testing.T) {
+	l, err := NewClient(Config{TrustedProxy: []string{"10.0.0.1"}, TrustedHeader: []string{"X-Auth-Request-User"}}, guard.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, remote := range []string{"192.0.2.9:1", "10.0.0.1:1"} {
+		r := get(t, "/", "X_Forwarded_User: admin", "x_forwarded-groups: admins", "X-Dewar_Remote-User: admin", "X-Dewar-Assertion: e30", "REMOTE_USER: admin", "X_Auth_Request_User: admin", "My_Field: 1")
+		r.RemoteAddr = remote
+		l.Request(&guard.Exchange{Request: r})
+		for name := range r.Header {
+			if strings.Contains(strings.ToLower(name), "user") || strings.Contains(strings.ToLower(name), "groups") || strings.Contains(strings.ToLower(name), "assertion") {
+				t.Errorf("from %s: %s reaches the app", remote, name)
+			}
+		}
+		if len(r.Header["My_field"]) != 1 {
+			t.Errorf("a field that speaks of nobody is gone: %v", r.Header)
+		}
+	}
+	if checkTrustedHeader("X-Dewar-Assertion") == nil {
+		t.Error("a proxy may speak for the guard")
+	}
+}
+
 func TestLayerProblems(t *testing.T) {
 	c := Config{
 		Methods:       []string{"GET", "TRACE"},
