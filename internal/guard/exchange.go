@@ -48,6 +48,10 @@ type Exchange struct {
 	notes     []Decision        // of the layer that is being asked
 	match     policy.Match
 	matched   matchKey
+
+	fields     Fields
+	fieldsErr  error
+	fieldsRead bool
 }
 
 // Note is an event about something that is no refusal: a login, a session

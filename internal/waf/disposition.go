@@ -47,6 +47,9 @@ type Disposition struct {
 	// escapes undone. File reports whether either parameter is there.
 	Filename, Extended string
 	File               bool
+	// ExtendedLast says that filename* stands behind filename, or alone:
+	// Werkzeug takes whichever is last.
+	ExtendedLast bool
 }
 
 // ParseDisposition reads a part's Content-Disposition. It takes only the
@@ -82,9 +85,9 @@ func ParseDisposition(header string) (d Disposition, ok bool) {
 		case key == "name" && !hasName:
 			hasName, d.Name = true, value
 		case key == "filename" && !hasFile:
-			hasFile, d.Filename = true, value
+			hasFile, d.Filename, d.ExtendedLast = true, value, false
 		case key == "filename*" && !hasExtended && after[0] != '"':
-			hasExtended = true
+			hasExtended, d.ExtendedLast = true, true
 			if d.Extended, ok = extendedValue(value); !ok {
 				return d, false
 			}
@@ -138,7 +141,8 @@ func extendedValue(s string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	switch strings.ToLower(charset) {
+	charset = strings.ToLower(charset)
+	switch charset {
 	case "utf-8", "iso-8859-1", "us-ascii", "ascii":
 	default:
 		return "", false
@@ -148,5 +152,5 @@ func extendedValue(s string) (string, bool) {
 		return "", false
 	}
 	text, err := url.PathUnescape(text)
-	return text, err == nil
+	return DecodeText([]byte(text), charset), err == nil
 }

@@ -855,10 +855,10 @@ func TestParseDisposition(t *testing.T) {
 	for in, want := range map[string]Disposition{
 		`form-data; name="a"`:                                           {Name: "a"},
 		`form-data; name="a"; filename=""`:                              {Name: "a", File: true},
-		`form-data; name="files[]"; filename="Foto vom Strand (1).jpg"`: {Name: "files[]", Filename: "Foto vom Strand (1).jpg", File: true}, // browsers
-		`form-data; name="a\"b"; filename="c\\d"`:                       {Name: `a"b`, Filename: `c\d`, File: true},                         // Go, curl
-		`form-data; name=a; filename=b.txt; filename*=utf-8''b.txt`:     {Name: "a", Filename: "b.txt", Extended: "b.txt", File: true},      // .NET
-		`form-data; name="a"; filename*=utf-8''%C3%BCber.jpg`:           {Name: "a", Extended: "über.jpg", File: true},                      // urllib3 1
+		`form-data; name="files[]"; filename="Foto vom Strand (1).jpg"`: {Name: "files[]", Filename: "Foto vom Strand (1).jpg", File: true},                // browsers
+		`form-data; name="a\"b"; filename="c\\d"`:                       {Name: `a"b`, Filename: `c\d`, File: true},                                        // Go, curl
+		`form-data; name=a; filename=b.txt; filename*=utf-8''b.txt`:     {Name: "a", Filename: "b.txt", Extended: "b.txt", File: true, ExtendedLast: true}, // .NET
+		`form-data; name="a"; filename*=utf-8''%C3%BCber.jpg`:           {Name: "a", Extended: "über.jpg", File: true, ExtendedLast: true},                 // urllib3 1
 		`Form-Data;name="a";filename="b"`:                               {Name: "a", Filename: "b", File: true},
 		`form-data; filename="b"; name="a"`:                             {Name: "a", Filename: "b", File: true},
 	} {
