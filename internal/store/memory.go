@@ -3,10 +3,16 @@ package store
 import (
 	"container/heap"
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"math"
 	"math/bits"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,11 +55,40 @@ type Memory struct {
 
 	mu      sync.Mutex
 	values  map[valueKey]*entry
+	folders map[string]*folder
 	expiry  expiryHeap
 	bytes   int64
 	entries int
 	limit   int64
+	// changes counts what happened in any folder; name tells its numbers from
+	// those of another store.
+	changes uint64
+	name    string
+	// forgot is the number of the last change of a folder that is gone whole.
+	forgot uint64
 }
+
+// folder lists the values below one first part of a key, and what changed
+// last.
+type folder struct {
+	entries []*entry
+	log     []change // a ring, the oldest at next once it is full
+	next    int
+	forgot  uint64 // the number of the last change that was overwritten
+}
+
+type change struct {
+	number uint64
+	key    string
+}
+
+const (
+	// folderLog is how many changes a folder remembers: a follower that asks
+	// five times a second is not lost below 20,000 changes a second.
+	folderLog = 4096
+	// changesAtOnce is how many a call of Changes returns.
+	changesAtOnce = 512
+)
 
 const ways = 8
 
@@ -92,11 +127,14 @@ type valueKey struct {
 	key  string
 }
 
+// entry is never changed but for at and place: a value that is put again is
+// another entry, so that a list of them is a snapshot.
 type entry struct {
 	valueKey
 	value   []byte
 	expires time.Time
 	at      int // index in the heap
+	place   int // index in its folder
 }
 
 // entryOverhead is what an entry costs besides key and value: the struct, its
@@ -149,43 +187,92 @@ func NewMemory(o MemoryOptions) *Memory {
 	}
 	return &Memory{
 		now: o.Now, epoch: o.Now(), seed: maphash.MakeSeed(), sets: make([]set, n), mask: uint64(n - 1),
-		values: map[valueKey]*entry{}, entries: o.Entries, limit: o.Bytes,
+		values: map[valueKey]*entry{}, folders: map[string]*folder{}, entries: o.Entries, limit: o.Bytes, name: rand.Text()[:8],
 	}
 }
+
+// limit is a [Rate] as GCRA counts it.
+type limit struct {
+	interval int64 // nanoseconds per unit
+	burst    int
+	full     int64 // nanoseconds in which a bucket fills
+}
+
+// limitOf checks what a caller asks for. A zero limit is none.
+func limitOf(rate Rate, cost int) (limit, error) {
+	if rate.IsZero() {
+		return limit{}, nil
+	}
+	if rate.Requests < 0 || rate.Per <= 0 || rate.Burst < 0 {
+		return limit{}, fmt.Errorf("store: %v is no rate", rate)
+	}
+	l := limit{burst: rate.Burst, interval: max(int64(rate.Per)/int64(rate.Requests), 1)}
+	if l.burst == 0 {
+		l.burst = rate.Requests
+	}
+	if int64(l.burst) > math.MaxInt64/4/l.interval {
+		return limit{}, fmt.Errorf("store: %v is out of range", rate)
+	}
+	l.full = l.interval * int64(l.burst)
+	if int64(cost) > int64(l.burst) || int64(cost) < -math.MaxInt64/4/l.interval {
+		return limit{}, fmt.Errorf("store: a cost of %d is out of range for %v", cost, rate)
+	}
+	return l, nil
+}
+
+// unlimited is the answer under the zero rate.
+var unlimited = Result{Allowed: true, Limit: math.MaxInt, Remaining: math.MaxInt}
 
 // Allow implements [Store].
 func (m *Memory) Allow(_ context.Context, key string, rate Rate, cost int) (Result, error) {
 	if m.closed.Load() {
 		return Result{}, errClosed
 	}
-	if rate.IsZero() {
-		return Result{Allowed: true, Limit: math.MaxInt, Remaining: math.MaxInt}, nil
+	l, err := limitOf(rate, cost)
+	if err != nil || l.full == 0 {
+		return unlimited.or(err), err
 	}
-	if rate.Requests < 0 || rate.Per <= 0 || rate.Burst < 0 {
-		return Result{}, fmt.Errorf("store: %v is no rate", rate)
+	return m.take(key, l, cost), nil
+}
+
+func (r Result) or(err error) Result {
+	if err != nil {
+		return Result{}
 	}
-	burst := rate.Burst
-	if burst == 0 {
-		burst = rate.Requests
+	return r
+}
+
+// AllowMany implements [Store].
+func (m *Memory) AllowMany(_ context.Context, takes []Take) ([]Result, error) {
+	if m.closed.Load() {
+		return nil, errClosed
 	}
-	interval := max(int64(rate.Per)/int64(rate.Requests), 1)
-	if int64(burst) > math.MaxInt64/4/interval {
-		return Result{}, fmt.Errorf("store: %v is out of range", rate)
+	for _, t := range takes {
+		if _, err := limitOf(t.Rate, t.Cost); err != nil {
+			return nil, err
+		}
 	}
-	full := interval * int64(burst)
-	if int64(cost) > int64(burst) || int64(cost) < -math.MaxInt64/4/interval {
-		return Result{}, fmt.Errorf("store: a cost of %d is out of range for %v", cost, rate)
+	out := make([]Result, len(takes))
+	for i, t := range takes {
+		out[i] = unlimited
+		if l, _ := limitOf(t.Rate, t.Cost); l.full != 0 {
+			out[i] = m.take(t.Key, l, t.Cost)
+		}
 	}
+	return out, nil
+}
+
+func (m *Memory) take(key string, l limit, cost int) Result {
 	var h maphash.Hash
 	h.SetSeed(m.seed)
 	h.WriteString(key)
 	// The same key under two rates is two buckets: a timestamp means
 	// something else under each.
-	maphash.WriteComparable(&h, [2]int64{interval, full})
+	maphash.WriteComparable(&h, [2]int64{l.interval, l.full})
 	sum := h.Sum64()
 	s := &m.sets[sum&m.mask]
 	// The low bits chose the set; the tag takes the others.
-	tag := sum&^(1<<classBits-1) | class(full)
+	tag := sum&^(1<<classBits-1) | class(l.full)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,8 +284,8 @@ func (m *Memory) Allow(_ context.Context, key string, rate Rate, cost int) (Resu
 			break
 		}
 	}
-	next := max(tat+int64(cost)*interval, now)
-	r := Result{Allowed: next-now <= full, Limit: burst}
+	next := max(tat+int64(cost)*l.interval, now)
+	r := Result{Allowed: next-now <= l.full, Limit: l.burst}
 	if r.Allowed {
 		if cost != 0 && next > now {
 			if way < 0 {
@@ -211,11 +298,11 @@ func (m *Memory) Allow(_ context.Context, key string, rate Rate, cost int) (Resu
 		}
 		tat = next
 	} else {
-		r.RetryAfter = time.Duration(next - now - full)
+		r.RetryAfter = time.Duration(next - now - l.full)
 	}
 	r.ResetAfter = time.Duration(tat - now)
-	r.Remaining = int((full - (tat - now)) / interval)
-	return r, nil
+	r.Remaining = int((l.full - (tat - now)) / l.interval)
+	return r
 }
 
 // victim returns the way to use for a new bucket: an empty one, else the one
@@ -241,11 +328,36 @@ func (m *Memory) Get(_ context.Context, key string) ([]byte, bool, error) {
 	if m.closed.Load() {
 		return nil, false, errClosed
 	}
-	e, ok := m.values[valueKey{key: key}]
-	if !ok || !m.now().Before(e.expires) {
+	e := m.get(m.now(), key)
+	if e == nil {
 		return nil, false, nil
 	}
 	return append([]byte(nil), e.value...), true, nil
+}
+
+// get returns the living entry, or nil.
+func (m *Memory) get(now time.Time, key string) *entry {
+	if e := m.values[valueKey{key: key}]; e != nil && now.Before(e.expires) {
+		return e
+	}
+	return nil
+}
+
+// GetMany implements [Store].
+func (m *Memory) GetMany(_ context.Context, keys []string) ([][]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return nil, errClosed
+	}
+	now := m.now()
+	out := make([][]byte, len(keys))
+	for i, key := range keys {
+		if e := m.get(now, key); e != nil {
+			out[i] = append([]byte{}, e.value...)
+		}
+	}
+	return out, nil
 }
 
 // Put implements [Store]. When the store is full and nothing has expired it
@@ -258,6 +370,34 @@ func (m *Memory) Put(_ context.Context, key string, value []byte, ttl time.Durat
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
+	return m.put(now, &entry{valueKey: valueKey{key: key}, value: append([]byte(nil), value...), expires: now.Add(ttl)})
+}
+
+// Update implements [Store]. change runs while nobody else can use the store.
+func (m *Memory) Update(_ context.Context, key string, change func(old []byte, ok bool) ([]byte, time.Duration, error)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return errClosed
+	}
+	now := m.now()
+	var old []byte
+	e := m.get(now, key)
+	if e != nil {
+		old = e.value
+	}
+	value, ttl, err := change(old, e != nil)
+	switch {
+	case errors.Is(err, ErrKeep):
+		return nil
+	case err != nil:
+		return err
+	case ttl < 0:
+		return fmt.Errorf("store: update %q: the lifetime %v is negative", key, ttl)
+	case ttl == 0:
+		m.delete(key)
+		return nil
+	}
 	return m.put(now, &entry{valueKey: valueKey{key: key}, value: append([]byte(nil), value...), expires: now.Add(ttl)})
 }
 
@@ -281,6 +421,11 @@ func (m *Memory) put(now time.Time, e *entry) error {
 	m.values[e.valueKey] = e
 	heap.Push(&m.expiry, e)
 	m.bytes += e.size()
+	if f := m.folderOf(e.valueKey, true); f != nil {
+		e.place = len(f.entries)
+		f.entries = append(f.entries, e)
+		m.changed(f, e.key)
+	}
 	return nil
 }
 
@@ -296,6 +441,52 @@ func (m *Memory) remove(e *entry) {
 	heap.Remove(&m.expiry, e.at)
 	delete(m.values, e.valueKey)
 	m.bytes -= e.size()
+	if f := m.folderOf(e.valueKey, false); f != nil {
+		last := f.entries[len(f.entries)-1]
+		f.entries[e.place], last.place = last, e.place
+		f.entries[len(f.entries)-1] = nil
+		f.entries = f.entries[:len(f.entries)-1]
+	}
+}
+
+// maxFolders bounds the folders there are: they are words of the program's,
+// and should a client find a way to name some it must not cost memory.
+const maxFolders = 256
+
+// folderOf returns the folder of a key, or nil when it is in none.
+func (m *Memory) folderOf(k valueKey, make bool) *folder {
+	name := Folder(k.key)
+	if name == "" || k.once {
+		return nil
+	}
+	f := m.folders[name]
+	if f == nil && make {
+		for other, f := range m.folders {
+			if len(m.folders) < maxFolders {
+				break
+			}
+			if len(f.entries) == 0 {
+				delete(m.folders, other)
+				m.forgot = m.changes
+			}
+		}
+		f = &folder{forgot: m.forgot}
+		m.folders[name] = f
+	}
+	return f
+}
+
+// changed writes a change to the folder's log.
+func (m *Memory) changed(f *folder, key string) {
+	m.changes++
+	c := change{m.changes, key}
+	if len(f.log) < folderLog {
+		f.log = append(f.log, c)
+		return
+	}
+	f.forgot = f.log[f.next].number
+	f.log[f.next] = c
+	f.next = (f.next + 1) % folderLog
 }
 
 // Delete implements [Store].
@@ -305,8 +496,104 @@ func (m *Memory) Delete(_ context.Context, key string) error {
 	if m.closed.Load() {
 		return errClosed
 	}
+	m.delete(key)
+	return nil
+}
+
+func (m *Memory) delete(key string) {
 	if e := m.values[valueKey{key: key}]; e != nil {
 		m.remove(e)
+		if f := m.folderOf(e.valueKey, false); f != nil {
+			m.changed(f, key)
+		}
+	}
+}
+
+// Scan implements [Store]. What it visits is what was there when it began.
+func (m *Memory) Scan(ctx context.Context, prefix string, visit func(Entry) bool) error {
+	name, err := checkFolder("scan", prefix)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	if m.closed.Load() {
+		m.mu.Unlock()
+		return errClosed
+	}
+	var entries []*entry
+	if f := m.folders[name]; f != nil {
+		entries = slices.Clone(f.entries)
+	}
+	m.mu.Unlock()
+	for i, e := range entries {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+		}
+		if !strings.HasPrefix(e.key, prefix) {
+			continue
+		}
+		if left := e.expires.Sub(m.now()); left > 0 && !visit(Entry{e.key, append([]byte{}, e.value...), left}) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Changes implements [Store].
+func (m *Memory) Changes(_ context.Context, folderName, after string) ([]Entry, string, error) {
+	if name, err := checkFolder("changes", folderName); err != nil || name != folderName {
+		return nil, "", fmt.Errorf("store: changes: %q is no folder", folderName)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return nil, "", errClosed
+	}
+	at := func(n uint64) string { return m.name + "-" + strconv.FormatUint(n, 10) }
+	if after == "" {
+		return nil, at(m.changes), nil
+	}
+	name, number, _ := strings.Cut(after, "-")
+	from, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || name != m.name || from > m.changes {
+		return nil, "", fmt.Errorf("store: changes of %s: %w", folderName, ErrLost)
+	}
+	f := m.folders[folderName]
+	if forgot := m.forgot; f == nil && from < forgot || f != nil && from < f.forgot {
+		return nil, "", fmt.Errorf("store: changes of %s: %w", folderName, ErrLost)
+	}
+	if f == nil {
+		return nil, at(m.changes), nil
+	}
+	now, next := m.now(), m.changes
+	var out []Entry
+	seen := map[string]bool{}
+	first := sort.Search(len(f.log), func(i int) bool { return f.log[(f.next+i)%len(f.log)].number > from })
+	for i := first; i < len(f.log); i++ {
+		c := f.log[(f.next+i)%len(f.log)]
+		if len(out) == changesAtOnce {
+			next = c.number - 1
+			break
+		}
+		if seen[c.key] {
+			continue
+		}
+		seen[c.key] = true
+		e := Entry{Key: c.key}
+		if v := m.get(now, c.key); v != nil {
+			e.Value, e.TTL = append([]byte{}, v.value...), v.expires.Sub(now)
+		}
+		out = append(out, e)
+	}
+	return out, at(next), nil
+}
+
+// Sync implements [Store]. A crash takes everything, whatever one waits for.
+func (m *Memory) Sync(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return errClosed
 	}
 	return nil
 }
@@ -339,6 +626,6 @@ func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed.Store(true)
-	m.values, m.expiry, m.bytes = nil, nil, 0
+	m.values, m.folders, m.expiry, m.bytes = nil, nil, nil, 0
 	return nil
 }

@@ -4,6 +4,16 @@
 // One node keeps it in memory ([Memory]); several nodes will keep it in
 // Redis or Valkey behind the same interface. storetest holds the contract
 // suite that every implementation passes.
+//
+// A key is "folder/rest". The folder, up to and including the first slash, is
+// a word of the program's ("ban/", "session/"), never of a client's; whatever
+// follows may be personal, and no store shows it to those who can read its
+// server. A folder can be listed ([Store.Scan]) and followed ([Store.Changes],
+// [Follow]); keys without a slash can be neither.
+//
+// What has to be known at every request without asking (bans, sessions that
+// were ended) is kept in a [Replica]. What belongs together at one request is
+// asked together ([Store.GetMany], [Store.AllowMany]): one round trip.
 package store
 
 import (
@@ -19,9 +29,18 @@ import (
 // its own declared failure mode; the store never guesses an answer.
 var ErrUnavailable = errors.New("store unavailable")
 
+// ErrLost reports that a position of [Store.Changes] is too old, or of another
+// store: changes since then are not known one by one any more.
+var ErrLost = errors.New("the changes since then are not known any more")
+
+// ErrKeep is what the function given to [Store.Update] returns to leave the
+// value as it is.
+var ErrKeep = errors.New("keep the value")
+
 // A Store keeps shared state. Implementations are safe for concurrent use,
 // bounded in memory, and return an error wrapping [ErrUnavailable] rather than
-// block past the context's deadline.
+// block past the context's deadline. After that error a change may have
+// happened or not; it has not happened in part.
 type Store interface {
 	// Allow takes cost units from the bucket named key, which refills at
 	// rate, and reports whether they were there. Cost 0 peeks; a negative
@@ -30,13 +49,28 @@ type Store interface {
 	// takes nothing. A cost over the burst could never pass and is an error,
 	// as is a rate that is none.
 	Allow(ctx context.Context, key string, rate Rate, cost int) (Result, error)
+	// AllowMany is Allow for each of takes, in one round trip. Each is on its
+	// own: one that is refused does not undo the others. When one of them is
+	// an error of the caller's, nothing is taken.
+	AllowMany(ctx context.Context, takes []Take) ([]Result, error)
 
 	// Get returns the value put under key, or ok == false when there is none
 	// or it has expired.
 	Get(ctx context.Context, key string) (value []byte, ok bool, err error)
+	// GetMany is Get for each of keys, in one round trip. A value that is not
+	// there is nil, one that is empty is not.
+	GetMany(ctx context.Context, keys []string) (values [][]byte, err error)
 	// Put stores value under key until ttl has passed. ttl must be positive:
 	// nothing here lives for ever.
 	Put(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	// Update changes the value under key in one step, whoever else does the
+	// same at once. change gets what is there (ok == false: nothing) and
+	// returns what shall be there until ttl has passed; a ttl of 0 deletes
+	// the key, the error [ErrKeep] leaves all as it is, and any other error
+	// does so, too, and is what Update returns. change may be called several
+	// times, must have no effect of its own, must not call the store, and
+	// must neither change nor keep old.
+	Update(ctx context.Context, key string, change func(old []byte, ok bool) (value []byte, ttl time.Duration, err error)) error
 	// Delete removes key; a missing key is no error.
 	Delete(ctx context.Context, key string) error
 	// Once reports whether this is the first call with key within ttl: the
@@ -44,9 +78,53 @@ type Store interface {
 	// A store that is full says so; it never forgets a key early.
 	Once(ctx context.Context, key string, ttl time.Duration) (first bool, err error)
 
+	// Scan calls visit for the values whose key begins with prefix, until it
+	// returns false. The prefix holds a whole folder at least. What is there
+	// during the whole call is visited once; what comes, goes or changes
+	// meanwhile may be visited or not. It is for an operator's lists and the
+	// start of a [Replica]: it may take time in proportion to all that is
+	// stored, and visit may call the store.
+	Scan(ctx context.Context, prefix string, visit func(Entry) bool) error
+	// Changes returns what was put or deleted in folder after the position
+	// after, at most a few hundred at once and each key once, as it is now,
+	// and the position to go on from. With after == "" it returns the present
+	// position only. That something expired is no change. [ErrLost] says to
+	// scan the folder anew, from a position that was asked for before.
+	Changes(ctx context.Context, folder, after string) (changes []Entry, next string, err error)
+
+	// Sync returns when all that was changed before is as safe from a crash
+	// as this store makes anything: on the disk, where there is one.
+	Sync(ctx context.Context) error
 	// Close releases what the store holds. It is safe to call twice; every
 	// other call after it returns an error wrapping ErrUnavailable.
 	Close() error
+}
+
+// A Take is one call of [Store.AllowMany].
+type Take struct {
+	Key  string
+	Rate Rate
+	Cost int
+}
+
+// An Entry is a value with its key. From [Store.Changes], an entry with a TTL
+// of 0 says that the key is gone.
+type Entry struct {
+	Key   string
+	Value []byte
+	TTL   time.Duration // what is left of its life
+}
+
+// Folder returns the folder that key is in, with its slash, or "" when it is
+// in none.
+func Folder(key string) string { return key[:strings.IndexByte(key, '/')+1] }
+
+func checkFolder(what, prefix string) (string, error) {
+	f := Folder(prefix)
+	if f == "" {
+		return "", fmt.Errorf("store: %s: %q holds no folder", what, prefix)
+	}
+	return f, nil
 }
 
 // Rate is how much is allowed in how much time: Requests per Per on average,
