@@ -10,6 +10,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/flasksession"
 )
 
 var rules = []*audit.Rule{
@@ -344,7 +345,7 @@ func findCredentials(data []byte) []found {
 	for _, c := range credentials {
 		for _, m := range c.matches(data) {
 			variable := string(data[m[2]:m[3]])
-			if entropy(variable) < c.bits*float64(len(variable)) || strings.HasSuffix(variable, "EXAMPLE") || placeholderKey(variable) {
+			if flasksession.Entropy(variable) < c.bits*float64(len(variable)) || strings.HasSuffix(variable, "EXAMPLE") || placeholderKey(variable) {
 				continue
 			}
 			end := m[1]
