@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"strconv"
 	"sync"
@@ -23,6 +24,17 @@ type Sink interface {
 	// may be called while Write is, and should not hold that up.
 	Sync() error
 	Close() error
+}
+
+// Batcher is a [Sink] that takes several lines at once, which costs it one
+// call to the system.
+type Batcher interface {
+	Sink
+	// WriteBatch writes lines, each with its newline, in their order. It
+	// returns how many bytes of whole lines were written, and an error if
+	// those are not all; the caller tries the lines behind the one that
+	// failed again.
+	WriteBatch(lines []byte) (n int, err error)
 }
 
 // Detector turns events into alerts.
@@ -52,6 +64,14 @@ type BusOptions struct {
 	Recent int
 }
 
+// linger is how long the first event of a batch waits for others before they
+// are written together: under load a write for each would cost more than all
+// layers. maxBatch bounds a batch, in bytes.
+const (
+	linger   = 5 * time.Millisecond
+	maxBatch = 64 << 10
+)
+
 // syncEvery is how old a line may be that a crash of the machine takes away:
 // sinks are synced so often, not after every line, and when the bus closes.
 const syncEvery = 100 * time.Millisecond
@@ -67,13 +87,14 @@ type Tally struct{ Layer, Verdict, Reason string }
 const maxTallies = 1024
 
 // Bus takes events from any goroutine, redacts them, and hands them to the
-// detectors and the sinks, in order, from one goroutine of its own. What
-// cannot be written is counted, and a dewar_gap event says so as soon as
-// something can be written again.
+// detectors and the sinks, in order, from one goroutine of its own, a few
+// milliseconds' events at a time. What cannot be written is counted, and a
+// dewar_gap event says so as soon as something can be written again.
 type Bus struct {
 	o        BusOptions
 	queue    chan Event
 	done     chan struct{}
+	hurry    chan struct{} // no time to linger
 	closing  sync.RWMutex
 	closed   bool
 	flush    chan chan struct{}
@@ -81,6 +102,11 @@ type Bus struct {
 	written  atomic.Uint64
 	lost     atomic.Uint64
 	reported uint64
+
+	// Of the goroutine that writes: the lines that wait, and what they are.
+	lines   []byte
+	batch   []line
+	gapping bool // a dewar_gap is among them
 
 	mu     sync.Mutex
 	recent []Event
@@ -90,6 +116,14 @@ type Bus struct {
 	// syncErr is of the last sync. A write that works does not end it: what
 	// could not be made safe is not safe.
 	syncErr error
+}
+
+// line is an event of a batch.
+type line struct {
+	e      Event
+	end    int    // in Bus.lines
+	failed bool   // some sink does not have it
+	gap    uint64 // of a dewar_gap: the losses that are told with it
 }
 
 // NewBus starts a bus. Close it to write what waits.
@@ -106,7 +140,7 @@ func NewBus(o BusOptions) *Bus {
 	if o.Redactor == nil {
 		o.Redactor = NewRedactor()
 	}
-	b := &Bus{o: o, queue: make(chan Event, o.Queue), done: make(chan struct{}), flush: make(chan chan struct{}), counts: map[Tally]uint64{}}
+	b := &Bus{o: o, queue: make(chan Event, o.Queue), done: make(chan struct{}), hurry: make(chan struct{}, 1), flush: make(chan chan struct{}), counts: map[Tally]uint64{}}
 	for _, d := range o.Detectors {
 		b.detect = append(b.detect, d.New())
 	}
@@ -128,9 +162,13 @@ func (b *Bus) Publish(e Event) {
 	}
 	select {
 	case b.queue <- e:
+		if len(b.queue) > cap(b.queue)/2 {
+			b.rouse()
+		}
 		return
 	default:
 	}
+	b.rouse()
 	t := time.NewTimer(b.o.Wait)
 	defer t.Stop()
 	select {
@@ -140,17 +178,29 @@ func (b *Bus) Publish(e Event) {
 	}
 }
 
+// rouse ends the wait for more events of a batch.
+func (b *Bus) rouse() {
+	select {
+	case b.hurry <- struct{}{}:
+	default:
+	}
+}
+
 func (b *Bus) run() {
 	defer close(b.done)
 	var due <-chan time.Time  // set while something waits to be synced
 	var syncing chan struct{} // set while a sync runs beside the writes
+	pause := time.NewTimer(time.Hour)
+	pause.Stop()
 	settle := func() {
 		if syncing != nil {
 			<-syncing
 			syncing = nil
 		}
 		due = nil
+		b.write() // what is lost with it is told, too
 		b.gap(time.Now())
+		b.write()
 		b.sync()
 	}
 	for {
@@ -161,15 +211,25 @@ func (b *Bus) run() {
 				return
 			}
 			b.handle(e)
+			pause.Reset(linger)
+			select {
+			case <-pause.C:
+			case <-b.hurry:
+				pause.Stop()
+			}
+			b.drain()
+			b.write()
 			if due == nil {
 				due = time.After(syncEvery)
 			}
+		case <-b.hurry: // there is nothing to wait for
 		case <-due:
 			if due = nil; syncing != nil {
 				due = time.After(syncEvery) // a slow disk: one at a time
 				continue
 			}
 			b.gap(time.Now())
+			b.write()
 			// A disk may take a second for it, and the queue would be full
 			// before it is done.
 			ended := make(chan struct{})
@@ -181,14 +241,21 @@ func (b *Bus) run() {
 		case <-syncing:
 			syncing = nil
 		case ack := <-b.flush:
-			for range len(b.queue) {
-				if e, ok := <-b.queue; ok {
-					b.handle(e)
-				}
-			}
+			b.drain()
 			settle()
 			close(ack)
 		}
+	}
+}
+
+// drain handles what is in the queue now.
+func (b *Bus) drain() {
+	for range len(b.queue) {
+		e, ok := <-b.queue
+		if !ok {
+			return
+		}
+		b.handle(e)
 	}
 }
 
@@ -206,10 +273,10 @@ func (b *Bus) sync() {
 func (b *Bus) handle(e Event) {
 	e = b.o.Redactor.Event(e)
 	b.gap(e.Time)
-	b.write(e)
+	b.add(e, 0)
 	for i, detect := range b.detect {
 		for _, alert := range b.consult(i, detect, e) {
-			b.write(b.o.Redactor.Event(complete(alert, e.Time)))
+			b.add(b.o.Redactor.Event(complete(alert, e.Time)), 0)
 		}
 	}
 }
@@ -231,14 +298,12 @@ func complete(e Event, now time.Time) Event {
 // gap says in the log how many events are missing since it last could.
 func (b *Bus) gap(now time.Time) {
 	lost := b.lost.Load()
-	if lost == b.reported {
+	if lost == b.reported || b.gapping {
 		return
 	}
-	gap := Event{Time: now, ID: NewID(now), Name: "dewar_gap", Severity: Critical, Message: "events were lost", Control: "monitoring",
-		Attributes: map[string]string{"lost": strconv.FormatUint(lost-b.reported, 10)}}
-	if b.write(gap) {
-		b.reported = lost
-	}
+	b.gapping = true
+	b.add(Event{Time: now, ID: NewID(now), Name: "dewar_gap", Severity: Critical, Message: "events were lost", Control: "monitoring",
+		Attributes: map[string]string{"lost": strconv.FormatUint(lost-b.reported, 10)}}, lost)
 }
 
 // consult asks a detector. One that panics takes no request down, and no
@@ -258,31 +323,87 @@ func (b *Bus) consult(i int, detect func(Event) []Event, e Event) (alerts []Even
 	return detect(e)
 }
 
-// write hands a redacted event to every sink; false if one of them failed.
-func (b *Bus) write(e Event) bool {
-	line, err := json.Marshal(e)
+// add puts a redacted event into the batch; gap is that of a dewar_gap.
+func (b *Bus) add(e Event, gap uint64) {
+	lines, err := appendLine(b.lines, &e)
 	if err != nil {
 		b.lost.Add(1)
 		b.fail(err)
-		return false
+		return
 	}
-	line = append(line, '\n')
-	ok := true
+	b.lines = lines
+	b.batch = append(b.batch, line{e: e, end: len(lines), gap: gap})
+	if len(lines) >= maxBatch {
+		b.write()
+	}
+}
+
+// write hands the batch to every sink, and counts.
+func (b *Bus) write() {
+	if len(b.batch) == 0 {
+		return
+	}
+	var failed error
 	for _, s := range b.o.Sinks {
-		if err := s.Write(line); err != nil {
-			ok = false
-			b.fail(err)
+		if err := b.hand(s); err != nil {
+			failed = err
 		}
 	}
-	if ok {
-		b.written.Add(1)
-	} else if e.Name != "dewar_gap" {
-		b.lost.Add(1)
-	}
 	b.mu.Lock()
-	if ok {
-		b.err = nil
+	b.err = failed
+	for i := range b.batch {
+		l := &b.batch[i]
+		switch {
+		case l.gap > 0 && !l.failed:
+			b.reported = l.gap
+			b.written.Add(1)
+		case !l.failed:
+			b.written.Add(1)
+		case l.gap == 0:
+			b.lost.Add(1)
+		}
+		b.note(&l.e)
 	}
+	b.mu.Unlock()
+	clear(b.batch) // texts are not kept
+	b.batch, b.gapping = b.batch[:0], false
+	if b.lines = b.lines[:0]; cap(b.lines) > 2*maxBatch {
+		b.lines = nil
+	}
+}
+
+// hand gives the batch to one sink and marks what it did not take. The error
+// is that of the last line that failed.
+func (b *Bus) hand(s Sink) (failed error) {
+	many, _ := s.(Batcher)
+	at := 0
+	for i := 0; i < len(b.batch); {
+		if many == nil {
+			if err := s.Write(b.lines[at:b.batch[i].end]); err != nil {
+				failed, b.batch[i].failed = err, true
+			}
+			at = b.batch[i].end
+			i++
+			continue
+		}
+		n, err := many.WriteBatch(b.lines[at:])
+		for n += at; i < len(b.batch) && b.batch[i].end <= n; i++ {
+			at = b.batch[i].end
+		}
+		if i < len(b.batch) {
+			if err == nil {
+				err = io.ErrShortWrite
+			}
+			failed, b.batch[i].failed = err, true
+			at = b.batch[i].end
+			i++
+		}
+	}
+	return failed
+}
+
+// note counts an event and keeps it among the last. The caller holds mu.
+func (b *Bus) note(e *Event) {
 	if e.Layer != "" {
 		t := Tally{e.Layer, e.Verdict, e.Reason}
 		if _, known := b.counts[t]; !known && len(b.counts) >= maxTallies {
@@ -291,13 +412,11 @@ func (b *Bus) write(e Event) bool {
 		b.counts[t]++
 	}
 	if len(b.recent) < b.o.Recent {
-		b.recent = append(b.recent, e)
+		b.recent = append(b.recent, *e)
 	} else {
-		b.recent[b.next] = e
+		b.recent[b.next] = *e
 		b.next = (b.next + 1) % b.o.Recent
 	}
-	b.mu.Unlock()
-	return ok
 }
 
 func (b *Bus) fail(err error) {
@@ -342,6 +461,7 @@ func (b *Bus) Counts() map[Tally]uint64 {
 // Flush waits until everything published before is written.
 func (b *Bus) Flush(ctx context.Context) error {
 	ack := make(chan struct{})
+	b.rouse()
 	select {
 	case b.flush <- ack:
 	case <-b.done:
@@ -365,6 +485,7 @@ func (b *Bus) Close() error {
 	b.closed = true
 	if !already {
 		close(b.queue)
+		b.rouse()
 	}
 	b.closing.Unlock()
 	select {

@@ -121,17 +121,19 @@ func TestGapWhenFull(t *testing.T) {
 		t.Errorf("Publish hung for %v", took)
 	}
 	lost := int(b.Lost())
-	if lost != n-5 { // four wait, one is being written
+	if lost < n-9 || lost > n-5 { // four wait, one to five are being written
 		t.Errorf("%d lost", lost)
 	}
 	close(s.block)
 	if err := b.Close(); err == nil || !strings.Contains(err.Error(), fmt.Sprint(lost)) {
 		t.Errorf("Close says %v, %d were lost", err, lost)
 	}
-	told, kept := "", 0
+	told, kept := 0, 0
 	for _, e := range s.events(t) {
 		if e.Name == "dewar_gap" {
-			told += e.Attributes["lost"]
+			var n int
+			fmt.Sscan(e.Attributes["lost"], &n)
+			told += n
 			if e.Severity != Critical {
 				t.Errorf("a gap is %v", e.Severity)
 			}
@@ -139,8 +141,8 @@ func TestGapWhenFull(t *testing.T) {
 			kept++
 		}
 	}
-	if told != fmt.Sprint(lost) || kept != n-lost {
-		t.Errorf("the log tells of %q missing and has %d, %d of %d are missing", told, kept, lost, n)
+	if told != lost || kept != n-lost {
+		t.Errorf("the log tells of %d missing and has %d, %d of %d are missing", told, kept, lost, n)
 	}
 }
 

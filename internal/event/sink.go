@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,8 @@ func (writerSink) Close() error              { return nil }
 // FileSink appends lines to a file, which it makes with mode 0600; a file that
 // is there keeps its mode. It starts a new file when the next line would go
 // over maxSize (0: never) and keeps the last keep old ones as name.1, name.2,
-// …; it opens the name again when somebody else moved or deleted the file.
+// …; it opens the name again when somebody else moved or deleted the file,
+// for which it looks before every batch of lines.
 // Sync calls fsync, on the file and not on its folder.
 //
 // Every line stands alone: what a full disk or a crash left of a half line is
@@ -84,8 +86,34 @@ func (s *FileSink) shut() {
 
 // Write implements [Sink].
 func (s *FileSink) Write(line []byte) error {
+	_, err := s.WriteBatch(line)
+	return err
+}
+
+// WriteBatch implements [Batcher]. Lines that do not fit into the file go on
+// in the next one.
+func (s *FileSink) WriteBatch(lines []byte) (n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for n < len(lines) {
+		rest := lines[n:]
+		first := bytes.IndexByte(rest, '\n') + 1
+		if first == 0 {
+			first = len(rest)
+		}
+		if err := s.ready(first); err != nil {
+			return n, err
+		}
+		m, err := s.append(rest[:s.fitting(rest, first)])
+		if n += m; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// ready makes the file one that takes a line of so many bytes.
+func (s *FileSink) ready(line int) error {
 	if s.closed {
 		return fs.ErrClosed
 	}
@@ -98,7 +126,7 @@ func (s *FileSink) Write(line []byte) error {
 			return err
 		}
 	}
-	if s.maxSize > 0 && s.size > 0 && s.size+int64(len(line)) > s.maxSize && s.info.Mode().IsRegular() && time.Now().After(s.again) {
+	if s.over(line) && time.Now().After(s.again) {
 		if s.rotated = s.rotate(); s.rotated != nil {
 			s.again = time.Now().Add(10 * time.Second)
 		}
@@ -108,18 +136,43 @@ func (s *FileSink) Write(line []byte) error {
 			}
 		}
 	}
-	if s.torn {
-		line = append([]byte{'\n'}, line...)
+	return nil
+}
+
+// over reports whether so many bytes more are for the next file.
+func (s *FileSink) over(n int) bool {
+	return s.maxSize > 0 && s.size > 0 && s.size+int64(n) > s.maxSize && s.info.Mode().IsRegular()
+}
+
+// fitting returns how many bytes of whole lines go into this file: first,
+// which is the first line's length, at least.
+func (s *FileSink) fitting(lines []byte, first int) int {
+	room := s.maxSize - s.size
+	if s.maxSize <= 0 || int64(len(lines)) <= room || !s.info.Mode().IsRegular() || s.over(first) {
+		return len(lines) // over: there is no next file
 	}
-	n, err := s.f.Write(line)
-	if n > 0 && n < len(line) && s.info.Mode().IsRegular() && s.f.Truncate(s.size) == nil {
-		n = 0 // the half line is gone
+	return max(first, bytes.LastIndexByte(lines[:max(room, 0)], '\n')+1)
+}
+
+// append writes lines and returns how many bytes of whole lines it took.
+func (s *FileSink) append(lines []byte) (int, error) {
+	begin := 0
+	if s.torn {
+		lines, begin = append([]byte{'\n'}, lines...), 1
+	}
+	n, err := s.f.Write(lines)
+	whole := n
+	if n < len(lines) {
+		whole = bytes.LastIndexByte(lines[:n], '\n') + 1
+		if s.info.Mode().IsRegular() && s.f.Truncate(s.size+int64(whole)) == nil {
+			n = whole // the half line is gone
+		}
 	}
 	if n > 0 {
-		s.torn = n < len(line)
+		s.torn = n > whole
 		s.size += int64(n)
 	}
-	return err
+	return max(whole-begin, 0), err
 }
 
 // moved reports whether the name no longer leads to the open file.
