@@ -136,10 +136,11 @@ console = "127.0.0.1:{console}"
 https = "off"
 [monitoring]
 log = "{d}/security.log"
-[csrf]
-mode = "observe"
+[settings]
+mask = "enforce"
 [abuse]
-rate-limit = "observe"
+rate = "1000000/s burst 1000000"
+sensitive-rate = "1000000/s burst 1000000"
 """)
     cmd = [dewar, "run", d, "--profile", "development"]
     for s in settings:
@@ -163,6 +164,7 @@ if opt.proxies:
 
 # The load.
 headers = {
+    "Host": "shop.example",
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
     "Accept-Language": "en-GB,en;q=0.7,de;q=0.3",
