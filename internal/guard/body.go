@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 )
 
 // defaultBodyLimit bounds a body that no layer limited.
@@ -24,7 +25,8 @@ var ErrBodyStorage = errors.New("cannot keep the body")
 type Body struct {
 	size   int64
 	memory []byte
-	file   *os.File // the whole body, when it did not fit into memory
+	file   *os.File    // the whole body, when it did not fit into memory
+	view   io.ReaderAt // the whole body, when it is put together from others
 	hold   holding
 }
 
@@ -37,21 +39,40 @@ func (b *Body) Size() int64 { return b.size }
 // Prefix returns at most the first n bytes. The caller must not change them.
 func (b *Body) Prefix(n int) []byte {
 	n = int(min(int64(max(n, 0)), b.size))
-	if b.file == nil {
+	if b.file == nil && b.view == nil {
 		return b.memory[:n]
 	}
 	p := make([]byte, n)
-	k, _ := b.file.ReadAt(p, 0)
+	k, _ := b.ReadAt(p, 0)
 	return p[:k]
+}
+
+// ReadAt implements [io.ReaderAt]. It is valid until the exchange ends.
+func (b *Body) ReadAt(p []byte, off int64) (int, error) {
+	switch {
+	case b.view != nil:
+		return b.view.ReadAt(p, off)
+	case b.file != nil:
+		return b.file.ReadAt(p, off)
+	case off < 0:
+		return 0, errors.New("guard: negative offset in a body")
+	case off >= int64(len(b.memory)):
+		return 0, io.EOF
+	}
+	n := copy(p, b.memory[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 // Reader returns a reader of its own from the beginning of the body. It is
 // valid until the exchange ends.
 func (b *Body) Reader() io.ReadSeeker {
-	if b.file == nil {
+	if b.file == nil && b.view == nil {
 		return bytes.NewReader(b.memory)
 	}
-	return io.NewSectionReader(b.file, 0, b.size)
+	return io.NewSectionReader(b, 0, b.size)
 }
 
 func (b *Body) close() {
@@ -67,6 +88,43 @@ func (b *Body) close() {
 func (x *Exchange) closeBody() {
 	x.body.close()
 	x.spilled.close()
+	for _, b := range x.kept {
+		b.close()
+	}
+	x.kept = nil
+}
+
+// Keep reads src to its end and holds it until the exchange ends, as request
+// bodies are held: in memory or on disk, within what all of them may take.
+// The error wraps [ErrBodyStorage] when there is no room.
+func (x *Exchange) Keep(src io.Reader) (*Body, error) {
+	b := &Body{hold: holding{spool: x.spool}}
+	if b.hold.spool == nil {
+		b.hold.spool = defaultSpool
+	}
+	x.kept = append(x.kept, b)
+	return b, b.read(src, -1)
+}
+
+// ReplaceBody gives the app and the layers that follow another body, such as
+// one written anew from what a layer understood, and the Content-Type that
+// goes with it. What src reads through to stays valid until the exchange ends:
+// it may lie in the body that was there. The body must have been gathered.
+func (x *Exchange) ReplaceBody(contentType string, src io.ReaderAt, size int64) {
+	if x.body != nil {
+		x.kept = append(x.kept, x.body)
+	}
+	b := &Body{size: size, view: src}
+	x.body, x.bodyErr = b, nil
+	r := x.Request
+	r.Header["Content-Type"] = []string{contentType}
+	r.Body, r.ContentLength, r.TransferEncoding, r.Trailer = http.NoBody, size, nil, nil
+	if size > 0 {
+		r.Body = io.NopCloser(b.Reader())
+	}
+	if r.Header.Get("Content-Length") != "" {
+		r.Header.Set("Content-Length", strconv.FormatInt(size, 10))
+	}
 }
 
 // Streams reports whether the body goes to the app as it comes, unseen: the

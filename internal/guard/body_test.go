@@ -205,3 +205,40 @@ func TestObservedBodyPassesWhole(t *testing.T) {
 		t.Errorf("%v", left)
 	}
 }
+
+// A body put together from the one that came is what the app and later layers
+// get, with its length; what was kept goes with the exchange.
+func TestReplaceBody(t *testing.T) {
+	for _, size := range []int{10, 3 << 20} { // in memory, on disk
+		text := strings.Repeat("x", size)
+		spool := NewSpool(0, 0)
+		x := &Exchange{Request: httptest.NewRequest("POST", "/", strings.NewReader(text)), spool: spool}
+		x.LimitBody(8 << 20)
+		old, err := x.Buffer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, err := x.Keep(strings.NewReader("behind" + text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.ReplaceBody("text/plain; a=b", io.NewSectionReader(kept, 3, 3), 3)
+		b, err := x.Buffer()
+		if err != nil || b.Size() != 3 || string(b.Prefix(10)) != "ind" || x.Request.ContentLength != 3 || x.Request.Header.Get("Content-Type") != "text/plain; a=b" {
+			t.Errorf("%v %+v %v", b.Size(), x.Request, err)
+		}
+		got, err := io.ReadAll(x.Request.Body)
+		if err != nil || string(got) != "ind" {
+			t.Errorf("the app would get %q, %v", got, err)
+		}
+		if p := make([]byte, 4); size > 0 {
+			if n, err := old.ReadAt(p, int64(size)-2); n != 2 || err != io.EOF || string(p[:n]) != "xx" {
+				t.Errorf("the body that was there reads %q, %v", p[:n], err)
+			}
+		}
+		x.closeBody()
+		if m, d := spool.Used(); m != 0 || d != 0 {
+			t.Errorf("%v and %v are still taken", m, d)
+		}
+	}
+}

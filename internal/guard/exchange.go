@@ -40,7 +40,8 @@ type Exchange struct {
 
 	body      *Body
 	bodyErr   error
-	spilled   *Body // what was read of a body that Buffer refused
+	spilled   *Body   // what was read of a body that Buffer refused
+	kept      []*Body // what Keep read, and bodies that were replaced
 	bodyLimit Size
 	limited   bool
 	spool     *Spool            // nil means the one that everybody shares

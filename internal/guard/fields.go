@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 	"unsafe"
 
+	"github.com/dewar-security/dewar/internal/formdata"
 	"github.com/dewar-security/dewar/internal/policy"
 	"github.com/dewar-security/dewar/internal/waf"
 )
@@ -329,14 +330,14 @@ func requote(b []byte) string {
 }
 
 // multipart reads the parts of a multipart body, which two parsers must read
-// alike: see [waf.MultipartReader] and [waf.PartDisposition]. What stands in
+// alike: see [formdata.NewReader] and [formdata.PartDisposition]. What stands in
 // files is passed over.
 func (p *fieldParser) multipart(body io.Reader, contentType string) error {
-	boundary, ok := waf.Boundary(contentType)
+	boundary, ok := formdata.Boundary(contentType)
 	if !ok {
 		return malformedFields("no usable boundary in the Content-Type")
 	}
-	mr := waf.MultipartReader(body, boundary)
+	mr := formdata.NewReader(body, boundary)
 	for {
 		part, err := mr.NextRawPart()
 		if err == io.EOF {
@@ -345,7 +346,7 @@ func (p *fieldParser) multipart(body io.Reader, contentType string) error {
 		if err != nil {
 			return malformedFields("%w", err)
 		}
-		d, why := waf.PartDisposition(part.Header)
+		d, why := formdata.PartDisposition(part.Header)
 		if why != "" {
 			return malformedFields("%s", why)
 		}
@@ -380,7 +381,7 @@ func (p *fieldParser) multipart(body io.Reader, contentType string) error {
 		if err != nil {
 			return malformedFields("%w", err)
 		}
-		if err := p.add(Field{In: policy.Form, Name: quotes(d.Name), Value: waf.DecodeText(value, charset)}); err != nil {
+		if err := p.add(Field{In: policy.Form, Name: quotes(d.Name), Value: formdata.DecodeText(value, charset)}); err != nil {
 			return err
 		}
 	}

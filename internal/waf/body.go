@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/dewar-security/dewar/internal/formdata"
 	"github.com/dewar-security/dewar/internal/waf/seclang"
 )
 
@@ -248,13 +249,13 @@ func looksBinary(b []byte) bool {
 // headers and fields stay as Coraza would have seen them, also those behind a
 // file of any size.
 func (e *Engine) reduceMultipart(contentType string, r io.Reader) (body, error) {
-	boundary, ok := Boundary(contentType)
+	boundary, ok := formdata.Boundary(contentType)
 	if !ok {
 		return malformed("multipart body without a usable boundary"), nil
 	}
 	var out bytes.Buffer
 	b := body{processor: "MULTIPART"}
-	mr := MultipartReader(r, boundary)
+	mr := formdata.NewReader(r, boundary)
 	for parts := 0; ; parts++ {
 		p, err := mr.NextRawPart()
 		if err == io.EOF {
@@ -266,7 +267,7 @@ func (e *Engine) reduceMultipart(contentType string, r io.Reader) (body, error) 
 		if parts == e.cfg.MaxArguments {
 			return body{denied: ReasonArguments, why: fmt.Sprintf("more than %d parts", e.cfg.MaxArguments)}, nil
 		}
-		d, why := PartDisposition(p.Header)
+		d, why := formdata.PartDisposition(p.Header)
 		if why != "" {
 			return malformed(why), nil
 		}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dewar-security/dewar/internal/event"
+	"github.com/dewar-security/dewar/internal/formdata"
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/waf"
 	"github.com/dewar-security/dewar/internal/wire"
@@ -178,11 +179,11 @@ func (l *bodyLayer) multipart(body io.Reader, contentType string, maxForm, maxFi
 	malformed := func(detail string) guard.Decision {
 		return guard.Refuse(http.StatusBadRequest, "body-multipart", oneLine(detail))
 	}
-	boundary, ok := waf.Boundary(contentType)
+	boundary, ok := formdata.Boundary(contentType)
 	if !ok {
 		return malformed("no usable boundary in the Content-Type")
 	}
-	mr := waf.MultipartReader(body, boundary)
+	mr := formdata.NewReader(body, boundary)
 	var files, fields int
 	var form int64
 	for {
@@ -193,7 +194,7 @@ func (l *bodyLayer) multipart(body io.Reader, contentType string, maxForm, maxFi
 		if err != nil {
 			return malformed(err.Error())
 		}
-		d, why := waf.PartDisposition(p.Header)
+		d, why := formdata.PartDisposition(p.Header)
 		if why != "" {
 			return malformed(why)
 		}

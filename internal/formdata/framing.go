@@ -1,4 +1,15 @@
-package waf
+// Package formdata reads multipart/form-data (RFC 7578, RFC 2046) so that no
+// parser behind it can read something else, and writes it anew.
+//
+// Go, Werkzeug and the rest disagree about bare line feeds, repeated or
+// extended parameters, white space around a boundary and much more, and each
+// disagreement hides a file from a check (CWE-436). [Index] and [NewReader]
+// take only what browsers and HTTP libraries send and every parser reads in
+// one way; anything else is an error. [Compose] writes what was understood in
+// one spelling under a boundary of its own, so that an app gets that and
+// nothing else. The contents are never copied: a part is a place in a body
+// that lies elsewhere, and a composed body reads through to it.
+package formdata
 
 import (
 	"bytes"
@@ -8,7 +19,7 @@ import (
 	"strings"
 )
 
-// errFraming is what a reader of [MultipartReader] returns for a body whose
+// errFraming is what a reader of [NewReader] returns for a body whose
 // parts other parsers would cut in other places.
 var errFraming = errors.New("multipart: the boundary or a part's header stands where parsers disagree about it")
 
@@ -51,7 +62,7 @@ func Boundary(contentType string) (string, bool) {
 	return boundary, boundary != "" && len(boundary) <= 70
 }
 
-// MultipartReader returns a reader of a multipart body that fails where Go and
+// NewReader returns a reader of a multipart body that fails where Go and
 // other parsers would see different parts. Werkzeug takes a bare CR or LF for
 // a line's end, finds the first boundary in the middle of a line, and accepts
 // more white space behind a boundary: to Go
@@ -62,7 +73,7 @@ func Boundary(contentType string) (string, bool) {
 // So the boundary may stand nowhere but between CRLF and CRLF (or "--" at the
 // end), nothing may stand before the first one, and lines of part headers end
 // in CRLF and hold no control characters.
-func MultipartReader(body io.Reader, boundary string) *multipart.Reader {
+func NewReader(body io.Reader, boundary string) *multipart.Reader {
 	return multipart.NewReader(&framing{src: body, delimiter: []byte("--" + boundary)}, boundary)
 }
 

@@ -1,4 +1,4 @@
-package waf
+package formdata
 
 import (
 	"unicode/utf8"

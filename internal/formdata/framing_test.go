@@ -1,8 +1,9 @@
-package waf
+package formdata
 
 import (
 	"bytes"
 	"io"
+	"math/rand/v2"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ import (
 
 // What browsers and HTTP libraries send is read to its end, however it is cut
 // into pieces on the way.
-func TestMultipartReader(t *testing.T) {
+func TestNewReader(t *testing.T) {
 	const part = "Content-Disposition: form-data; name=\"f\"; filename=\"x.bin\"\r\nContent-Type: application/octet-stream\r\n\r\n"
 	for _, c := range []struct{ name, content string }{
 		{"empty", ""},
@@ -23,7 +24,7 @@ func TestMultipartReader(t *testing.T) {
 			for _, end := range []string{"", "\r\n", "\r\nbehind\n--XX\n"} {
 				body := start + "--XX\r\n" + part + c.content + "\r\n--XX\r\n" + part + "\r\n--XX--" + end
 				for _, r := range []io.Reader{strings.NewReader(body), iotest.DataErrReader(strings.NewReader(body)), iotest.OneByteReader(strings.NewReader(body))} {
-					mr := MultipartReader(r, "XX")
+					mr := NewReader(r, "XX")
 					for _, want := range []string{c.content, ""} {
 						p, err := mr.NextRawPart()
 						if err != nil {
@@ -40,7 +41,7 @@ func TestMultipartReader(t *testing.T) {
 			}
 		}
 	}
-	mr := MultipartReader(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("--XX\r\n"))), "XX")
+	mr := NewReader(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("--XX\r\n"))), "XX")
 	if _, err := mr.NextRawPart(); err == nil || err == io.EOF {
 		t.Errorf("an error of the body is lost: %v", err)
 	}
@@ -110,7 +111,7 @@ func werkzeugParts(b []byte) (out []string, ok bool) {
 }
 
 // What passes, Go and Werkzeug cut into the same parts.
-func FuzzMultipartReader(f *testing.F) {
+func FuzzNewReader(f *testing.F) {
 	f.Add([]byte("--XX\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--XX\r\nContent-Disposition: form-data; name=b\r\n\r\n\r\n--XX--\r\n"))
 	f.Add([]byte("\r\n--XX\r\nContent-Disposition: form-data; name=a\r\n\r\n--XX--"))
 	for _, d := range []string{"\n--XX\r\n", "\r--XX\r\n", "\r\n--XX\n", "\r\n--XX\x0b\r\n", "\r\n--XX--\n"} {
@@ -118,7 +119,7 @@ func FuzzMultipartReader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var got []string
-		mr := MultipartReader(bytes.NewReader(body), "XX")
+		mr := NewReader(bytes.NewReader(body), "XX")
 		for {
 			p, err := mr.NextRawPart()
 			if err == io.EOF {
@@ -146,11 +147,11 @@ func FuzzMultipartReader(f *testing.F) {
 	})
 }
 
-func BenchmarkMultipartReader(b *testing.B) {
+func BenchmarkNewReader(b *testing.B) {
 	body := []byte("--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x\"\r\n\r\n" + string(random(10<<20)) + "\r\n--XX--\r\n")
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		mr := MultipartReader(bytes.NewReader(body), "XX")
+		mr := NewReader(bytes.NewReader(body), "XX")
 		p, err := mr.NextRawPart()
 		if err != nil {
 			b.Fatal(err)
@@ -159,4 +160,19 @@ func BenchmarkMultipartReader(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// hidden is a file with a script behind delimiter in its contents.
+func hidden(delimiter string) string {
+	return "--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x.txt\"\r\n\r\nx" + delimiter +
+		"Content-Disposition: form-data; name=\"q\"\r\n\r\n<script>alert(1)</script>\r\n--XX--\r\n"
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
 }

@@ -1,4 +1,4 @@
-package waf
+package formdata
 
 import (
 	"net/textproto"
@@ -44,7 +44,8 @@ type Disposition struct {
 	Name string
 	// Filename is the file's name; the one of filename* (RFC 8187), which
 	// goes before in some parsers, is in Extended. Both are as sent, with
-	// escapes undone. File reports whether either parameter is there.
+	// escapes undone, Extended in UTF-8. File reports whether either
+	// parameter is there.
 	Filename, Extended string
 	File               bool
 	// ExtendedLast says that filename* stands behind filename, or alone:
