@@ -94,7 +94,7 @@ func TestEventNamesInTheSource(t *testing.T) {
 					// event.Event{Name: …}, guard.Spec{Event: …}, guard.Decision{Event: …};
 					// elements of []Event leave the type out, but not the severity.
 					switch {
-					case key.Name == "Event" && (kind == "Spec" || kind == "Decision" || kind == ""):
+					case key.Name == "Event" && (kind == "Spec" || kind == "Decision" || kind == "Note" || kind == ""):
 						note(kv.Value, kv.Pos())
 					case key.Name == "Name" && (kind == "Event" || kind == "" && has(n, "Severity")):
 						note(kv.Value, kv.Pos())

@@ -37,6 +37,8 @@ var Layers = []Layer{
 		func(c *Config) guard.Mode { return c.Deployment.HTTPS }, func(c *Config, e guard.Env) (guard.Layer, error) { return deployment.NewHTTPS(c.Deployment, e) }},
 	{spec(deployment.Control, "client-certificate"), "the handshake has said who is asking: a path for known clients costs nothing more for others",
 		func(c *Config) guard.Mode { return c.Deployment.ClientCert }, func(c *Config, e guard.Env) (guard.Layer, error) { return deployment.NewClientCert(c.Deployment, e) }},
+	{spec(abuse.Control, "bans"), "who may not come in at all costs one look at a table",
+		func(c *Config) guard.Mode { return c.Abuse.Bans }, func(c *Config, e guard.Env) (guard.Layer, error) { return abuse.NewBans(c.Abuse, e) }},
 	{spec(abuse.Control, "rate-limit"), "a cheap refusal before anything expensive",
 		func(c *Config) guard.Mode { return c.Abuse.RateLimit }, func(c *Config, e guard.Env) (guard.Layer, error) { return abuse.NewRateLimit(c.Abuse, e) }},
 	{spec(settings.Control, "never-public"), "what no visitor may see needs no further look",

@@ -49,6 +49,8 @@ var Names = []Name{
 	{"dewar_upgrade", "Another process of the guard took over, or could not.", Info},
 	{"sys_crash", "A part of the guard, or the app, failed while it served a request.", Critical},
 	{"excess_rate_limit_exceeded", "A client asked for more than its limit.", Warn},
+	{"dewar_banned", "A client that is on the ban list, or in a list of the operator's, was turned away.", Info},
+	{"dewar_ban", "A client was banned for a while: it attacked again and again.", High},
 	{"input_validation_fail", "A request was not what it must be: path, host, headers, body.", Warn},
 	{"upload_validation", "A file was not what it must be.", Warn},
 	{"authz_fail", "A client asked for what it has no right to: without the certificate that a path wants.", Warn},

@@ -19,7 +19,9 @@ import (
 // that hangs is an outage of its own making.
 const storeTimeout = 50 * time.Millisecond
 
-var layers = []*guard.Spec{{
+var layers = []*guard.Spec{bansSpec, rateLimitSpec}
+
+var rateLimitSpec = &guard.Spec{
 	Name:     "rate-limit",
 	Control:  "abuse",
 	Does:     "Lets each client ask only so often (GCRA), and only rarely try logins, resets and tokens.",
@@ -45,7 +47,7 @@ var layers = []*guard.Spec{{
 			Fix:  "Raise rate in the [[route]] table.",
 		},
 	},
-}}
+}
 
 // rateLimit is the layer that counts requests per client.
 type rateLimit struct {
@@ -53,8 +55,7 @@ type rateLimit struct {
 	general   store.Rate
 	sensitive store.Rate
 	patterns  []string // lower case
-	allow     []netip.Prefix
-	v4, v6    int
+	clients
 
 	// failed is the error of the last call to the store, nil after one that
 	// worked; open counts the requests that passed uncounted.
@@ -70,22 +71,9 @@ func NewRateLimit(cfg Config, env guard.Env) (guard.Layer, error) {
 	if env.Store == nil {
 		return nil, fmt.Errorf("abuse: the rate-limit layer needs a store")
 	}
-	l := &rateLimit{store: env.Store, general: cfg.Rate, sensitive: cfg.SensitiveRate, v4: cfg.IPv4Prefix, v6: cfg.IPv6Prefix}
-	if l.v4 == 0 {
-		l.v4 = 32
-	}
-	if l.v6 == 0 {
-		l.v6 = 64
-	}
+	l := &rateLimit{store: env.Store, general: cfg.Rate, sensitive: cfg.SensitiveRate, clients: newClients(cfg)}
 	for _, s := range cfg.Sensitive {
 		l.patterns = append(l.patterns, strings.ToLower(s))
-	}
-	for _, s := range cfg.Allow {
-		p, err := parseNetwork(s)
-		if err != nil {
-			return nil, fmt.Errorf("abuse.allow: %w", err)
-		}
-		l.allow = append(l.allow, p)
 	}
 	return l, nil
 }
@@ -93,10 +81,8 @@ func NewRateLimit(cfg Config, env guard.Env) (guard.Layer, error) {
 // Request implements [guard.Layer].
 func (l *rateLimit) Request(x *guard.Exchange) guard.Decision {
 	addr := x.Client.Addr.Unmap().WithZone("")
-	for _, p := range l.allow {
-		if p.Contains(addr) {
-			return guard.Pass()
-		}
+	if l.allow.holds(addr) {
+		return guard.Pass()
 	}
 	if o := x.Override; o != nil && o.Rate != nil {
 		// The operator knows this route: its own limit replaces the others,
@@ -168,25 +154,14 @@ func (l *rateLimit) take(x *guard.Exchange, scope string, addr netip.Addr, rate 
 	return d
 }
 
-// key names a client's bucket. It is made from the address that the client
-// layer established and from nothing else: whatever the client could choose
-// itself (a header, a cookie, the source port, the lower half of its IPv6
-// address) would be a fresh bucket per request. Clients without an address
-// share one.
+// key names a client's bucket. Clients without an address share one.
 func (l *rateLimit) key(scope string, addr netip.Addr) string {
 	b := make([]byte, 0, 96)
 	b = append(b, "rate:"...)
 	b = append(b, scope...)
 	b = append(b, ':')
-	if !addr.IsValid() {
-		return string(append(b, "unknown"...))
-	}
-	bits := l.v6
-	if addr.Is4() {
-		bits = l.v4
-	}
-	p, err := addr.Prefix(bits)
-	if err != nil {
+	p := l.network(addr)
+	if !p.IsValid() {
 		return string(append(b, "unknown"...))
 	}
 	return string(p.AppendTo(b))

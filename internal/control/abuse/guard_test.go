@@ -87,7 +87,7 @@ func ask(t testing.TB, l guard.Layer, method, path, addr string) guard.Decision 
 	d := l.Request(x)
 	if d.Verdict != guard.Allow {
 		known := false
-		for _, reason := range layers[0].Reasons {
+		for _, reason := range rateLimitSpec.Reasons {
 			known = known || reason.Name == d.Reason
 		}
 		if !known || d.Status != 429 {
