@@ -79,12 +79,12 @@ var banPoints = map[string]int{
 }
 
 const (
-	banPrefix = "abuse:ban:"
+	banFolder = "ban/"
 	// maxBans bounds the bans in force, some 20 MB.
 	maxBans = 100_000
 	// maxBanFor bounds one ban: nothing here is for ever.
 	maxBanFor = 366 * 24 * time.Hour
-	// refreshEvery is how often other nodes' bans and changed files are
+	// refreshEvery is how often changed files and bans that have ended are
 	// looked for, while requests come.
 	refreshEvery = 5 * time.Second
 )
@@ -101,7 +101,7 @@ type ban struct {
 // bans is the layer that turns banned clients away.
 //
 // The list lies in the store, so it outlives a reload and, where the store
-// does, a restart; each process keeps a copy that it asks without a round
+// does, a restart; each process follows it and asks its copy without a round
 // trip. When the store is gone the copy stays in force to its end.
 type bans struct {
 	clients
@@ -113,14 +113,14 @@ type bans struct {
 	points  map[string]int
 	publish func(event.Event)
 
-	count  atomic.Int64 // of active
-	mu     sync.RWMutex
-	active map[netip.Prefix]ban
-	bits   map[int]int // prefix lengths in use (IPv6: 1000 more), how many of each
+	replica *store.Replica
+	count   atomic.Int64 // of active
+	mu      sync.RWMutex
+	active  map[netip.Prefix]ban
+	bits    map[int]int // prefix lengths in use (IPv6: 1000 more), how many of each
 
 	refreshed  atomic.Int64 // unix nanoseconds
 	refreshing atomic.Bool
-	failed     atomic.Pointer[error]
 	full       atomic.Uint64
 }
 
@@ -156,10 +156,23 @@ func NewBans(cfg Config, env guard.Env) (guard.Layer, error) {
 		return nil, fmt.Errorf("abuse.lists: %w", err)
 	}
 	l.refreshed.Store(l.now().UnixNano())
-	if err := l.syncStore(context.Background()); err != nil {
-		l.failed.Store(&err)
-	}
+	l.replica = store.Follow(env.Store, banFolder, store.FollowOptions{Entries: maxBans, Now: l.now, OnChange: l.changed})
 	return l, nil
+}
+
+// Close ends the following of the store's list.
+func (l *bans) Close() error { return l.replica.Close() }
+
+// changed takes over one entry of the store's list.
+func (l *bans) changed(e store.Entry) {
+	var b ban
+	switch p, err := netip.ParsePrefix(strings.TrimPrefix(e.Key, banFolder)); {
+	case err != nil: // nothing of ours
+	case e.TTL <= 0:
+		l.unset(p)
+	case json.Unmarshal(e.Value, &b) == nil && b.Network == p && p == p.Masked():
+		l.set(b)
+	}
 }
 
 // Request implements [guard.Layer].
@@ -220,19 +233,15 @@ func lengthKey(p netip.Prefix) int {
 	return 1000 + p.Bits()
 }
 
-// set puts a ban into this process's copy; false when it is full.
-func (l *bans) set(b ban) bool {
+// set puts a ban into the table. The replica bounds how many there are.
+func (l *bans) set(b ban) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.active[b.Network]; !ok {
-		if len(l.active) >= maxBans {
-			return false
-		}
 		l.bits[lengthKey(b.Network)]++
 	}
 	l.active[b.Network] = b
 	l.count.Store(int64(len(l.active)))
-	return true
 }
 
 func (l *bans) unset(p netip.Prefix) {
@@ -285,18 +294,14 @@ func (l *bans) Response(x *guard.Exchange, _ *http.Response) guard.Decision {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), storeTimeout)
 	defer cancel()
-	res, err := l.store.Allow(ctx, "abuse:points:"+client.String(), l.after, min(points, burst))
-	if err != nil {
-		l.failed.Store(&err)
-		return guard.Pass()
-	}
-	if res.Allowed {
-		return guard.Pass()
+	res, err := l.store.Allow(ctx, "ban-points/"+client.String(), l.after, min(points, burst))
+	if err != nil || res.Allowed {
+		return guard.Pass() // what a client has collected is not known: no ban on a guess
 	}
 	now := l.now()
 	b := ban{Network: client, Reason: "repeated refusals, last " + why, By: "guard", Since: now, Until: now.Add(l.banFor)}
-	if err := l.add(ctx, b); err != nil {
-		l.failed.Store(&err)
+	if err := l.add(ctx, b); err != nil && errors.Is(err, errBansFull) {
+		return guard.Pass()
 	}
 	x.Note(guard.Note{Event: "dewar_ban", Severity: event.High, Reason: "ban-points", Detail: fmt.Sprintf("%s is banned until %s: more than %s points, last for %s", client, b.Until.UTC().Format(time.RFC3339), l.after, why),
 		Attributes: map[string]string{"network": client.String(), "by": "guard"}})
@@ -316,21 +321,25 @@ func foreign(r *http.Request) bool {
 	return true
 }
 
-// add puts a ban into force: here at once, and for everybody by the store.
+var errBansFull = fmt.Errorf("the ban list is full (%d networks)", maxBans)
+
+// add puts a ban into force: here at once, and for everybody by the store. An
+// error other than errBansFull says that the store has yet to take it.
 func (l *bans) add(ctx context.Context, b ban) error {
-	if !l.set(b) {
-		l.full.Add(1)
-		return fmt.Errorf("the ban list is full (%d networks)", maxBans)
-	}
 	data, err := json.Marshal(b)
 	if err != nil {
 		return err
 	}
-	return l.store.Put(ctx, banPrefix+b.Network.String(), data, max(b.Until.Sub(l.now()), time.Second))
+	key := banFolder + b.Network.String()
+	if err = l.replica.Put(ctx, key, data, max(b.Until.Sub(l.now()), time.Second)); err != nil && !l.replica.Has(key) {
+		l.full.Add(1)
+		return errBansFull
+	}
+	return err
 }
 
-// refresh looks after what others changed, at most one at a time and never on
-// a request's way.
+// refresh looks after what has ended and what the operator's files say now, at
+// most one at a time and never on a request's way.
 func (l *bans) refresh(now time.Time) {
 	if now.UnixNano()-l.refreshed.Load() < int64(refreshEvery) || !l.refreshing.CompareAndSwap(false, true) {
 		return
@@ -338,54 +347,23 @@ func (l *bans) refresh(now time.Time) {
 	go func() {
 		defer l.refreshing.Store(false)
 		defer l.refreshed.Store(l.now().UnixNano())
-		ctx, cancel := context.WithTimeout(context.Background(), refreshEvery)
-		defer cancel()
-		if err := l.syncStore(ctx); err != nil {
-			l.failed.Store(&err)
-		} else {
-			l.failed.Store(nil)
-		}
+		l.forget()
 		if len(l.lists.files) > 0 || l.lists.database != "" {
 			_ = l.lists.refresh() // its health says what went wrong
 		}
 	}()
 }
 
-// lister is a store that can tell what is in it.
-type lister interface {
-	// Scan calls f with every key that begins with prefix and its value.
-	Scan(ctx context.Context, prefix string, f func(key string, value []byte) bool) error
-}
-
-// sync takes over the store's list, and forgets what has ended.
-func (l *bans) syncStore(ctx context.Context) error {
+// forget drops the bans that have ended.
+func (l *bans) forget() {
 	now := l.now()
-	begin := now
-	s, ok := l.store.(lister)
-	seen := map[netip.Prefix]bool{}
-	if ok {
-		err := s.Scan(ctx, banPrefix, func(_ string, value []byte) bool {
-			var b ban
-			if json.Unmarshal(value, &b) == nil && b.Network.IsValid() && now.Before(b.Until) {
-				seen[b.Network] = true
-				l.set(b)
-			}
-			return true
-		})
-		if err != nil {
-			return err
-		}
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for p, b := range l.active {
-		// One that another node lifted is in no store any more; one that was
-		// added while this looked may not have been seen.
-		if !now.Before(b.Until) || ok && !seen[p] && b.Since.Before(begin.Add(-time.Second)) {
+		if !now.Before(b.Until) {
 			l.remove(p)
 		}
 	}
-	return nil
 }
 
 // banRow is a ban as "dewar ban list" shows it.
@@ -400,12 +378,7 @@ type banRow struct {
 // Operate implements [guard.Operator].
 func (l *bans) Operate(ctx context.Context, command string, args map[string]string) (any, error) {
 	now := l.now()
-	if err := l.syncStore(ctx); err != nil {
-		l.failed.Store(&err)
-		if command != "ban list" {
-			return nil, fmt.Errorf("the store does not answer: %w", err)
-		}
-	}
+	l.forget()
 	row := func(b ban) banRow {
 		return banRow{b.Network.String(), b.Until.UTC().Format(time.RFC3339), b.By, b.Since.UTC().Format(time.RFC3339), b.Reason}
 	}
@@ -436,8 +409,11 @@ func (l *bans) Operate(ctx context.Context, command string, args map[string]stri
 			reason = "no reason given"
 		}
 		b := ban{Network: p, Reason: clip(reason, 200), By: "operator", Since: now, Until: now.Add(span)}
-		if err := l.add(ctx, b); err != nil {
+		switch err := l.add(ctx, b); {
+		case errors.Is(err, errBansFull):
 			return nil, err
+		case err != nil:
+			return nil, fmt.Errorf("%s is banned here, and the store, which would tell the others, does not answer yet: %w", p, err)
 		}
 		return row(b), nil
 	case "ban list":
@@ -479,10 +455,9 @@ func (l *bans) Operate(ctx context.Context, command string, args map[string]stri
 			}
 			return nil, fmt.Errorf("%s is not banned", p)
 		}
-		if err := l.store.Delete(ctx, banPrefix+p.String()); err != nil {
-			return nil, err
+		if err := l.replica.Delete(ctx, banFolder+p.String()); err != nil {
+			return nil, fmt.Errorf("%s is let in here, and the store, which would tell the others, does not answer yet: %w", p, err)
 		}
-		l.unset(p)
 		return row(b), nil
 	}
 	return nil, guard.ErrNoCommand
@@ -496,8 +471,8 @@ func (l *bans) Health() error {
 	if n := l.full.Load(); n > 0 && l.count.Load() >= maxBans {
 		return fmt.Errorf("the ban list is full: %d bans were not made", n)
 	}
-	if err := l.failed.Load(); err != nil {
-		return fmt.Errorf("the ban list is this process's own: %w", *err)
+	if at, owed, err := l.replica.Synced(); err != nil {
+		return fmt.Errorf("the ban list is as it was at %s, and the store has yet to take %d changes: %w", at.UTC().Format(time.RFC3339), owed, err)
 	}
 	return nil
 }

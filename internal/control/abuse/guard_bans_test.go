@@ -1,7 +1,6 @@
 package abuse
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -237,6 +236,7 @@ func newBans(t testing.TB, cfg Config, env guard.Env) *bans {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { l.(*bans).Close() })
 	return l.(*bans)
 }
 
@@ -289,7 +289,7 @@ func TestLists(t *testing.T) {
 	if l.lists.refresh() == nil || l.Health() == nil {
 		t.Error("a list that is gone is no news")
 	}
-	if _, err := NewBans(Config{Lists: []string{list}}, guard.Env{Store: newBuckets()}); err == nil {
+	if _, err := NewBans(Config{Lists: []string{list}}, guard.Env{Store: store.NewMemory(store.MemoryOptions{Buckets: 8})}); err == nil {
 		t.Error("started with a list that is not there")
 	}
 	if p := (&Config{ASNs: []int{64500}}).Problems(); len(p) != 1 {
@@ -449,30 +449,38 @@ func TestAutomaticBan(t *testing.T) {
 	}
 }
 
-// gone is a store that does not answer.
-type gone struct{ store.Store }
-
-func (gone) Allow(context.Context, string, store.Rate, int) (store.Result, error) {
-	return store.Result{}, store.ErrUnavailable
-}
-func (gone) Put(context.Context, string, []byte, time.Duration) error { return store.ErrUnavailable }
-func (gone) Get(context.Context, string) ([]byte, bool, error) {
-	return nil, false, store.ErrUnavailable
-}
-func (gone) Delete(context.Context, string) error { return store.ErrUnavailable }
-func (gone) Once(context.Context, string, time.Duration) (bool, error) {
-	return false, store.ErrUnavailable
-}
-
 // TestBansWithoutStore: what is known stays in force, and the health says so.
 func TestBansWithoutStore(t *testing.T) {
-	l := newBans(t, Config{BanFor: guard.Duration(time.Hour)}, guard.Env{Store: gone{}, Now: newClock().Now})
+	c := newClock()
+	s := store.NewMemory(store.MemoryOptions{Buckets: 1 << 10, Now: c.Now})
+	l := newBans(t, Config{BanFor: guard.Duration(time.Hour)}, guard.Env{Store: s, Now: c.Now})
+	if _, err := l.Operate(t.Context(), "ban add", map[string]string{"network": "203.0.113.6"}); err != nil || l.Health() != nil {
+		t.Fatal(err, l.Health())
+	}
+	// Another layer on the same store, after a reload or on another node.
+	other := newBans(t, Config{}, guard.Env{Store: s, Now: c.Now})
+	if d := at(other, "203.0.113.6"); d.Reason != "banned" {
+		t.Errorf("after a reload: %+v", d)
+	}
+	if _, err := other.Operate(t.Context(), "ban lift", map[string]string{"network": "203.0.113.6"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.replica.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := at(l, "203.0.113.6"); d.Verdict != guard.Allow {
+		t.Errorf("lifted on another node: %+v", d)
+	}
+	s.Close()
 	_, err := l.Operate(t.Context(), "ban add", map[string]string{"network": "203.0.113.7"})
 	if !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
 	if d := at(l, "203.0.113.7"); d.Reason != "banned" {
 		t.Errorf("%+v", d)
+	}
+	if _ = l.replica.Refresh(t.Context()); l.Health() == nil {
+		t.Error("a store that is gone is no news")
 	}
 }
 
