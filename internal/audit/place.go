@@ -320,16 +320,24 @@ func (p *Pass) ViewText(r *flask.Route) string { return p.DefinitionText(r.Funct
 // DefinitionText returns the source of the function or class at a place; "" if
 // there is none.
 func (p *Pass) DefinitionText(at flask.Position) string {
+	if id := p.DefinitionAt(at); id != 0 {
+		return string(p.Project.File(at.File).Python.Text(id))
+	}
+	return ""
+}
+
+// DefinitionAt returns the function or class at a place; 0 if there is none.
+func (p *Pass) DefinitionAt(at flask.Position) pysyntax.ID {
 	f := p.Project.File(at.File)
 	if f == nil || f.Python == nil {
-		return ""
+		return 0
 	}
 	for _, id := range f.index().defs[uint32(at.Line)] {
 		if f.NodeSpan(id).Column == at.Column {
-			return string(f.Python.Text(id))
+			return id
 		}
 	}
-	return ""
+	return 0
 }
 
 // repairsPerFile bounds how many repairs a rule makes in one file: each may

@@ -21,35 +21,36 @@ type madeKey struct {
 
 // analyzer holds the module graph and the tables that evaluation fills.
 type analyzer struct {
-	m          *Model
-	units      []*unit
-	byFile     map[string]*unit
-	firstNames map[string]bool // first parts of dotted names that may be the project's
-	roots      []string        // folders that are likely on Python's path
-	libs       map[string]*obj
-	objs       map[objKey]*obj
-	made       map[madeKey]*obj // constructor calls of Flask's objects
-	appsOf     map[*scope][]*obj
-	classOf    map[*App]*scope
-	appObjs    []*obj
-	appAttrs   map[string][]binding
-	blueprints []*blueprint
-	extensions []*extension
-	apis       []*api
-	params     bool // parameters may be followed to the calls
-	configs    map[*scope]*configClass
-	exempt     map[*scope]Position // views and blueprints freed of CSRF protection, and where
-	exemptBP   map[*blueprint]Position
-	reached    map[*Route]Reach    // see Model.Reach
-	wrapped    map[*scope][]*scope // decorators of the project around functions
-	gates      map[*scope]bool
-	lines      map[*scope]lineage
-	given      map[*scope][]Value // parameters of the call being folded
-	byQual     map[string]*scope
-	callIndex  map[string][]Call
-	converters map[string]converter // nil until asked for
-	evalDepth  int
-	foldDepth  int
+	m           *Model
+	units       []*unit
+	byFile      map[string]*unit
+	firstNames  map[string]bool // first parts of dotted names that may be the project's
+	roots       []string        // folders that are likely on Python's path
+	libs        map[string]*obj
+	objs        map[objKey]*obj
+	made        map[madeKey]*obj // constructor calls of Flask's objects
+	appsOf      map[*scope][]*obj
+	classOf     map[*App]*scope
+	appObjs     []*obj
+	appAttrs    map[string][]binding
+	blueprints  []*blueprint
+	extensions  []*extension
+	apis        []*api
+	params      bool // parameters may be followed to the calls
+	configs     map[*scope]*configClass
+	exempt      map[*scope]Position // views and blueprints freed of CSRF protection, and where
+	exemptBP    map[*blueprint]Position
+	reached     map[*Route]Reach    // see Model.Reach
+	headerPaths []string            // see headerSessions; nil until it is known
+	wrapped     map[*scope][]*scope // decorators of the project around functions
+	gates       map[*scope]bool
+	lines       map[*scope]lineage
+	given       map[*scope][]Value // parameters of the call being folded
+	byQual      map[string]*scope
+	callIndex   map[string][]Call
+	converters  map[string]converter // nil until asked for
+	evalDepth   int
+	foldDepth   int
 	// What is left of the steps allowed to one question, so that a hostile
 	// file costs no more than a long one.
 	callFuel, testFuel int

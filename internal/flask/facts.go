@@ -33,6 +33,7 @@ type facts struct {
 type callee struct {
 	fn     *scope
 	keeper bool
+	own    bool // it is only given what the visitor's own session holds
 }
 
 func (f *facts) merge(g *facts) {
@@ -111,18 +112,19 @@ func (a *analyzer) factsOf(r *rawRoute) *facts {
 	for depth := 0; depth <= maxCallDepth && len(level) > 0; depth++ {
 		var next []callee
 		for _, c := range level {
-			if acted[c.fn] || c.keeper && done[c.fn] || len(done) > maxCallees {
+			if acted[c.fn] || (c.keeper || c.own) && done[c.fn] || len(done) > maxCallees {
 				continue
 			}
 			f := *a.own(c.fn)
-			if acted[c.fn] = !c.keeper; c.keeper {
+			if acted[c.fn] = !c.keeper && !c.own; !acted[c.fn] {
 				_, writes := f.writes()
-				f.writeAt, f.endAt, f.dirty, f.keeps = Position{}, Position{}, false, f.keeps || writes
+				f.writeAt, f.endAt, f.dirty = Position{}, Position{}, false
+				f.keeps, f.session = f.keeps || writes && c.keeper, f.session || writes && c.own
 			}
 			done[c.fn] = true
 			total.merge(&f)
 			for _, x := range f.callees {
-				next = append(next, callee{x.fn, x.keeper || c.keeper})
+				next = append(next, callee{x.fn, x.keeper || c.keeper, x.own || c.own})
 			}
 		}
 		level = next
@@ -224,11 +226,11 @@ func (a *analyzer) own(fn *scope) *facts {
 		case pysyntax.Assign:
 			for _, target := range t.list(n.A) {
 				a.sessionStore(s, target, n.B, f)
-				a.assigned(s, target, f)
+				a.assigned(s, target, n.B, f)
 			}
 		case pysyntax.AugAssign:
 			a.sessionStore(s, n.A, 0, f)
-			a.assigned(s, n.A, f)
+			a.assigned(s, n.A, 0, f)
 		case pysyntax.Delete:
 			for _, x := range t.list(n.A) {
 				if base, key := t.sub(x); base != 0 && a.qname(s, base) == "flask.session" {
@@ -362,14 +364,14 @@ func (a *analyzer) callFacts(s *scope, id node, f *facts) bool {
 		known = known || o.kind == objFunc || o.kind == objClass
 		switch o.kind {
 		case objFunc:
-			f.callees = append(f.callees, callee{o.scope, f.keeping > 0})
+			f.callees = append(f.callees, callee{o.scope, f.keeping > 0 || a.stamps(s, args), a.onlyOwn(s, args)})
 		case objClass:
 			if a.formFields(o.scope, f) {
 				return true
 			}
 			for _, b := range a.classMember(o.scope, "__init__") {
 				if b.kind == bindDef {
-					f.callees = append(f.callees, callee{b.def, f.keeping > 0})
+					f.callees = append(f.callees, callee{fn: b.def, keeper: f.keeping > 0})
 				}
 			}
 		}

@@ -21,8 +21,8 @@ type Reach struct {
 	// who it is, and which no other site can make a browser send:
 	// Authorization, or one of the app's own.
 	Headers bool
-	// Token is set when a decorator asks for such a header, so that nobody is
-	// let in by a cookie.
+	// Token is set when a decorator asks for such a header, or the app's own
+	// sessions are found by it, so that nobody is let in by a cookie.
 	Token bool
 }
 
@@ -35,7 +35,7 @@ func (m *Model) Reach(r *Route) Reach {
 	if out, ok := a.reached[r]; ok {
 		return out
 	}
-	var out Reach
+	out := Reach{Token: a.byHeader(r)}
 	done := map[*scope]bool{}
 	var level []*scope
 	for _, h := range r.hooks {

@@ -68,14 +68,22 @@ func (a *analyzer) writeFacts(s *scope, id, base node, q, method string, args []
 		if f.endAt.Line == 0 && f.keeping == 0 {
 			f.endAt = a.pos(s.unit, id)
 		}
+	case removeCalls[q] && len(args) > 0 && a.fromSession(s, args[0].val, 0):
+		f.session = true // what the visitor's own session names
 	case removeCalls[q], removeMethods[method]:
-		a.wrote(s, id, f, false)
+		a.wrote(s, id, f, a.migrates(s, id, q, args))
 	case copyCalls[q], insertMethods[method]:
 		a.wrote(s, id, f, true)
 	case sessionMethods[method] && strings.Contains(q+t.text(base), "session"):
-		a.wrote(s, id, f, method == "add")
+		if len(args) == 0 || method == "delete" || !a.onlyStamped(s, args[0].val) {
+			a.wrote(s, id, f, method == "add")
+		}
 	case (method == "delete" || method == "update") && base != 0 && (strings.Contains(t.text(base), "query") || strings.Contains(t.text(base), ".filter")):
+		if method == "update" && a.stamps(s, args) || method == "delete" && a.expired(s, base) {
+			return
+		}
 		a.wrote(s, id, f, false)
+	case method == "save" && base != 0 && a.onlyStamped(s, base):
 	case method == "save" && (len(args) == 0 || args[0].name != "" || f.uploads):
 		a.wrote(s, id, f, true) // a row, or an upload; what is drawn is given a place, too
 	case method == "execute" && len(args) > 0:
@@ -115,10 +123,14 @@ func (a *analyzer) sqlFacts(s *scope, id, sql node, f *facts) {
 }
 
 // assigned records a change of an object's attribute, or of an element of what
-// the function has not made itself.
-func (a *analyzer) assigned(s *scope, target node, f *facts) {
+// the function has not made itself. When something was last used is noted
+// whoever looks at it, so the time of now is no change.
+func (a *analyzer) assigned(s *scope, target, value node, f *facts) {
 	t := s.unit.tree
 	base, _ := t.attr(target)
+	if base != 0 && value != 0 && a.isNow(s, value, 0) {
+		return
+	}
 	if base == 0 {
 		base, _ = t.sub(target)
 		if name := t.name(base); name != "" {
@@ -149,7 +161,7 @@ func (a *analyzer) effect(s *scope, call node, f *facts) {
 	t := s.unit.tree
 	fn, _ := t.call(call)
 	base, method := t.attr(fn)
-	if base == 0 || quietMethods[method] || containerMethods[method] && t.kind(base) == pysyntax.Name || strings.HasPrefix(a.qname(s, base), "flask.") {
+	if base == 0 || quietMethods[method] || sessionMethods[method] && strings.Contains(t.text(base), "session") || containerMethods[method] && t.kind(base) == pysyntax.Name || strings.HasPrefix(a.qname(s, base), "flask.") {
 		return
 	}
 	for _, o := range a.eval(s, fn) {
@@ -232,6 +244,9 @@ func (a *analyzer) lazy(fn *scope) map[node]bool {
 			case pysyntax.If:
 				yes, no := t.list(n.B), t.list(n.C)
 				key, missing := a.missing(fn, n.A)
+				if a.throttled(fn, n.A, yes) {
+					mark(yes)
+				}
 				if !missing {
 					yes, no = no, yes // no: where it is there
 				}
@@ -242,6 +257,8 @@ func (a *analyzer) lazy(fn *scope) map[node]bool {
 						mark(yes)
 					}
 				case assigns(yes, key) && (used(key, n.End) || strings.Contains(t.text(returns(yes)), key)):
+					mark(yes)
+				case handsOver(t, yes, key) && used(key, n.End):
 					mark(yes)
 				case !missing && len(yes) == 0 && returns(no) != 0 && strings.Contains(t.text(returns(no)), key) && assigns(list[i+1:], key) && returns(list[i+1:]) != 0:
 					mark(list[i+1:])
@@ -295,6 +312,14 @@ func (a *analyzer) missing(s *scope, test node) (key string, when bool) {
 	t := s.unit.tree
 	n := t.at(test)
 	switch n.Kind {
+	case pysyntax.BoolOp:
+		if !t.isOr(test) {
+			for _, x := range t.list(n.A) {
+				if key, when := a.missing(s, x); when {
+					return key, true
+				}
+			}
+		}
 	case pysyntax.UnaryOp:
 		if t.unary(test) == "not" {
 			key, when := a.missing(s, n.A)

@@ -114,7 +114,13 @@ var rules = []*audit.Rule{
 		Check: func(p *audit.Pass) {
 			seen := map[flask.Position]int{} // routes by view
 			open := func(r *flask.Route) bool {
-				return !r.Writes() && r.WritesState && !r.OnlySession && !r.LogsIn && !r.LogsOut && !inTest(p, r.File)
+				if r.Writes() || !r.WritesState || r.OnlySession || r.LogsIn || r.LogsOut || inTest(p, r.File) {
+					return false
+				}
+				// No other site can send the header that lets somebody in, or
+				// knows what the visitor was sent off with.
+				reach := p.Flask.Reach(r)
+				return !reach.Token && (!reach.Headers || reach.Cookies) && !oneTime(p, r, reach)
 			}
 			for _, r := range p.Flask.Routes {
 				if open(r) {
@@ -387,16 +393,7 @@ var secretAttrRE = regexp.MustCompile(`(?i)csrf|xsrf|token|nonce`)
 // readCheck reads a function as a check; ok is false if it is none.
 func readCheck(p *audit.Pass, f *audit.File, fn pysyntax.ID) (check ownCheck, ok bool) {
 	py := f.Python
-	locals := map[string][]pysyntax.ID{}
-	pysyntax.Walk(py, fn, func(id pysyntax.ID) bool {
-		if py.Kind(id) == pysyntax.Assign {
-			targets, v := py.Assign(id)
-			for _, t := range targets {
-				locals[py.Name(t)] = append(locals[py.Name(t)], v)
-			}
-		}
-		return true
-	})
+	locals := localValues(py, fn)
 	// side tells whether a value comes from the session or from the request,
 	// and by which constants.
 	var side func(v pysyntax.ID, depth int) (session, request bool, names []string)
