@@ -901,6 +901,9 @@ func (it *interp) reGroup(m *value, n int) *value {
 	if m.pat != nil && !m.pat.bad && n >= 0 && n < len(m.pat.groups) && m.pat.groups[n] != nil {
 		chars = m.pat.groups[n].chars()
 	}
+	if n >= 0 && n < len(m.elems) {
+		return m.elems[n]
+	}
 	var syms []*sym
 	if m.recv != nil {
 		syms = symsOf(m.recv)
@@ -999,6 +1002,9 @@ func (it *interp) reSub(st *state, c *call, p *pattern, re *regexp.Regexp, repl,
 		case vText:
 			add = repl
 		case vFunc, vBound, vLib, vClass:
+			if v := it.subEach(st, c, p, re, repl, t); v != nil {
+				return v
+			}
 			m := it.reMatch(p, subject)
 			s := st.fork()
 			add = it.call(s, repl, &call{at: c.at, args: []*value{m}})
@@ -1059,6 +1065,81 @@ func (it *interp) reSub(st *state, c *call, p *pattern, re *regexp.Regexp, repl,
 			})
 		}
 		tc, tl, _ := charsOf(t)
+		if !add.isConstText() && len(al) > 0 {
+			if v := it.spliced(t, add, re); v != nil {
+				return likeText(t, v)
+			}
+		}
 		return likeText(t, &value{kind: vText, text: []piece{{sym: it.derive("resub", "?", symsOf(t)...), chars: tc.Or(ac), labels: addLabels(tl, al)}}})
 	})
+}
+
+// subEach is re.sub with a function on a known text: the function is called for
+// each match, as it is. nil says that it is too much, or the text not known.
+func (it *interp) subEach(st *state, c *call, p *pattern, re *regexp.Regexp, repl, t *value) *value {
+	if !t.isConstText() || re == nil || p.bad {
+		return nil
+	}
+	all := re.FindAllStringSubmatchIndex(t.str, maxPieces/2+1)
+	if len(all) > maxPieces/2 {
+		return nil
+	}
+	s := st.fork()
+	var out []piece
+	last := 0
+	for _, at := range all {
+		if at[0] > last {
+			out = append(out, piece{lit: t.str[last:at[0]]})
+		}
+		last = at[1]
+		m := it.reMatch(p, t)
+		for i := 0; i+1 < len(at); i += 2 {
+			g := none
+			if at[i] >= 0 {
+				g = likeText(t, text(t.str[at[i]:at[i+1]]))
+			}
+			m.elems = append(m.elems, g)
+		}
+		out = append(out, it.pieces(s, it.call(s, repl, &call{at: c.at, args: []*value{m}}))...)
+		if s.dead || len(out) > maxPieces {
+			return nil
+		}
+	}
+	*st = *s
+	if last < len(t.str) {
+		out = append(out, piece{lit: t.str[last:]})
+	}
+	return likeText(t, fromPieces(out))
+}
+
+// spliced is t with add in the place of what a pattern matches. What comes from
+// either keeps its own characters. nil says that it is too much.
+func (it *interp) spliced(t, add *value, re *regexp.Regexp) *value {
+	if len(add.text) > maxPieces/4 {
+		return nil
+	}
+	if !t.isConstText() || re == nil {
+		tc, tl, clean := charsOf(t)
+		rest := func(part string) piece {
+			return piece{sym: it.derive("resub", part, symsOf(t)...), chars: tc, labels: tl, clean: clean}
+		}
+		return fromPieces(slices.Concat([]piece{rest("before")}, add.text, []piece{rest("behind")}))
+	}
+	at := re.FindAllStringIndex(t.str, maxPieces)
+	if len(at)*(len(add.text)+1) >= maxPieces {
+		return nil
+	}
+	var out []piece
+	last := 0
+	for _, m := range at {
+		if m[0] > last {
+			out = append(out, piece{lit: t.str[last:m[0]]})
+		}
+		out = append(out, add.text...)
+		last = m[1]
+	}
+	if last < len(t.str) {
+		out = append(out, piece{lit: t.str[last:]})
+	}
+	return fromPieces(out)
 }

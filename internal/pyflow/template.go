@@ -863,10 +863,13 @@ func (r *rendering) eval(e jinja.Expr) *value {
 	case *jinja.Filter:
 		return r.filter(e)
 	case *jinja.Test:
-		r.eval(e.X)
-		if n, ok := e.X.(*jinja.Name); ok && (e.Name == "defined" || e.Name == "undefined") {
-			_ = n
+		switch e.Name {
+		case "defined", "undefined":
+			if is := r.defined(e.X); is >= 0 {
+				return boolOf((is == 1) == (e.Name == "defined"))
+			}
 		}
+		r.eval(e.X)
 		return boolean
 	case *jinja.BinOp:
 		a, b := r.eval(e.Left), r.eval(e.Right)
@@ -961,6 +964,48 @@ func (r *rendering) eval(e jinja.Expr) *value {
 	return opaque(labels)
 }
 
+// defined reports whether an item of a dictionary is there: 1, 0 or, where that
+// is not known, -1.
+func (r *rendering) defined(e jinja.Expr) int {
+	var of jinja.Expr
+	var k *value
+	switch e := e.(type) {
+	case *jinja.Attr:
+		of, k = e.X, text(e.Name)
+	case *jinja.Item:
+		if _, ok := e.Index.(*jinja.Slice); ok {
+			return -1
+		}
+		of, k = e.X, r.eval(e.Index)
+	default:
+		return -1
+	}
+	key, ok := keyOf(k)
+	if !ok {
+		return -1
+	}
+	out := -2
+	for _, v := range r.eval(of).alts() {
+		is := -1
+		if v.kind == vObj {
+			if o := r.it.get(r.st, v.obj); o != nil && o.kind == oDict && (!k.isConstText() || containerMethods[oDict][k.str] == nil) {
+				switch x, missing := bound(o.get(key)); {
+				case x != nil && !missing:
+					is = 1
+				case x == nil && o.rest == nil:
+					is = 0
+				}
+			}
+		}
+		if out == -2 {
+			out = is
+		} else if out != is {
+			out = -1
+		}
+	}
+	return max(out, -1)
+}
+
 // attr is x.name, which may be an item, too.
 func (r *rendering) attr(v *value, name string, e jinja.Expr) *value {
 	it, st := r.it, r.st
@@ -971,8 +1016,11 @@ func (r *rendering) attr(v *value, name string, e jinja.Expr) *value {
 				if x, _ := bound(o.get(key)); x != nil {
 					return x
 				}
-				if o.rest != nil && containerMethods[oDict][name] == nil {
-					return o.rest
+				if containerMethods[oDict][name] == nil {
+					if o.rest != nil {
+						return o.rest
+					}
+					return empty // undefined
 				}
 			}
 		}
