@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/invopop/jsonschema"
 
+	"github.com/dewar-security/dewar/internal/csp"
 	"github.com/dewar-security/dewar/internal/flask"
 	"github.com/dewar-security/dewar/internal/pyflow"
 	"github.com/dewar-security/dewar/internal/pysyntax"
@@ -24,7 +26,9 @@ type RouteMap struct {
 	Routes  []MappedRoute `json:"routes" jsonschema_description:"By rule, then methods."`
 	// Unmounted are routes of blueprints and APIs that nothing registers.
 	Unmounted []MappedRoute `json:"unmounted,omitempty" jsonschema_description:"Routes of blueprints that nothing was seen to register."`
-	Unknown   []MapGap      `json:"not_understood,omitempty" jsonschema_description:"What was seen and not understood: the map may lack routes."`
+	// Content is what the project's templates put into pages.
+	Content *csp.Source `json:"content,omitempty" jsonschema_description:"What templates put into pages: inline scripts and styles as hashes or patterns, and what is loaded from elsewhere. The guard makes a Content-Security-Policy of it."`
+	Unknown []MapGap    `json:"not_understood,omitempty" jsonschema_description:"What was seen and not understood: the map may lack routes."`
 }
 
 // MapGap is something that was seen and not understood.
@@ -99,10 +103,30 @@ const (
 	kindWrite    flask.RouteKind = "write"
 )
 
+// content reads the project's templates, and what its static scripts and style
+// sheets name. Nil says that there is nothing to allow.
+func (p *Project) content() *csp.Source {
+	var templates, static []csp.File
+	for _, f := range p.Files {
+		ext := path.Ext(f.Path)
+		switch {
+		case f.Kind == Template:
+			templates = append(templates, csp.File{Path: f.Path, Data: f.Data})
+		case (ext == ".js" || ext == ".mjs" || ext == ".css") && strings.Contains("/"+f.Path, "/static/"):
+			static = append(static, csp.File{Path: f.Path, Data: f.Data})
+		}
+	}
+	s := csp.Read(templates, static)
+	if s.Empty() && len(s.Gaps) == 0 {
+		return nil
+	}
+	return s
+}
+
 // RouteMap makes the map. It runs the project's Python abstractly, as the
 // rules do; when ctx ends early, what that would have added is missing.
 func (p *Project) RouteMap(ctx context.Context) *RouteMap {
-	m := &RouteMap{Version: 1, Routes: []MappedRoute{}}
+	m := &RouteMap{Version: 1, Routes: []MappedRoute{}, Content: p.content()}
 	flow := p.Flow(ctx)
 	entries := map[entryPlace][]*pyflow.Entry{}
 	if flow != nil {

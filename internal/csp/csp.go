@@ -31,20 +31,20 @@ import (
 type Source struct {
 	// Scripts are inline scripts, Handlers event handler attributes, Styles
 	// inline style sheets and StyleAttributes the values of style.
-	Scripts         []Skeleton `json:"scripts"`
-	Handlers        []Skeleton `json:"handlers"`
-	Styles          []Skeleton `json:"styles"`
-	StyleAttributes []Skeleton `json:"style_attributes"`
+	Scripts         []Skeleton `json:"scripts,omitempty"`
+	Handlers        []Skeleton `json:"handlers,omitempty"`
+	Styles          []Skeleton `json:"styles,omitempty"`
+	StyleAttributes []Skeleton `json:"style_attributes,omitempty"`
 	// Origins are by directive (script-src) what templates load from
 	// elsewhere: for scripts and style sheets the whole address, because an
 	// origin that serves many things serves scripts for attackers, too; for
 	// the others https://host.
-	Origins map[string][]string `json:"origins"`
+	Origins map[string][]string `json:"origins,omitempty"`
 	// Mentioned are origins that the project's scripts and style sheets name:
 	// known to the source, for whatever purpose.
-	Mentioned []string `json:"mentioned"`
+	Mentioned []string `json:"mentioned,omitempty"`
 	// Gaps are what can be neither hashed nor matched.
-	Gaps []Gap `json:"gaps"`
+	Gaps []Gap `json:"gaps,omitempty"`
 }
 
 // Skeleton is one inline script, style sheet, or attribute of a template.

@@ -1,14 +1,12 @@
 package csp
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/net/html"
 )
 
 // maxPage bounds how many hashes one page is given of each class: a header has
@@ -154,65 +152,25 @@ func (m *Matcher) Match(page []byte) Page {
 			of[v.of], kindOf[v.of] = add(of[v.of], h), at
 		}
 	}
-	z := html.NewTokenizer(bytes.NewReader(page))
-	element := ""
-	for {
-		switch z.Next() {
-		case html.ErrorToken:
-			for d, hashes := range of {
-				if !d.Many && len(hashes) > d.times {
-					found.Copied = append(found.Copied, d.Skeleton)
-					continue
-				}
-				for _, h := range hashes {
-					*lists[kindOf[d]] = add(*lists[kindOf[d]], h)
-				}
-			}
-			slices.SortFunc(found.Copied, func(a, b Skeleton) int {
-				if c := strings.Compare(a.File, b.File); c != 0 {
-					return c
-				}
-				return a.Line - b.Line
-			})
-			for _, list := range lists {
-				if len(*list) > maxPage {
-					*list, found.Cut = (*list)[:maxPage], true
-				}
-			}
-			return found
-		case html.StartTagToken, html.SelfClosingTagToken:
-			name, more := z.TagName()
-			element = ""
-			switch string(name) {
-			case "script":
-				element = "script"
-			case "style":
-				element = "style"
-			}
-			for more {
-				var k, v []byte
-				k, v, more = z.TagAttr()
-				switch {
-				case len(k) > 2 && k[0] == 'o' && k[1] == 'n':
-					take(handlers, string(v))
-				case string(k) == "style":
-					take(styleAttributes, string(v))
-				case element == "script" && string(k) == "src":
-					element = ""
-				}
-			}
-		case html.TextToken:
-			switch element {
-			case "script":
-				take(scripts, string(z.Text()))
-			case "style":
-				take(styles, string(z.Text()))
-			}
-			element = ""
-		default:
-			element = ""
+	scan(page, func(at class, text []byte) { take(at, string(text)) })
+	for d, hashes := range of {
+		if !d.Many && len(hashes) > d.times {
+			found.Copied = append(found.Copied, d.Skeleton)
+			continue
+		}
+		for _, h := range hashes {
+			*lists[kindOf[d]] = add(*lists[kindOf[d]], h)
 		}
 	}
+	slices.SortFunc(found.Copied, func(a, b Skeleton) int {
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line)
+	})
+	for _, list := range lists {
+		if len(*list) > maxPage {
+			*list, found.Cut = (*list)[:maxPage], true
+		}
+	}
+	return found
 }
 
 // judge says of which skeleton a text is, and remembers it.

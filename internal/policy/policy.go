@@ -48,8 +48,9 @@ const (
 
 // Policy is a route map. It is safe for concurrent use.
 type Policy struct {
-	routes []*Route
-	gaps   []Gap
+	routes  []*Route
+	gaps    []Gap
+	content json.RawMessage
 	// tree finds the rules that can match a path by its first parts.
 	tree node
 }
@@ -115,10 +116,11 @@ func Decode(r io.Reader) (*Policy, error) {
 		return nil, fmt.Errorf("policy: more than %d MiB", maxFile>>20)
 	}
 	var file struct {
-		Version   int      `json:"version"`
-		Routes    []*Route `json:"routes"`
-		Unmounted []*Route `json:"unmounted"`
-		Unknown   []Gap    `json:"not_understood"`
+		Version   int             `json:"version"`
+		Routes    []*Route        `json:"routes"`
+		Content   json.RawMessage `json:"content"`
+		Unmounted []*Route        `json:"unmounted"`
+		Unknown   []Gap           `json:"not_understood"`
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
 		var syntax *json.SyntaxError
@@ -131,7 +133,7 @@ func Decode(r io.Reader) (*Policy, error) {
 	if file.Version != Version {
 		return nil, fmt.Errorf("policy: version %d: this Dewar reads version %d; make the file again with \"dewar routes --json\"", file.Version, Version)
 	}
-	p := &Policy{gaps: file.Unknown}
+	p := &Policy{gaps: file.Unknown, content: file.Content}
 	for i, route := range file.Routes {
 		if route == nil {
 			return nil, fmt.Errorf("policy: route %d is null", i+1)
@@ -155,6 +157,10 @@ func (p *Policy) Routes() []*Route { return p.routes }
 
 // Gaps returns why the map may lack routes; none says that it is complete.
 func (p *Policy) Gaps() []Gap { return p.gaps }
+
+// Content returns what the app's templates put into pages, as package csp
+// reads it; nil if nothing is known.
+func (p *Policy) Content() []byte { return p.content }
 
 // Match is what the app may do with a request.
 type Match struct {
