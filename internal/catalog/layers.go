@@ -43,6 +43,8 @@ var Layers = []Layer{
 		func(c *Config) guard.Mode { return c.Abuse.RateLimit }, func(c *Config, e guard.Env) (guard.Layer, error) { return abuse.NewRateLimit(c.Abuse, e) }},
 	{spec(settings.Control, "never-public"), "what no visitor may see needs no further look",
 		func(c *Config) guard.Mode { return c.Settings.NeverPublic }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewNeverPublic(c.Settings, e) }},
+	{spec(headers.Control, "csp-reports"), "browsers' reports come from pages, not from people: answered here, they need no cookie, no app and no rules",
+		func(c *Config) guard.Mode { return c.Headers.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return headers.NewReports(c.Headers, e) }},
 	{spec(settings.Control, "cors"), "who may read an answer is judged beside who may ask for it; it acts on the answer",
 		func(c *Config) guard.Mode { return c.Settings.CORS }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewCORS(c.Settings, e) }},
 	{spec(csrf.Control, "csrf"), "where a request comes from is known from its head: no body is read for a forged one",

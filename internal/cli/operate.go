@@ -14,6 +14,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -124,6 +125,15 @@ func printAnswer(w io.Writer, answer json.RawMessage) error {
 		_, err := fmt.Fprintln(w, "nothing")
 		return err
 	}
+	var text string
+	if json.Unmarshal(answer, &text) == nil {
+		for line := range strings.SplitSeq(text, "\n") {
+			if _, err := fmt.Fprintln(w, printable(line)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	if len(rows) == 1 && !bytes.HasPrefix(bytes.TrimSpace(rows[0]), []byte("{")) {
 		_, err := fmt.Fprintln(w, cellText(rows[0]))
 		return err
@@ -178,8 +188,15 @@ func cellText(v json.RawMessage) string {
 	if s == "" {
 		return "-"
 	}
-	if q := strconv.Quote(s); len(q) != len(s)+2 {
-		return q // something in it does not print as it is
+	return printable(s)
+}
+
+// printable quotes a text in which something does not print as it is.
+func printable(s string) string {
+	for _, c := range s {
+		if !strconv.IsPrint(c) || c == unicode.ReplacementChar {
+			return strconv.Quote(s)
+		}
 	}
 	return s
 }

@@ -14,6 +14,7 @@ func TestPrintAnswer(t *testing.T) {
 		{`{"ended":3}`, "ENDED\n3\n"},
 		{`"lifted"`, "lifted\n"},
 		{`3`, "3\n"},
+		{`"[headers]\ncsp = \"x\"\n\u009b"`, "[headers]\ncsp = \"x\"\n\"\\u009b\"\n"},
 		{`[{"account":"\u001b[2Jx"}]`, "ACCOUNT\n\"\\x1b[2Jx\"\n"},
 		{`[{"account":"a\nb"}]`, "ACCOUNT\n\"a\\nb\"\n"},
 		{`[{"id":"1"},{"other":"x"}]`, "ID\n1\nOTHER\nx\n"},

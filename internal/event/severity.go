@@ -56,6 +56,8 @@ var Names = []Name{
 	{"authz_fail", "A client asked for what it has no right to: without the certificate that a path wants.", Warn},
 	{"malicious_csrf", "A request that changes state came from another site.", Warn},
 	{"malicious_direct_reference", "Somebody asked for what nobody may see: debugger, repository, backup.", Warn},
+	{"malicious_script", "A page held a script that copies the shape of one of the app's own: it was not allowed to run.", High},
+	{"dewar_csp_report", "A browser reported what a Content-Security-Policy stopped, or would stop, for the first time.", Info},
 	{"malicious_attack_tool", "A request carries the mark of an attack tool.", High},
 	{"dewar_would_change", "A layer that only observes would have changed an answer.", Info},
 	{"dewar_gap", "Events were lost: attribute lost says how many.", Critical},

@@ -631,6 +631,9 @@ func (c *Chain) finish(x *Exchange, w *recorder, asked *request) {
 	}
 	final := cut
 	for _, d := range x.Decisions {
+		if d.Quiet && d.Verdict == Answer {
+			continue
+		}
 		e := base
 		e.ID, e.Name, e.Severity = event.NewID(now), d.Event, d.Severity
 		e.Layer, e.Verdict, e.Reason, e.Detail = d.Layer, d.Verdict.String(), d.Reason, d.Detail

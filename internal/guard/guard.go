@@ -88,6 +88,10 @@ type Decision struct {
 	// redaction can judge it by the key.
 	Attributes map[string]string
 
+	// Quiet is set on an Answer that is no news: it is counted, and the
+	// request is logged as one that no layer had anything to say about.
+	Quiet bool
+
 	// Layer and Mode are filled in by the chain.
 	Layer string
 	Mode  Mode

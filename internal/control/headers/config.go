@@ -17,12 +17,15 @@ type Config struct {
 	HSTSPreload       bool           `toml:"hsts-preload" jsonschema_description:"Ask browsers to ship this host in their preload list. Nearly irrevocable; needs hsts of a year and hsts-subdomains."`
 	CSPMode           string         `toml:"csp-mode" default:"report-only" jsonschema:"enum=enforce,enum=report-only,enum=off" jsonschema_description:"Content-Security-Policy: report-only sends csp as Content-Security-Policy-Report-Only and enforces only what no app misses (plugins, base, framing); enforce sends csp in force; off sends none. An app's own policy goes before."`
 	CSP               string         `toml:"csp" default:"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; media-src 'self'; manifest-src 'self'; worker-src 'self'; frame-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'" jsonschema_description:"The policy."`
-	CSPReport         string         `toml:"csp-report" jsonschema_description:"URL to which browsers send violations (report-uri)."`
+	CSPSource         guard.Mode     `toml:"csp-source" default:"enforce" jsonschema:"enum=enforce,enum=off" jsonschema_description:"Extend csp by what the app's own templates hold: hashes of their inline scripts and styles (of those with outputs in them, as they stand on each page), and the addresses they load from. Nothing that the templates do not write is allowed."`
+	CSPReport         string         `toml:"csp-report" default:"auto" jsonschema_description:"Where browsers send violations (report-uri): auto is the guard itself (dewar csp report), off nowhere, or a URL."`
+	CSPClients        int            `toml:"csp-clients" default:"3" jsonschema:"minimum=1,maximum=64" jsonschema_description:"How many different clients must have reported an address before dewar csp propose proposes to allow it."`
 	FrameAncestors    string         `toml:"frame-ancestors" default:"'none'" jsonschema_description:"Who may show the app in a frame: 'none', 'self', or 'self' and origins. Also decides X-Frame-Options."`
 	ReferrerPolicy    string         `toml:"referrer-policy" default:"strict-origin-when-cross-origin" jsonschema:"enum=strict-origin-when-cross-origin,enum=strict-origin,enum=same-origin,enum=origin,enum=off" jsonschema_description:"Referrer-Policy. no-referrer is not offered: Flask-WTF's CSRF check needs the Referer over HTTPS."`
 	PermissionsPolicy string         `toml:"permissions-policy" default:"camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), hid=(), midi=(), accelerometer=(), gyroscope=(), magnetometer=(), display-capture=(), browsing-topics=()" jsonschema_description:"Permissions-Policy: browser features that the app does without; off does not send it."`
 	OpenerPolicy      string         `toml:"opener-policy" default:"same-origin" jsonschema:"enum=same-origin,enum=same-origin-allow-popups,enum=off" jsonschema_description:"Cross-Origin-Opener-Policy. same-origin-allow-popups is for apps that talk to the login or payment windows they open."`
 	ResourcePolicy    string         `toml:"resource-policy" default:"same-origin" jsonschema:"enum=same-origin,enum=same-site,enum=cross-origin,enum=off" jsonschema_description:"Cross-Origin-Resource-Policy: who may load the app's answers into other pages. Not sent on images, audio, video and fonts, which mails and other sites may show."`
+	EmbedderPolicy    string         `toml:"embedder-policy" default:"off" jsonschema:"enum=off,enum=require-corp,enum=credentialless" jsonschema_description:"Cross-Origin-Embedder-Policy on pages. Off by default: with it everything that a page loads from elsewhere must say that it may be loaded."`
 	PrivateCookies    guard.Mode     `toml:"private-cookies" default:"enforce" jsonschema:"enum=enforce,enum=off" jsonschema_description:"Mark answers that set a cookie and say nothing about caching as private, so that no shared cache hands one visitor's session to another."`
 }
 
@@ -40,6 +43,8 @@ func (c *Config) texts() []textSetting {
 		{"referrer-policy", &c.ReferrerPolicy, "strict-origin-when-cross-origin", []string{"strict-origin-when-cross-origin", "strict-origin", "same-origin", "origin", "off"}},
 		{"permissions-policy", &c.PermissionsPolicy, defaultPermissions, nil},
 		{"opener-policy", &c.OpenerPolicy, "same-origin", []string{"same-origin", "same-origin-allow-popups", "off"}},
+		{"csp-report", &c.CSPReport, "auto", nil},
+		{"embedder-policy", &c.EmbedderPolicy, "off", []string{"off", "require-corp", "credentialless"}},
 		{"resource-policy", &c.ResourcePolicy, "same-origin", []string{"same-origin", "same-site", "cross-origin", "off"}},
 	}
 }
@@ -49,6 +54,17 @@ type textSetting struct {
 	value *string
 	zero  string // what an empty value stands for
 	known []string
+}
+
+// reportTo returns where browsers send violations, or "".
+func (c *Config) reportTo() string {
+	switch c.CSPReport {
+	case "auto":
+		return ReportPath
+	case "off":
+		return ""
+	}
+	return c.CSPReport
 }
 
 // withDefaults fills in what a zero Config leaves open, with the values of the
@@ -76,6 +92,9 @@ func (c *Config) Problems() []guard.Problem {
 		case strings.ContainsAny(v, "\r\n\x00"):
 			add(s.key, "a header cannot hold a line break")
 		}
+	}
+	if c.CSPClients < 0 || c.CSPClients > maxClients {
+		add("csp-clients", "%d is not between 1 and %d", c.CSPClients, maxClients)
 	}
 	if strings.ContainsAny(c.CSPReport, " ;,\r\n\x00") {
 		add("csp-report", "%q is not a URL", c.CSPReport)

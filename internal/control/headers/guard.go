@@ -5,17 +5,24 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dewar-security/dewar/internal/guard"
+	routemap "github.com/dewar-security/dewar/internal/policy"
 )
 
-var layers = []*guard.Spec{headersSpec}
+var layers = []*guard.Spec{reportsSpec, headersSpec}
 
 var headersSpec = &guard.Spec{
 	Name:    "headers",
 	Control: "headers",
 	Does:    "sets the security headers, each once; keeps what the app sets itself and what is no weaker",
+	Reasons: []guard.Reason{{
+		Name: "csp-copied",
+		Why:  "A page holds more different scripts of one template's shape than the template writes: some are not the app's (CWE-79). None of them was allowed by the policy.",
+		Fix:  "Look at the page. If the app itself repeats the script, in a loop of Python, move it into a file below static/.",
+	}},
 }
 
 const yearOfHSTS = 365 * 24 * time.Hour
@@ -32,15 +39,23 @@ type headers struct {
 	enforced, reportOnly  string
 	referrer, permissions string
 	opener, resource      string
+	embedder              string
+
+	policy func() *routemap.Policy // nil: csp-source is off
+	source atomic.Pointer[derived]
+	large  atomic.Int64 // pages that were not looked at as a whole
 }
 
 // NewHeaders returns the headers layer.
-func NewHeaders(cfg Config, _ guard.Env) (guard.Layer, error) {
+func NewHeaders(cfg Config, env guard.Env) (guard.Layer, error) {
 	if p := cfg.Problems(); len(p) > 0 {
 		return nil, fmt.Errorf("headers.%s: %s", p[0].Key, p[0].Message)
 	}
 	cfg = cfg.withDefaults()
-	l := &headers{cfg: cfg, referrer: value(cfg.ReferrerPolicy), permissions: value(cfg.PermissionsPolicy), opener: value(cfg.OpenerPolicy), resource: value(cfg.ResourcePolicy)}
+	l := &headers{cfg: cfg, referrer: value(cfg.ReferrerPolicy), permissions: value(cfg.PermissionsPolicy), opener: value(cfg.OpenerPolicy), resource: value(cfg.ResourcePolicy), embedder: value(cfg.EmbedderPolicy)}
+	if cfg.CSPSource == guard.Enforce && cfg.CSPMode != "off" {
+		l.policy = env.Policy
+	}
 	if cfg.HSTS > 0 {
 		l.hsts = "max-age=" + strconv.FormatInt(int64(time.Duration(cfg.HSTS)/time.Second), 10)
 		if cfg.HSTSSubdomains {
@@ -60,8 +75,8 @@ func NewHeaders(cfg Config, _ guard.Env) (guard.Layer, error) {
 	}
 	policy := setDirective(cfg.CSP, "frame-ancestors", cfg.FrameAncestors)
 	report := ""
-	if cfg.CSPReport != "" {
-		report = "; report-uri " + cfg.CSPReport
+	if to := cfg.reportTo(); to != "" {
+		report = "; report-uri " + to
 	}
 	switch cfg.CSPMode {
 	case "enforce":
@@ -114,15 +129,15 @@ func (l *headers) Describe() string {
 	}
 	switch l.cfg.CSPMode {
 	case "enforce":
-		s += ", CSP in force"
+		s += ", CSP in force" + l.describeSource()
 	case "report-only":
-		s += ", CSP report-only (plugins, base and framing in force)"
+		s += ", CSP report-only (plugins, base and framing in force)" + l.describeSource()
 	default:
 		s += ", no CSP"
 	}
 	for _, h := range []struct{ name, v string }{
 		{"X-Frame-Options", l.frameOptions}, {"Referrer-Policy", l.referrer}, {"Permissions-Policy", l.permissions},
-		{"Cross-Origin-Opener-Policy", l.opener}, {"Cross-Origin-Resource-Policy", l.resource},
+		{"Cross-Origin-Opener-Policy", l.opener}, {"Cross-Origin-Embedder-Policy", l.embedder}, {"Cross-Origin-Resource-Policy", l.resource},
 	} {
 		if h.v != "" {
 			s += ", " + h.name
@@ -148,7 +163,8 @@ func (l *headers) Response(x *guard.Exchange, r *http.Response) guard.Decision {
 	}
 	l.setFraming(h)
 	if document(kind) {
-		l.setCSP(h)
+		l.set(h, "Cross-Origin-Embedder-Policy", l.embedder, anything)
+		l.setCSP(x, r)
 	}
 	if l.cfg.PrivateCookies == guard.Enforce && len(h["Set-Cookie"]) > 0 && len(h["Cache-Control"]) == 0 && len(h["Expires"]) == 0 {
 		h.Set("Cache-Control", "private")
@@ -262,25 +278,41 @@ func (l *headers) setFraming(h http.Header) {
 
 // setCSP adds our policies where the app has none. Two policies in force
 // intersect: a second one could only break what the app's author allowed.
-func (l *headers) setCSP(h http.Header) {
-	if !hasPolicy(h["Content-Security-Policy"]) {
-		h.Del("Content-Security-Policy")
-		if l.enforced != "" {
-			h.Set("Content-Security-Policy", l.framed(h))
+func (l *headers) setCSP(x *guard.Exchange, r *http.Response) {
+	h := r.Header
+	if hasPolicy(h["Content-Security-Policy"]) {
+		return
+	}
+	h.Del("Content-Security-Policy")
+	enforced, reportOnly := l.enforced, l.reportOnly
+	if d := l.derived(); d != nil {
+		if r.StatusCode == http.StatusNotModified && d.m.Dynamic() {
+			// The header of a 304 replaces that of the page in the browser's
+			// cache (RFC 9111 section 3.2), which had this page's hashes.
+			return
 		}
-		if l.reportOnly != "" && !hasPolicy(h["Content-Security-Policy-Report-Only"]) {
-			h.Set("Content-Security-Policy-Report-Only", l.reportOnly)
+		page := l.page(x, r, d)
+		if l.cfg.CSPMode == "enforce" {
+			enforced = d.extend(enforced, page)
+		} else {
+			reportOnly = d.extend(reportOnly, page)
 		}
+	}
+	if enforced != "" {
+		h.Set("Content-Security-Policy", l.framed(h, enforced))
+	}
+	if reportOnly != "" && !hasPolicy(h["Content-Security-Policy-Report-Only"]) {
+		h.Set("Content-Security-Policy-Report-Only", reportOnly)
 	}
 }
 
 // framed returns the enforced policy; frame-ancestors follows an app that set
 // X-Frame-Options: SAMEORIGIN, because it would overrule it.
-func (l *headers) framed(h http.Header) string {
+func (l *headers) framed(h http.Header, enforced string) string {
 	if strings.EqualFold(strings.TrimSpace(h.Get("X-Frame-Options")), "SAMEORIGIN") && l.cfg.FrameAncestors == "'none'" {
-		return setDirective(l.enforced, "frame-ancestors", "'self'")
+		return setDirective(enforced, "frame-ancestors", "'self'")
 	}
-	return l.enforced
+	return enforced
 }
 
 func hasPolicy(values []string) bool {

@@ -50,6 +50,7 @@ func with(change func(*Config)) Config {
 
 func TestHeaders(t *testing.T) {
 	enforce := with(func(c *Config) { c.CSPMode = "enforce" })
+	const reporting = defaultCSP + "; report-uri " + ReportPath
 	const baseline = "object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
 	for _, c := range []struct {
 		name string
@@ -68,8 +69,11 @@ func TestHeaders(t *testing.T) {
 			"Content-Security-Policy":      baseline,
 			"Cache-Control":                "",
 		}},
-		{"CSP in force", enforce, nil, map[string]string{"Content-Security-Policy": defaultCSP, "Content-Security-Policy-Report-Only": ""}},
+		{"CSP in force", enforce, nil, map[string]string{"Content-Security-Policy": reporting, "Content-Security-Policy-Report-Only": ""}},
 		{"CSP off", with(func(c *Config) { c.CSPMode = "off" }), nil, map[string]string{"Content-Security-Policy": "", "Content-Security-Policy-Report-Only": ""}},
+		{"no reports", with(func(c *Config) { c.CSPMode = "enforce"; c.CSPReport = "off" }), nil, map[string]string{"Content-Security-Policy": defaultCSP}},
+		{"embedder policy", with(func(c *Config) { c.EmbedderPolicy = "require-corp" }), nil, map[string]string{"Cross-Origin-Embedder-Policy": "require-corp"}},
+		{"embedder policy is for pages", with(func(c *Config) { c.EmbedderPolicy = "require-corp" }), []string{"Content-Type: application/json"}, map[string]string{"Cross-Origin-Embedder-Policy": ""}},
 		{"report URL", with(func(c *Config) { c.CSPMode = "enforce"; c.CSP = "default-src 'self'"; c.CSPReport = "/csp" }), nil, map[string]string{"Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; report-uri /csp"}},
 		{"frames for oneself", with(func(c *Config) { c.FrameAncestors = "'self'" }), nil, map[string]string{"X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'self'"}},
 		{"frames for a partner", with(func(c *Config) { c.FrameAncestors = "'self' https://partner.example" }), []string{"X-Frame-Options: ALLOWALL"}, map[string]string{"X-Frame-Options": "", "Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'self' https://partner.example"}},
@@ -77,7 +81,7 @@ func TestHeaders(t *testing.T) {
 		{"the app's CSP stays alone", enforce, []string{"Content-Security-Policy: default-src 'self' cdn.example", "X-Frame-Options: SAMEORIGIN"}, map[string]string{"Content-Security-Policy": "default-src 'self' cdn.example", "Content-Security-Policy-Report-Only": "", "X-Frame-Options": "SAMEORIGIN"}},
 		{"the app's CSP without framing", enforce, []string{"Content-Security-Policy: default-src 'self'"}, map[string]string{"Content-Security-Policy": "default-src 'self'", "X-Frame-Options": "DENY"}},
 		{"the app's CSP with framing", enforce, []string{"Content-Security-Policy: frame-ancestors https://partner.example"}, map[string]string{"X-Frame-Options": ""}},
-		{"an empty CSP is none", enforce, []string{"Content-Security-Policy:  ;"}, map[string]string{"Content-Security-Policy": defaultCSP}},
+		{"an empty CSP is none", enforce, []string{"Content-Security-Policy:  ;"}, map[string]string{"Content-Security-Policy": reporting}},
 		{"the app's report-only policy stays", year, []string{"Content-Security-Policy-Report-Only: default-src 'self'"}, map[string]string{"Content-Security-Policy-Report-Only": "default-src 'self'", "Content-Security-Policy": baseline}},
 		{"an app that frames itself", year, []string{"X-Frame-Options: sameorigin"}, map[string]string{"X-Frame-Options": "sameorigin", "Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'self'"}},
 		{"two frame options are none", year, []string{"X-Frame-Options: DENY", "X-Frame-Options: SAMEORIGIN"}, map[string]string{"X-Frame-Options": "DENY"}},
@@ -105,7 +109,7 @@ func TestHeaders(t *testing.T) {
 
 		{"image", enforce, []string{"Content-Type: image/png"}, map[string]string{"Cross-Origin-Resource-Policy": "", "Content-Security-Policy": "", "X-Content-Type-Options": "nosniff"}},
 		{"PDF", enforce, []string{"Content-Type: application/pdf"}, map[string]string{"Content-Security-Policy": "", "X-Frame-Options": "DENY"}},
-		{"SVG can run scripts", enforce, []string{"Content-Type: image/svg+xml"}, map[string]string{"Content-Security-Policy": defaultCSP}},
+		{"SVG can run scripts", enforce, []string{"Content-Type: image/svg+xml"}, map[string]string{"Content-Security-Policy": reporting}},
 		{"JSON", enforce, []string{"Content-Type: application/json"}, map[string]string{"Content-Security-Policy": "", "Cross-Origin-Resource-Policy": "same-origin"}},
 
 		{"cookie without Cache-Control", year, []string{"Set-Cookie: session=x"}, map[string]string{"Cache-Control": "private"}},

@@ -23,6 +23,6 @@ var Control = &control.Control{
 	Layers: layers,
 	Checks: checks,
 	Empty: map[evidence.Face]control.Absence{
-		evidence.Detect: control.NotYet("CSP reports are not collected yet"),
+		evidence.Detect: control.NotYet("reports are collected and grouped (dewar csp report), and no detector raises an alert of them yet"),
 	},
 }
