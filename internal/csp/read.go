@@ -129,9 +129,9 @@ type place struct {
 
 // mark is what a marker stands for.
 type mark struct {
-	kind  markKind
-	out   *jinja.Output
-	what  string // of an opaque one
+	kind markKind
+	out  *jinja.Output
+	what string // of an opaque one
 }
 
 type markKind uint8
