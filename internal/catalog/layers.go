@@ -49,6 +49,8 @@ var Layers = []Layer{
 		func(c *Config) guard.Mode { return c.Settings.CORS }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewCORS(c.Settings, e) }},
 	{spec(csrf.Control, "csrf"), "where a request comes from is known from its head: no body is read for a forged one",
 		func(c *Config) guard.Mode { return c.CSRF.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return csrf.NewCSRF(c.CSRF, e) }},
+	{spec(injection.Control, "routes"), "what the app has no route for needs no body, and nothing of the app",
+		func(c *Config) guard.Mode { return c.Injection.Routes }, func(c *Config, e guard.Env) (guard.Layer, error) { return injection.NewRoutes(c.Injection, e) }},
 	{spec(uploads.Control, "body"), "the whole body is here, bounded, before rules read it or the app is bothered",
 		func(c *Config) guard.Mode { return c.Uploads.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return uploads.NewBody(c.Uploads, e) }},
 	{spec(injection.Control, "waf"), "the most expensive look comes last, at what nothing cheaper refused",

@@ -46,6 +46,7 @@ type report struct {
 	Werkzeug       string      `json:"werkzeug"`
 	Python         string      `json:"python"`
 	Routes         []factRoute `json:"routes"`
+	Elsewhere      []string    `json:"elsewhere"`
 	UID            int         `json:"uid"`
 }
 
@@ -53,6 +54,8 @@ type factRoute struct {
 	Rule     string   `json:"rule"`
 	Methods  []string `json:"methods"`
 	Endpoint string   `json:"endpoint"`
+
+	Converters map[string]string `json:"converters"`
 }
 
 func (r report) facts() guard.Facts {
@@ -62,7 +65,7 @@ func (r report) facts() guard.Facts {
 		Server: r.Server, SecretKey: guard.NewSecret(string(r.Secret)),
 		SessionCookieName: r.SessionCookie, RememberCookieName: r.RememberCookie,
 		FlaskVersion: r.Flask, WerkzeugVersion: r.Werkzeug, PythonVersion: r.Python,
-		UID: r.UID,
+		UID: r.UID, Elsewhere: r.Elsewhere,
 	}
 	for _, k := range r.Fallbacks {
 		f.SecretKeyFallbacks = append(f.SecretKeyFallbacks, guard.NewSecret(string(k)))

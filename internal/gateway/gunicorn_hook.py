@@ -176,6 +176,185 @@ def _version(name):
         return ""
 
 
+def _converters(rule):
+    """What the variable parts of a rule accept, where a converter of the
+    project says so: name to regular expression."""
+    import werkzeug.routing as routing
+
+    out = {}
+    for name, converter in (getattr(rule, "_converters", None) or {}).items():
+        if type(converter).__module__ != routing.UnicodeConverter.__module__:
+            out[str(name)] = str(getattr(converter, "regex", ""))
+    return out
+
+
+# Methods through which every request to Flask passes. One that is not Flask's
+# own may answer whatever it likes.
+_FLASK = (
+    "wsgi_app", "full_dispatch_request", "dispatch_request", "preprocess_request", "process_response", "finalize_request", "make_response",
+    "create_url_adapter", "request_context", "raise_routing_exception",
+    "handle_user_exception", "handle_http_exception", "handle_exception", "_find_error_handler",
+)
+
+
+def _elsewhere(wsgi, app):
+    """Why a path that no rule has may be answered by something else than
+    Flask's own 404: a list of short reasons, empty if nothing can."""
+    from flask import Flask
+    from werkzeug.middleware.proxy_fix import ProxyFix
+    from werkzeug.routing import Map
+
+    out = []
+
+    def through(obj, inner):
+        while obj is not inner:
+            if type(obj).__name__ == "LocalProxy":
+                obj = obj._get_current_object()
+            elif type(obj) is ProxyFix:
+                if obj.x_prefix:
+                    out.append("ProxyFix believes X-Forwarded-Prefix")
+                obj = obj.app
+            elif getattr(obj, "__func__", None) is Flask.wsgi_app and inner is None:
+                return
+            else:
+                out.append("WSGI middleware %s" % _name(obj))
+                return
+
+    through(wsgi, app)
+    if "wsgi_app" in vars(app):
+        through(vars(app)["wsgi_app"], None)
+    for name in _FLASK:
+        if name != "wsgi_app" and name in vars(app) or getattr(type(app), name, None) is not getattr(Flask, name, None):
+            out.append("%s of the app is not Flask's" % name)
+    if type(app.url_map) is not Map:
+        out.append("the url_map is a %s" % type(app.url_map).__name__)
+    if app.request_class.__module__ != "flask.wrappers":
+        out.append("requests are of class %s" % app.request_class.__name__)
+    for f in (app.before_request_funcs or {}).get(None, ()):
+        if not _silent(f):
+            out.append("before_request hook %s may answer" % _name(f))
+    for f in (app.after_request_funcs or {}).get(None, ()):
+        if not _passes_on(f):
+            out.append("after_request hook %s may answer" % _name(f))
+    for code, handlers in ((app.error_handler_spec or {}).get(None) or {}).items():
+        for cls, f in handlers.items():
+            if not (code is None or code in (404, 405)):
+                continue
+            if code is None and cls.__name__ not in ("HTTPException", "Exception", "BaseException", "NotFound", "MethodNotAllowed", "RequestRedirect", "RoutingException"):
+                continue
+            if not _not_found(f):
+                out.append("error handler %s may answer" % _name(f))
+    return out[:20]
+
+
+def _name(f):
+    f = getattr(f, "__func__", f)
+    return ("%s.%s" % (getattr(f, "__module__", None) or type(f).__module__, getattr(f, "__qualname__", None) or type(f).__qualname__))[:200]
+
+
+def _tree(f):
+    """The syntax tree of a plain function, or None."""
+    import ast
+    import inspect
+    import textwrap
+
+    f = getattr(f, "__func__", f)
+    if not inspect.isfunction(f) or hasattr(f, "__wrapped__") or inspect.iscoroutinefunction(f) or inspect.isgeneratorfunction(f):
+        return None
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(f))).body[0]
+    except (OSError, TypeError, SyntaxError, ValueError, IndexError):
+        return None
+    return tree if isinstance(tree, ast.FunctionDef) and tree.name == f.__name__ else None
+
+
+def _own(tree):
+    """The nodes of a function without those of functions within it."""
+    import ast
+
+    queue = list(tree.body)
+    while queue:
+        node = queue.pop()
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            queue.extend(ast.iter_child_nodes(node))
+
+
+def _mentions(tree, names):
+    import ast
+
+    return any(
+        isinstance(n, ast.Name) and n.id in names or isinstance(n, ast.Attribute) and n.attr in names
+        for n in _own(tree)
+    )
+
+
+def _silent(f):
+    """Whether a before_request hook gives nothing back, so that the request
+    goes on. What it raises is an error, which is no answer either."""
+    import ast
+
+    tree = _tree(f)
+    if tree is None or _mentions(tree, ("redirect", "Response", "make_response", "send_file", "send_from_directory", "RequestRedirect", "url_rule", "url_map")):
+        return False
+    return all(
+        n.value is None or isinstance(n.value, ast.Constant) and n.value.value is None
+        for n in _own(tree)
+        if isinstance(n, ast.Return)
+    )
+
+
+def _passes_on(f):
+    """Whether an after_request hook gives back the answer it was given, with
+    its status and body as they were."""
+    import ast
+
+    tree = _tree(f)
+    if tree is None:
+        return False
+    args = tree.args.posonlyargs + tree.args.args
+    if hasattr(f, "__self__"):
+        args = args[1:]
+    if len(args) != 1:
+        return False
+    given = args[0].arg
+    for n in _own(tree):
+        if isinstance(n, ast.Return) and not (isinstance(n.value, ast.Name) and n.value.id == given):
+            return False
+        targets = n.targets if isinstance(n, ast.Assign) else [n.target] if isinstance(n, (ast.AugAssign, ast.AnnAssign)) else []
+        for t in targets:
+            if isinstance(t, ast.Name) and t.id == given:
+                return False
+            if isinstance(t, ast.Attribute) and isinstance(t.value, ast.Name) and t.value.id == given and t.attr in ("status", "status_code", "response", "data"):
+                return False
+    return True
+
+
+def _not_found(f):
+    """Whether an error handler always answers with an error of its own: every
+    return is (something, 4xx), and nothing is redirected or sent."""
+    import ast
+
+    tree = _tree(f)
+    if tree is None or _mentions(tree, ("redirect", "send_file", "send_from_directory", "RequestRedirect")):
+        return False
+    args = [a.arg for a in tree.args.posonlyargs + tree.args.args]
+    returns = [n for n in _own(tree) if isinstance(n, ast.Return)]
+    for n in returns:
+        v = n.value
+        if isinstance(v, ast.Name) and v.id in args[-1:]:
+            continue  # the exception itself
+        if not isinstance(v, ast.Tuple) or len(v.elts) < 2:
+            return False
+        status = v.elts[1]
+        if isinstance(status, ast.Constant) and isinstance(status.value, int) and 400 <= status.value < 500:
+            continue
+        if isinstance(status, ast.Attribute) and status.attr == "code" and isinstance(status.value, ast.Name) and status.value.id in args[-1:]:
+            continue
+        return False
+    return bool(returns)
+
+
 def _collect(wsgi):
     import platform
 
@@ -198,7 +377,16 @@ def _collect(wsgi):
     for rule in app.url_map.iter_rules():
         if len(routes) == 20000:
             break
-        routes.append({"rule": str(rule.rule), "methods": sorted(rule.methods or ()), "endpoint": str(rule.endpoint)})
+        routes.append({
+            "rule": str(rule.rule), "methods": sorted(rule.methods or ()), "endpoint": str(rule.endpoint),
+            "converters": _converters(rule),
+        })
+    try:
+        elsewhere = _elsewhere(wsgi, app)
+    except Exception as e:
+        elsewhere = ["it could not be looked into (%s)" % type(e).__name__]
+    if len(routes) == 20000:
+        elsewhere.append("there are more than 20000 rules")
     facts.update({
         "debug": bool(app.debug),
         "testing": bool(app.testing),
@@ -207,6 +395,7 @@ def _collect(wsgi):
         "session_cookie": str(config.get("SESSION_COOKIE_NAME") or ""),
         "remember_cookie": str(config.get("REMEMBER_COOKIE_NAME") or "remember_token") if _uses_login(app) else "",
         "routes": routes,
+        "elsewhere": elsewhere,
     })
     return facts
 

@@ -75,8 +75,8 @@ type Decision struct {
 	Status int
 	// Header is set on the answer: Retry-After, Location, Allow.
 	Header http.Header
-	// Body is what an Answer says, in the type that Header gives; a Deny has
-	// the error page instead.
+	// Body is what an Answer says, in the type that Header gives. A Deny has
+	// the error page instead, unless there is a Body: the app's own page.
 	Body []byte
 	// Event is the OWASP Logging Vocabulary name; empty lets the layer's
 	// Spec decide.
@@ -222,7 +222,11 @@ type Facts struct {
 	WerkzeugVersion    string
 	PythonVersion      string
 	Routes             []FactRoute
-	UID                int
+	// Elsewhere says why a path that no rule of Routes has may be answered
+	// all the same: WSGI middleware, a hook that returns an answer, an error
+	// handler that does not answer with an error. Empty: nothing can.
+	Elsewhere []string
+	UID       int
 }
 
 // FactRoute is one rule of the app's url_map.
@@ -230,6 +234,9 @@ type FactRoute struct {
 	Rule     string
 	Methods  []string
 	Endpoint string
+	// Converters are the regular expressions (Python's) of the variable parts
+	// that a converter of the project reads, by name.
+	Converters map[string]string
 }
 
 // Secret is a value that cannot be printed by accident: every formatting verb

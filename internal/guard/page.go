@@ -41,14 +41,14 @@ var sentences = map[int]string{
 const linger = time.Second
 
 // write sends the guard's own answer: an Answer as it is, a Deny as the error
-// page. It passes the responders like the app's answers.
+// page or as the page that the layer has for it. It passes the responders like the app's answers.
 func (c *Chain) write(w http.ResponseWriter, x *Exchange, d Decision, proof string) {
 	h := d.Header.Clone() // layers keep their headers; responders change these
 	if h == nil {
 		h = make(http.Header, 16)
 	}
 	var text []byte
-	if d.Verdict == Deny {
+	if d.Verdict == Deny && d.Body == nil {
 		var kind string
 		text, kind = page(x, d)
 		h.Set("Content-Type", kind)
@@ -103,7 +103,7 @@ func page(x *Exchange, d Decision) (body []byte, contentType string) {
 	if sentence == "" {
 		sentence = title + "."
 	}
-	switch wants(x.Request) {
+	switch Wants(x.Request) {
 	case "html":
 		// No script, no style, nothing from elsewhere: the page works under
 		// the strictest policy. The id is 26 letters and digits of ours.
@@ -121,9 +121,9 @@ func page(x *Exchange, d Decision) (body []byte, contentType string) {
 	return fmt.Appendf(nil, "%d %s\n%s\nRequest %s\n", d.Status, title, sentence, x.ID), "text/plain; charset=utf-8"
 }
 
-// wants returns "html", "json" or "text": what the client's Accept field
+// Wants returns "html", "json" or "text": what the client's Accept field
 // prefers (RFC 9110, 12.5.1), or what its other fields hint at.
-func wants(r *http.Request) string {
+func Wants(r *http.Request) string {
 	best, q := "", 0.0
 	for _, line := range r.Header["Accept"] {
 		for entry := range strings.SplitSeq(line, ",") {

@@ -132,9 +132,11 @@ func (r *Route) converter(name, args, param string) string {
 		}
 		return fmt.Sprintf(`[^/]{%d,%d}`, low, high)
 	case "int":
-		return `-?\d+` // signed=True allows the minus
+		// signed=True allows the minus, and \d of Python's is a digit of any
+		// script.
+		return `-?\p{Nd}+`
 	case "float":
-		return `-?\d+\.\d+`
+		return `-?\p{Nd}+\.\p{Nd}+`
 	case "uuid":
 		return `[A-Fa-f0-9]{8}-[A-Fa-f0-9]{4}-[A-Fa-f0-9]{4}-[A-Fa-f0-9]{4}-[A-Fa-f0-9]{12}`
 	case "path":
@@ -148,11 +150,46 @@ func (r *Route) converter(name, args, param string) string {
 	}
 	// A converter of the project.
 	if i := slices.IndexFunc(r.Params, func(p Param) bool { return p.Name == param }); i >= 0 && r.Params[i].Regex != "" {
-		if _, err := regexp.Compile(r.Params[i].Regex); err == nil {
-			return r.Params[i].Regex
+		if expr, ok := widened(r.Params[i].Regex); ok {
+			return expr
 		}
 	}
 	return `.+?`
+}
+
+// classes are Python's for text in Go's words: there they know all scripts.
+var classes = strings.NewReplacer(`\\`, `\\`, `\d`, `\p{Nd}`, `\w`, `\p{L}\p{M}\p{N}\p{Pc}`)
+
+// widened returns an expression of Go's that accepts at least what one of
+// Python's does; ok is false if none is known: for what Go has not, and for
+// negated classes, which would become narrower.
+func widened(expr string) (string, bool) {
+	if strings.Contains(expr, "[^") && (strings.Contains(expr, `\d`) || strings.Contains(expr, `\w`)) || strings.Contains(expr, `\D`) || strings.Contains(expr, `\W`) || strings.Contains(expr, `\s`) || strings.Contains(expr, `\S`) || strings.Contains(expr, `\b`) || strings.Contains(expr, `\B`) || strings.Contains(expr, "(?") {
+		return "", false
+	}
+	// Outside of a class \w stands for one.
+	var b strings.Builder
+	in := false
+	for i := 0; i < len(expr); i++ {
+		switch c := expr[i]; {
+		case c == '\\' && i+1 < len(expr):
+			next := classes.Replace(expr[i : i+2])
+			if i++; !in && len(next) > len(`\p{Nd}`) {
+				next = "[" + next + "]"
+			}
+			b.WriteString(next)
+			continue
+		case c == '[':
+			in = true
+		case c == ']':
+			in = false
+		}
+		b.WriteByte(expr[i])
+	}
+	if _, err := regexp.Compile(b.String()); err != nil {
+		return "", false
+	}
+	return b.String(), true
 }
 
 // Match returns the routes that a request may reach. path is decoded and
@@ -194,9 +231,11 @@ func (m *Match) found(r *Route, method string) {
 	if len(answers) == 0 {
 		answers = r.Methods
 	}
-	if slices.Contains(answers, method) {
-		m.Routes = append(m.Routes, r)
+	if slices.Contains(answers, method) || len(answers) == 0 {
+		m.Routes = append(m.Routes, r) // a rule without methods answers all
+		return
 	}
+	m.Others = append(m.Others, r)
 }
 
 func mergeSlashes(path string) string {

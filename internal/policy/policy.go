@@ -68,6 +68,8 @@ type Route struct {
 	Fields      []Field `json:"fields"`
 	OtherFields bool    `json:"other_fields"`
 	ReadsBody   bool    `json:"reads_body"`
+	// CSRF is "checked" where an extension reads a token from the form.
+	CSRF string `json:"csrf"`
 
 	Login struct {
 		Required bool     `json:"required"`
@@ -152,6 +154,20 @@ func Decode(r io.Reader) (*Policy, error) {
 	return p, nil
 }
 
+// New returns a policy of routes that are known otherwise than from a file: the
+// rules of the app that runs. It has no gaps. A rule that cannot be read is an
+// error that names it; no policy can be made of the others then, since what it
+// answers would count as unknown.
+func New(routes []*Route) (*Policy, error) {
+	p := &Policy{}
+	for _, r := range routes {
+		if err := p.add(r); err != nil {
+			return nil, fmt.Errorf("policy: rule %q: %w", r.Rule, err)
+		}
+	}
+	return p, nil
+}
+
 // Routes returns all routes, in the file's order. They must not be changed.
 func (p *Policy) Routes() []*Route { return p.routes }
 
@@ -169,6 +185,9 @@ type Match struct {
 	Routes []*Route
 	// Path says that a rule matches the path, whatever the method.
 	Path bool
+	// Others are the routes whose rule matches the path and that do not
+	// answer the method.
+	Others []*Route
 	// complete says that no other route can exist.
 	complete bool
 }

@@ -69,8 +69,41 @@ func TestMatch(t *testing.T) {
 	if !p.Match("GET", "/admin").Is("admin") || p.Match("GET", "/none").Is("admin") {
 		t.Error("kinds")
 	}
+	if m := p.Match("DELETE", "/cart/7"); len(m.Others) != 2 || m.Others[0].Endpoint != "put" {
+		t.Errorf("what answers other methods: %+v", m.Others)
+	}
 	if !p.Match("GET", "/none").Certain() {
 		t.Error("a map without gaps is not certain")
+	}
+}
+
+// A policy made of the rules of an app that runs.
+func TestNew(t *testing.T) {
+	param := func(regex string) []policy.Param { return []policy.Param{{Name: "x", Converter: "own", Regex: regex}} }
+	p, err := policy.New([]*policy.Route{
+		{Rule: "/all"},
+		{Rule: "/digits/<own:x>", Methods: []string{"GET"}, Params: param(`\d{2}`)},
+		{Rule: "/words/<own:x>", Methods: []string{"GET"}, Params: param(`[\w-]+\.\w`)},
+		{Rule: "/not/<own:x>", Methods: []string{"GET"}, Params: param(`[^\w]+`)},
+		{Rule: "/ahead/<own:x>", Methods: []string{"GET"}, Params: param(`(?=a)a`)},
+		{Rule: "/slash/<own:x>", Methods: []string{"GET"}, Params: param(`\\d`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{
+		"/all": true, "/digits/12": true, "/digits/\u0663\u0664": true, "/digits/1": false, "/digits/ab": false,
+		"/words/a-é.b": true, "/words/a b.c": false, "/not/anything": true, "/ahead/b": true, "/slash/\\d": true, "/slash/7": false, "/none": false,
+	} {
+		if m := p.Match("GET", path); m.Path != want || !m.Certain() {
+			t.Errorf("%s: %+v", path, m)
+		}
+	}
+	if m := p.Match("PROPFIND", "/all"); len(m.Routes) != 1 {
+		t.Error("a rule without methods does not answer all of them")
+	}
+	if _, err := policy.New([]*policy.Route{{Rule: "/a"}, {Rule: "<"}}); err == nil || !strings.Contains(err.Error(), `"<"`) {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -137,7 +170,7 @@ func TestWerkzeug(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 11))
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
 	word := func() string {
-		return pick("a", "b", "user", "x.y", "é", "a b", "7", "-3", "12", "1.5", "a-b", "%2e", "..", "c0ffee00-1234-4abc-8def-0123456789ab")
+		return pick("a", "b", "user", "x.y", "é", "a b", "7", "-3", "12", "1.5", "a-b", "%2e", "..", "\u0663\u0664", "1\u0663.\u06f2", "c0ffee00-1234-4abc-8def-0123456789ab")
 	}
 	var cases [][2][]string
 	for range 300 {

@@ -12,6 +12,7 @@ import (
 // firewall.
 type Config struct {
 	Mode              guard.Mode  `toml:"mode" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the waf layer."`
+	Routes            guard.Mode  `toml:"routes" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the routes layer: what the app has no route for gets the app's own 404 or 405 without reaching it, where that is certain; the rest is only noted."`
 	Paranoia          int         `toml:"paranoia" default:"1" jsonschema:"minimum=1,maximum=4" jsonschema_description:"Paranoia level of the OWASP Core Rule Set. 1 suits every app; higher levels catch more and refuse more honest requests."`
 	Threshold         int         `toml:"threshold" default:"5" jsonschema:"minimum=1" jsonschema_description:"Anomaly score at which a request is refused; one critical match scores 5."`
 	Structure         bool        `toml:"structure" default:"true" jsonschema_description:"Judge values by grammar as well: refuse what a database, shell, browser or template engine would read structure in, also in Base64, and let prose pass that the rules refuse for its words."`

@@ -17,7 +17,7 @@ import (
 	"github.com/dewar-security/dewar/internal/waf"
 )
 
-var layers = []*guard.Spec{wafSpec}
+var layers = []*guard.Spec{routesSpec, wafSpec}
 
 var wafSpec = &guard.Spec{
 	Name:     "waf",
