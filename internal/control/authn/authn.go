@@ -15,12 +15,12 @@ var Control = &control.Control{
 		"is.",
 	Fix: "Put login_required below the route decorator, verify tokens with a fixed algorithm, " +
 		"issuer and audience, and hash passwords with argon2 or scrypt.",
-	CWE:   []int{287, 306, 862, 347, 916},
-	ASVS:  []string{"6.3.4", "8.2.1", "8.3.1", "9.1.1", "9.1.2"},
-	OWASP: []string{"A01:2025", "A07:2025"},
-	Rules: rules,
+	CWE:    []int{287, 306, 862, 347, 916},
+	ASVS:   []string{"6.3.4", "8.2.1", "8.3.1", "9.1.1", "9.1.2"},
+	OWASP:  []string{"A01:2025", "A07:2025"},
+	Rules:  rules,
+	Layers: layers,
 	Empty: map[evidence.Face]control.Absence{
-		evidence.Guard:  control.NotYet("login at the edge is not built yet"),
 		evidence.Probe:  control.NotYet("the probe does not yet know which pages need an identity"),
 		evidence.Detect: control.NotYet("detectors are not built yet; the events they will read are already written"),
 	},

@@ -1,0 +1,509 @@
+package authn
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/store"
+)
+
+// ring holds what is made of the one secret: a key for each purpose.
+type ring struct {
+	seal      cipher.AEAD // sessions and introspected tokens in the store
+	cookie    cipher.AEAD // the cookie of logins under way
+	derive    []byte      // nonces and PKCE verifiers of those
+	name      []byte      // names of keys in the store
+	assertion *ecdsa.PrivateKey
+	lasting   bool // the secret outlives the process
+}
+
+// processSecret is the secret of a process that was given none. It outlives
+// reloads.
+var processSecret = sync.OnceValue(func() []byte {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // it never fails
+	return b
+})
+
+// minSecret is how long a secret has to be, in characters.
+const minSecret = 32
+
+// newRing makes the keys. secret "" means that of the process.
+func newRing(secret string) (*ring, error) {
+	root := []byte(secret)
+	if secret == "" {
+		root = processSecret()
+	} else if len(secret) < minSecret {
+		return nil, fmt.Errorf("at least %d characters, such as \"openssl rand -base64 32\" makes", minSecret)
+	}
+	var failed error
+	key := func(purpose string) []byte {
+		k, err := hkdf.Key(sha256.New, root, nil, "dewar authn "+purpose, 32)
+		failed = errors.Join(failed, err)
+		return k
+	}
+	aead := func(purpose string) cipher.AEAD {
+		block, err := aes.NewCipher(key(purpose))
+		if err != nil {
+			failed = errors.Join(failed, err)
+			return nil
+		}
+		a, err := cipher.NewGCMWithRandomNonce(block)
+		failed = errors.Join(failed, err)
+		return a
+	}
+	r := &ring{seal: aead("store"), cookie: aead("cookie"), derive: key("derive"), name: key("name"), lasting: secret != ""}
+	// A number at random is a private key of P-256 nearly always.
+	for i := 0; r.assertion == nil && failed == nil; i++ {
+		r.assertion, _ = ecdsa.ParseRawPrivateKey(elliptic.P256(), key(fmt.Sprintf("assertion %d", i)))
+	}
+	return r, failed
+}
+
+func mac(key []byte, parts ...string) []byte {
+	h := hmac.New(sha256.New, key)
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return h.Sum(nil)
+}
+
+// hidden returns a name for a key in the store that shows nothing of what it
+// stands for.
+func (r *ring) hidden(parts ...string) string {
+	return base64.RawURLEncoding.EncodeToString(mac(r.name, parts...))
+}
+
+// session is a login, as it lies sealed in the store.
+type session struct {
+	Issuer   string   `json:"iss"`
+	Subject  string   `json:"sub"`
+	SID      string   `json:"sid,omitempty"` // the provider's name of its session
+	User     string   `json:"user"`
+	Email    string   `json:"email,omitempty"`
+	Name     string   `json:"name,omitempty"`
+	Groups   []string `json:"groups,omitempty"`
+	Scopes   []string `json:"scopes,omitempty"`
+	ACR      string   `json:"acr,omitempty"`
+	Nonce    string   `json:"nonce,omitempty"`
+	AuthTime int64    `json:"auth_time,omitempty"` // Unix seconds, as all times here
+	Created  int64    `json:"created"`
+	Ends     int64    `json:"ends"` // whatever happens
+	IDToken  string   `json:"id_token,omitempty"`
+	Access   string   `json:"access,omitempty"`
+	Refresh  string   `json:"refresh,omitempty"`
+	Renew    int64    `json:"renew,omitempty"` // when Access has expired
+	Client   string   `json:"client,omitempty"`
+	Handle   string   `json:"handle"` // names the session to an operator; opens nothing
+}
+
+// Folders of the store.
+const (
+	sessionFolder = "authn-session/"
+	indexFolder   = "authn-index/" // of sessions, by subject and by sid
+	endedFolder   = "authn-ended/" // what was a session
+	askedFolder   = "authn-token/" // introspected tokens
+	stateFolder   = "authn-state/" // Once: logins that have come back, logout tokens
+	renewFolder   = "authn-renew/" // Once: refreshes under way
+)
+
+// sessions keeps the logins.
+type sessions struct {
+	store    store.Store
+	ring     *ring
+	now      guard.Clock
+	idle     time.Duration
+	absolute time.Duration
+	cache    *lru[*cached]
+}
+
+// cached is a session as it was last opened, and what was made of it. The
+// store is asked at every request all the same: what has ended there has
+// ended here.
+type cached struct {
+	blob []byte
+	s    *session
+
+	mu        sync.Mutex
+	touched   time.Time
+	assertion string
+	until     time.Time // when the assertion is to be made anew
+}
+
+// idBytes is how much of chance a session's id holds.
+const idBytes = 32
+
+// newID returns an id for the cookie.
+func newID() string {
+	b := make([]byte, idBytes)
+	_, _ = rand.Read(b)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// key returns the name under which a session lies in the store, "" for what is
+// no id. Whoever reads the store learns no id from it.
+func (t *sessions) key(id string) string {
+	if len(id) != base64.RawURLEncoding.EncodedLen(idBytes) {
+		return ""
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(b)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func (t *sessions) open(key string, blob []byte) (*session, error) {
+	b, err := t.ring.seal.Open(nil, nil, blob, []byte(sessionFolder+key))
+	if err != nil {
+		return nil, err
+	}
+	var s session
+	return &s, json.Unmarshal(b, &s)
+}
+
+func (t *sessions) sealed(key string, s *session) []byte {
+	b, _ := json.Marshal(s) // it holds nothing that cannot be encoded
+	return t.ring.seal.Seal(nil, nil, b, []byte(sessionFolder+key))
+}
+
+// left is how long a session may lie in the store from now on.
+func (t *sessions) left(s *session) time.Duration {
+	return min(t.idle, time.Unix(s.Ends, 0).Sub(t.now()))
+}
+
+// get returns the session of a key, or nil. An error says that the store does
+// not answer.
+func (t *sessions) get(ctx context.Context, key string) (*cached, error) {
+	blob, ok, err := t.store.Get(ctx, sessionFolder+key)
+	if err != nil || !ok {
+		return nil, err
+	}
+	c, known := t.cache.get(key)
+	if !known || !bytes.Equal(c.blob, blob) {
+		s, err := t.open(key, blob)
+		if err != nil {
+			return nil, nil // sealed with another secret: it is nobody's
+		}
+		c = &cached{blob: blob, s: s}
+		t.cache.put(key, c)
+	}
+	now := t.now()
+	if t.left(c.s) <= 0 {
+		return nil, nil
+	}
+	// Its life in the store is the idle time; a tenth of it may be missing.
+	c.mu.Lock()
+	due := now.Sub(c.touched) >= t.idle/10
+	if due {
+		c.touched = now
+	}
+	c.mu.Unlock()
+	if due {
+		err := t.store.Update(ctx, sessionFolder+key, func(old []byte, ok bool) ([]byte, time.Duration, error) {
+			if !ok { // a logout was faster: it stays ended
+				return nil, 0, store.ErrKeep
+			}
+			return old, t.left(c.s), nil
+		})
+		if err != nil {
+			c.mu.Lock()
+			c.touched = time.Time{}
+			c.mu.Unlock()
+		}
+	}
+	return c, nil
+}
+
+// start keeps a new session and returns its id.
+func (t *sessions) start(ctx context.Context, s *session) (id string, err error) {
+	id = newID()
+	key := t.key(id)
+	now := t.now()
+	s.Created, s.Ends = now.Unix(), now.Add(t.absolute).Unix()
+	s.Handle = key[:12]
+	if err := t.index(ctx, key, s); err != nil {
+		return "", err
+	}
+	return id, t.store.Put(ctx, sessionFolder+key, t.sealed(key, s), t.left(s))
+}
+
+// change puts another version of a session in the place of the one that was
+// read, unless it has ended or changed meanwhile.
+func (t *sessions) change(ctx context.Context, key string, c *cached, s *session) (done bool, err error) {
+	blob := t.sealed(key, s)
+	err = t.store.Update(ctx, sessionFolder+key, func(old []byte, ok bool) ([]byte, time.Duration, error) {
+		if done = ok && bytes.Equal(old, c.blob); !done {
+			return nil, 0, store.ErrKeep
+		}
+		return blob, t.left(s), nil
+	})
+	return done, err
+}
+
+// endedFor is how long it is remembered that a session has ended: whoever
+// shows its cookie then has an old copy.
+const endedFor = 24 * time.Hour
+
+// end ends a session.
+func (t *sessions) end(ctx context.Context, key string) error {
+	t.cache.remove(key)
+	if err := t.store.Delete(ctx, sessionFolder+key); err != nil {
+		return err
+	}
+	_ = t.store.Put(ctx, endedFolder+key, []byte{}, endedFor) // it only helps to notice
+	return nil
+}
+
+// ended reports whether a key was that of a session.
+func (t *sessions) ended(ctx context.Context, key string) bool {
+	_, ok, err := t.store.Get(ctx, endedFolder+key)
+	return err == nil && ok
+}
+
+// maxSessions is how many sessions one subject may have: a further login ends
+// the oldest.
+const maxSessions = 50
+
+// entry is a session in an index.
+type entry struct {
+	Key  string `json:"k"`
+	Ends int64  `json:"e"`
+}
+
+// names returns the indexes that a session is in.
+func (t *sessions) names(issuer, subject, sid string) (bySubject, bySID string) {
+	bySubject = indexFolder + t.ring.hidden("sub", issuer, subject)
+	if sid != "" {
+		bySID = indexFolder + t.ring.hidden("sid", issuer, sid)
+	}
+	return bySubject, bySID
+}
+
+// index notes a session under its subject and the provider's session, so that
+// a logout there finds it.
+func (t *sessions) index(ctx context.Context, key string, s *session) error {
+	bySubject, bySID := t.names(s.Issuer, s.Subject, s.SID)
+	var over []string
+	for _, name := range []string{bySubject, bySID} {
+		if name == "" {
+			continue
+		}
+		var drop []string
+		err := t.store.Update(ctx, name, func(old []byte, ok bool) ([]byte, time.Duration, error) {
+			list := t.entries(old)
+			now := t.now().Unix()
+			list = slices.DeleteFunc(list, func(e entry) bool { return e.Ends <= now })
+			list = append(list, entry{key, s.Ends})
+			drop = nil
+			for len(list) > maxSessions {
+				drop, list = append(drop, list[0].Key), list[1:]
+			}
+			b, err := json.Marshal(list)
+			return b, t.absolute, err
+		})
+		if err != nil {
+			return err
+		}
+		over = append(over, drop...)
+	}
+	for _, k := range over {
+		if err := t.end(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *sessions) entries(b []byte) []entry {
+	var list []entry
+	_ = json.Unmarshal(b, &list) // ours; what is not is no list
+	return list
+}
+
+// endAll ends the sessions of a subject, or of one session at the provider,
+// and returns how many there were. With both, those that are of both.
+func (t *sessions) endAll(ctx context.Context, issuer, subject, sid string) (n int, err error) {
+	bySubject, bySID := t.names(issuer, subject, sid)
+	name := bySubject
+	if bySID != "" {
+		name = bySID
+	}
+	b, _, err := t.store.Get(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range t.entries(b) {
+		blob, ok, err := t.store.Get(ctx, sessionFolder+e.Key)
+		if err != nil {
+			return n, err
+		}
+		if !ok {
+			continue
+		}
+		if s, err := t.open(e.Key, blob); err != nil || subject != "" && s.Subject != subject {
+			continue
+		}
+		if err := t.end(ctx, e.Key); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// all calls visit for every session.
+func (t *sessions) all(ctx context.Context, visit func(key string, s *session, left time.Duration) bool) error {
+	return t.store.Scan(ctx, sessionFolder, func(e store.Entry) bool {
+		key := strings.TrimPrefix(e.Key, sessionFolder)
+		s, err := t.open(key, e.Value)
+		if err != nil {
+			return true
+		}
+		return visit(key, s, e.TTL)
+	})
+}
+
+// Cookies. With __Host- in front no sibling domain and no clear-text page can
+// plant one (RFC 6265bis, 4.1.3.2); a browser takes such a name over https
+// only.
+const (
+	sessionCookie = "dewar-login"
+	flowCookie    = "dewar-login-flow"
+)
+
+func cookieName(x *guard.Exchange, name string) string {
+	if x.Client.Scheme == "https" {
+		return "__Host-" + name
+	}
+	return name
+}
+
+// setCookie returns a Set-Cookie. age 0 takes the cookie away.
+func setCookie(x *guard.Exchange, name, value string, age time.Duration, crossSite bool) string {
+	c := http.Cookie{Name: cookieName(x, name), Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: x.Client.Scheme == "https", MaxAge: int(age / time.Second)}
+	if age <= 0 {
+		c.MaxAge = -1
+	}
+	if crossSite && c.Secure {
+		c.SameSite = http.SameSiteNoneMode
+	}
+	return c.String()
+}
+
+// takeCookies returns the values of our cookies and takes them, under every
+// name they can have, out of what the app gets. A cookie that is there twice
+// is none: one of them was planted (CWE-565).
+func takeCookies(x *guard.Exchange) (login, flow string) {
+	lines := x.Request.Header["Cookie"]
+	if len(lines) == 0 {
+		return "", ""
+	}
+	found := false
+	for _, line := range lines {
+		found = found || strings.Contains(line, sessionCookie) // flowCookie has it in it, too
+	}
+	if !found {
+		return "", ""
+	}
+	wantLogin, wantFlow := cookieName(x, sessionCookie), cookieName(x, flowCookie)
+	logins, flows := 0, 0
+	var kept []string
+	for _, line := range lines {
+		for pair := range strings.SplitSeq(line, ";") {
+			pair = strings.Trim(pair, " \t")
+			if pair == "" {
+				continue
+			}
+			name, value, _ := strings.Cut(pair, "=")
+			name = strings.Trim(name, " \t")
+			switch strings.TrimPrefix(name, "__Host-") {
+			case sessionCookie:
+				if name == wantLogin {
+					login, logins = strings.Trim(value, " \t"), logins+1
+				}
+				continue
+			case flowCookie:
+				if name == wantFlow {
+					flow, flows = strings.Trim(value, " \t"), flows+1
+				}
+				continue
+			}
+			kept = append(kept, pair)
+		}
+	}
+	if len(kept) == 0 {
+		delete(x.Request.Header, "Cookie")
+	} else {
+		x.Request.Header["Cookie"] = []string{strings.Join(kept, "; ")}
+	}
+	if logins > 1 {
+		login = ""
+	}
+	if flows > 1 {
+		flow = ""
+	}
+	return login, flow
+}
+
+// lru is a bounded map of what can be made again. It keeps two generations:
+// when the young one is full it becomes the old one, and what the old one held
+// is gone. It is safe for concurrent use.
+type lru[V any] struct {
+	mu         sync.RWMutex
+	size       int
+	young, old map[string]V
+}
+
+func newLRU[V any](size int) *lru[V] {
+	return &lru[V]{size: max(size/2, 1), young: map[string]V{}}
+}
+
+func (l *lru[V]) get(key string) (v V, ok bool) {
+	l.mu.RLock()
+	v, ok = l.young[key]
+	aged := false
+	if !ok {
+		v, aged = l.old[key]
+	}
+	l.mu.RUnlock()
+	if aged {
+		l.put(key, v)
+	}
+	return v, ok || aged
+}
+
+func (l *lru[V]) put(key string, v V) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.young) >= l.size {
+		l.young, l.old = make(map[string]V, l.size), l.young
+	}
+	l.young[key] = v
+}
+
+func (l *lru[V]) remove(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.young, key)
+	delete(l.old, key)
+}
