@@ -8,6 +8,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/control/abuse"
+	"github.com/dewar-security/dewar/internal/control/authn"
 	"github.com/dewar-security/dewar/internal/control/csrf"
 	"github.com/dewar-security/dewar/internal/control/deployment"
 	"github.com/dewar-security/dewar/internal/control/headers"
@@ -38,6 +39,7 @@ type Config struct {
 	Secrets    secrets.Config    `toml:"secrets" jsonschema_description:"Keys live outside the source and are strong."`
 	Injection  injection.Config  `toml:"injection" jsonschema_description:"Untrusted input never becomes code: the WAF."`
 	Uploads    uploads.Config    `toml:"uploads" jsonschema_description:"Bodies and files are bounded."`
+	Authn      authn.Config      `toml:"authn" jsonschema_description:"Protected views need an identity: login at the edge, and bearer tokens."`
 	Session    session.Config    `toml:"session" jsonschema_description:"Cookies are hardened."`
 	CSRF       csrf.Config       `toml:"csrf" jsonschema_description:"State-changing requests come from our own pages."`
 	Headers    headers.Config    `toml:"headers" jsonschema_description:"The browser is told to defend the user."`

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/control"
 	"github.com/dewar-security/dewar/internal/control/abuse"
+	"github.com/dewar-security/dewar/internal/control/authn"
 	"github.com/dewar-security/dewar/internal/control/csrf"
 	"github.com/dewar-security/dewar/internal/control/deployment"
 	"github.com/dewar-security/dewar/internal/control/headers"
@@ -47,6 +48,8 @@ var Layers = []Layer{
 		func(c *Config) guard.Mode { return c.Headers.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return headers.NewReports(c.Headers, e) }},
 	{spec(settings.Control, "cors"), "who may read an answer is judged beside who may ask for it; it acts on the answer",
 		func(c *Config) guard.Mode { return c.Settings.CORS }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewCORS(c.Settings, e) }},
+	{spec(authn.Control, "authn"), "who asks is proven before anything is done for them, and is known to every layer behind",
+		func(c *Config) guard.Mode { return c.Authn.LayerMode() }, func(c *Config, e guard.Env) (guard.Layer, error) { return authn.NewAuthn(c.Authn, e) }},
 	{spec(csrf.Control, "csrf"), "where a request comes from is known from its head: no body is read for a forged one",
 		func(c *Config) guard.Mode { return c.CSRF.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return csrf.NewCSRF(c.CSRF, e) }},
 	{spec(injection.Control, "routes"), "what the app has no route for needs no body, and nothing of the app",
@@ -87,7 +90,11 @@ func Bind(c *Config, env guard.Env) ([]guard.Bound, error) {
 			m, ok := o.Modes[l.Spec.Name]
 			return ok && m != guard.Off
 		}) {
-			out = append(out, guard.Bound{Spec: l.Spec, Layer: absent{}, Mode: mode})
+			why := ""
+			if f := idle[l.Spec.Name]; f != nil {
+				why = f(c)
+			}
+			out = append(out, guard.Bound{Spec: l.Spec, Layer: absent{why}, Mode: mode})
 			continue
 		}
 		layer, err := l.New(c, env)
@@ -99,8 +106,17 @@ func Bind(c *Config, env guard.Env) ([]guard.Bound, error) {
 	return out, nil
 }
 
-// absent stands for a layer that is off on every route.
-type absent struct{}
+// idle says, for layers that are off until something is configured, what is
+// missing; "" when the settings have switched the layer off.
+var idle = map[string]func(*Config) string{
+	"authn": func(c *Config) string { return c.Authn.Idle() },
+}
+
+// absent stands for a layer that is off on every route, and says why.
+type absent struct{ why string }
+
+// Idle implements [guard.Idler].
+func (a absent) Idle() string { return a.why }
 
 // Request implements [guard.Layer]. The chain never calls it.
 func (absent) Request(*guard.Exchange) guard.Decision { return guard.Pass() }

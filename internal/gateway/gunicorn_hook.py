@@ -404,10 +404,11 @@ def _uses_login(app):
     return hasattr(app, "login_manager") or "flask_login" in sys.modules
 
 
-class _ClientAddress:
+class _Client:
     """gunicorn leaves REMOTE_ADDR empty behind a unix socket. The guard is the
     only one who can reach the socket and has taken away every forwarding
-    header of the client, so the address it wrote is the client's."""
+    header of the client, so the address it wrote is the client's, and the user
+    is the one whom it let log in (authn.remote-user)."""
 
     def __init__(self, app):
         self.app = app
@@ -417,6 +418,10 @@ class _ClientAddress:
             address = environ.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", 1)[-1].strip()
             if address:
                 environ["REMOTE_ADDR"] = address
+        user = environ.pop("HTTP_X_DEWAR_REMOTE_USER", None)
+        environ.pop("REMOTE_USER", None)
+        if user:
+            environ["REMOTE_USER"] = user
         return self.app(environ, start_response)
 
 
@@ -435,7 +440,7 @@ def _hooks(user):
         except OSError:
             pass
         if wsgi is not None and _GIVEN["client_address"]:
-            worker.wsgi = _ClientAddress(wsgi)
+            worker.wsgi = _Client(wsgi)
         if callable(theirs):
             theirs(worker)
 

@@ -765,6 +765,9 @@ func (c *Chain) Evidence() []evidence.Evidence {
 		switch {
 		case l.Mode == Off:
 			e.Summary = "layer " + l.Spec.Name + " is switched off in the settings"
+			if idler, ok := l.Layer.(Idler); ok && idler.Idle() != "" {
+				e.Summary = "layer " + l.Spec.Name + " is off: " + idler.Idle()
+			}
 		case health != nil:
 			e.Summary = fmt.Sprintf("layer %s cannot work: %v", l.Spec.Name, health)
 		case l.Mode == Observe:

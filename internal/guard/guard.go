@@ -139,6 +139,13 @@ type Reporter interface {
 	Describe() string
 }
 
+// An Idler stands for a layer that is off. Idle says why when no setting has
+// switched it off: "not configured: …".
+type Idler interface {
+	Layer
+	Idle() string
+}
+
 // FailureMode says what a layer does when it cannot work.
 type FailureMode uint8
 
