@@ -19,20 +19,31 @@ import (
 // behind one address. It stops floods and careless scrapers. The sensitive
 // rate is for guessing and counts only requests that can guess.
 type Config struct {
-	Bans          guard.Mode     `toml:"bans" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the bans layer."`
-	RateLimit     guard.Mode     `toml:"rate-limit" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the rate-limit layer."`
-	Rate          store.Rate     `toml:"rate" default:"1200/m burst 400" jsonschema_description:"What one client may ask for, such as \"1200/m burst 400\", or \"off\"."`
-	SensitiveRate store.Rate     `toml:"sensitive-rate" default:"10/m burst 20" jsonschema_description:"What one client may send (POST, PUT, PATCH, DELETE) to the paths in sensitive, all of them together."`
-	Sensitive     []string       `toml:"sensitive" default:"**/login,**/log-in,**/logon,**/signin,**/sign-in,**/auth,**/auth/**,**/signup,**/sign-up,**/register,**/forgot*,**/forgot*/**,**/reset*,**/reset*/**,**/password*,**/password*/**,**/token,**/2fa,**/2fa/**,**/mfa,**/mfa/**,**/otp,**/otp/**" jsonschema_description:"Patterns of the paths where guessing pays: login, registration, password reset, tokens, second factors. Compared without regard to case."`
-	Allow         []string       `toml:"allow" jsonschema_description:"Addresses or networks without limit, such as the monitoring's: 203.0.113.7, 2001:db8::/48."`
-	Lists         []string       `toml:"lists" jsonschema_description:"Files of networks to refuse: an address, a network or an autonomous system (AS64500) a line, # and ; begin comments. Read again when they change; abuse.allow wins."`
-	ASNDatabase   string         `toml:"asn-database" jsonschema_description:"Database in MaxMind's format that says which autonomous system announces an address, such as GeoLite2-ASN.mmdb. Read again when it changes."`
-	ASNs          []int          `toml:"asns" jsonschema_description:"Numbers of autonomous systems to refuse, looked up in asn-database."`
-	BanAfter      store.Rate     `toml:"ban-after" default:"100/10m" jsonschema_description:"How many points for refused attacks (ban-points) ban a client, or \"off\". Visitors' browsers that another site's page made ask collect none; this machine, trusted proxies and abuse.allow are never banned."`
-	BanFor        guard.Duration `toml:"ban-for" default:"1h" jsonschema_description:"How long such a ban lasts, and \"dewar ban add\" without --for."`
-	BanPoints     map[string]int `toml:"ban-points" jsonschema_description:"What a refusal counts, by the event's name, over the built-in numbers: 10 for malicious_attack_tool, malicious_direct_reference, malicious_credential_stuffing and malicious_password_spraying, 2 for input_validation_fail, upload_validation and authn_login_fail_max, none for any other."`
-	IPv4Prefix    int            `toml:"ipv4-prefix" default:"32" jsonschema:"minimum=8,maximum=32" jsonschema_description:"How many leading bits of an IPv4 address make one client."`
-	IPv6Prefix    int            `toml:"ipv6-prefix" default:"64" jsonschema:"minimum=16,maximum=128" jsonschema_description:"How many leading bits of an IPv6 address make one client: one subscriber commonly has a whole /64 (RFC 6177)."`
+	Bans           guard.Mode     `toml:"bans" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the bans layer."`
+	RateLimit      guard.Mode     `toml:"rate-limit" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the rate-limit layer."`
+	Rate           store.Rate     `toml:"rate" default:"1200/m burst 400" jsonschema_description:"What one client may ask for, such as \"1200/m burst 400\", or \"off\"."`
+	SensitiveRate  store.Rate     `toml:"sensitive-rate" default:"20/m burst 25" jsonschema_description:"What one client may send (POST, PUT, PATCH, DELETE) to the paths in sensitive, all of them together."`
+	Sensitive      []string       `toml:"sensitive" default:"**/login,**/log-in,**/logon,**/signin,**/sign-in,**/auth,**/auth/**,**/signup,**/sign-up,**/register,**/forgot*,**/forgot*/**,**/reset*,**/reset*/**,**/password*,**/password*/**,**/token,**/2fa,**/2fa/**,**/mfa,**/mfa/**,**/otp,**/otp/**" jsonschema_description:"Patterns of the paths where guessing pays: login, registration, password reset, tokens, second factors. Compared without regard to case."`
+	Allow          []string       `toml:"allow" jsonschema_description:"Addresses or networks without limit, such as the monitoring's: 203.0.113.7, 2001:db8::/48."`
+	Lists          []string       `toml:"lists" jsonschema_description:"Files of networks to refuse: an address, a network or an autonomous system (AS64500) a line, # and ; begin comments. Read again when they change; abuse.allow wins."`
+	ASNDatabase    string         `toml:"asn-database" jsonschema_description:"Database in MaxMind's format that says which autonomous system announces an address, such as GeoLite2-ASN.mmdb. Read again when it changes."`
+	ASNs           []int          `toml:"asns" jsonschema_description:"Numbers of autonomous systems to refuse, looked up in asn-database."`
+	BanAfter       store.Rate     `toml:"ban-after" default:"100/10m" jsonschema_description:"How many points for refused attacks (ban-points) ban a client, or \"off\". Visitors' browsers that another site's page made ask collect none; this machine, trusted proxies and abuse.allow are never banned."`
+	BanFor         guard.Duration `toml:"ban-for" default:"1h" jsonschema_description:"How long such a ban lasts, and \"dewar ban add\" without --for."`
+	BanPoints      map[string]int `toml:"ban-points" jsonschema_description:"What a refusal counts, by the event's name, over the built-in numbers: 10 for malicious_attack_tool, malicious_direct_reference, malicious_credential_stuffing and malicious_password_spraying, 2 for input_validation_fail, upload_validation and authn_login_fail_max, none for any other."`
+	Login          guard.Mode     `toml:"login" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the login layer: guessing."`
+	LoginAccount   store.Rate     `toml:"login-account" default:"6/h burst 10" jsonschema_description:"How many failed logins one account may have from browsers that never logged in to it, and each browser that did. Then it is held, for other browsers only, until the rate allows another try."`
+	LoginClient    store.Rate     `toml:"login-client" default:"60/h burst 30" jsonschema_description:"How many failed logins one client may have over all accounts; eight times as many a /24 of IPv4, four a /56 and sixteen a /48 of IPv6. What a user mistyped before a success does not count."`
+	LoginDelay     guard.Duration `toml:"login-delay" default:"2s" jsonschema_description:"How long a login waits at most after failures, doubled from a tenth of a second from the third on. 64 wait at once at most; 0s means none."`
+	AccountRate    store.Rate     `toml:"account-rate" default:"off" jsonschema_description:"What one logged-in account may ask for, from all its clients together, such as \"600/m burst 200\"."`
+	Spraying       int            `toml:"spraying" default:"15" jsonschema:"minimum=0,maximum=60000" jsonschema_description:"On how many accounts one password is tried without success within 10 minutes before that is an attack; 0 means never."`
+	Stuffing       int            `toml:"stuffing" default:"100" jsonschema:"minimum=0" jsonschema_description:"How many failed logins from unknown browsers within 10 minutes, over many accounts and three times as many as succeed, are an attack; 0 means never."`
+	Challenge      string         `toml:"challenge" default:"pow" jsonschema:"enum=pow,enum=off" jsonschema_description:"What an unknown browser does before another try when half of the failures are used up, or during an attack: pow (a proof of work on a page of the guard's) or off. Forms that no browser sent get 429 during an attack."`
+	ChallengeBits  int            `toml:"challenge-bits" default:"18" jsonschema:"minimum=8,maximum=28" jsonschema_description:"Difficulty of the proof of work: 18 means some 260,000 hashes, about a second. Each more doubles it."`
+	Breached       string         `toml:"breached" jsonschema_description:"File of SHA-1 hashes of known passwords, one a line in ascending order, as Have I Been Pwned publishes it. Searched where it lies. Empty: only a built-in list of the 3,000 most common."`
+	BreachedRefuse bool           `toml:"breached-refuse" jsonschema_description:"Refuse known passwords with 422 where one is chosen: registration, reset, change. They are reported in any case."`
+	IPv4Prefix     int            `toml:"ipv4-prefix" default:"32" jsonschema:"minimum=8,maximum=32" jsonschema_description:"How many leading bits of an IPv4 address make one client."`
+	IPv6Prefix     int            `toml:"ipv6-prefix" default:"64" jsonschema:"minimum=16,maximum=128" jsonschema_description:"How many leading bits of an IPv6 address make one client: one subscriber commonly has a whole /64 (RFC 6177)."`
 }
 
 // Problems reports settings that cannot be used.
@@ -46,6 +57,23 @@ func (c *Config) Problems() []guard.Problem {
 	for _, s := range c.Allow {
 		if _, err := parseNetwork(s); err != nil {
 			out = append(out, guard.Problem{Key: "allow", Message: err.Error()})
+		}
+	}
+	if c.Challenge != "" && c.Challenge != "pow" && c.Challenge != "off" {
+		out = append(out, guard.Problem{Key: "challenge", Message: fmt.Sprintf("%q: write \"pow\" or \"off\"", c.Challenge)})
+	}
+	if b := c.ChallengeBits; b != 0 && (b < 8 || b > 28) {
+		out = append(out, guard.Problem{Key: "challenge-bits", Message: fmt.Sprintf("%d is out of range: write 8 to 28", b)})
+	}
+	if c.Spraying < 0 || c.Spraying > 60000 {
+		out = append(out, guard.Problem{Key: "spraying", Message: fmt.Sprintf("%d is out of range: write 0 to 60000", c.Spraying)})
+	}
+	if c.Stuffing < 0 {
+		out = append(out, guard.Problem{Key: "stuffing", Message: fmt.Sprintf("%d is out of range: write 0 or more", c.Stuffing)})
+	}
+	for key, r := range map[string]store.Rate{"login-account": c.LoginAccount, "login-client": c.LoginClient} {
+		if r.Requests > 1_000_000 || r.Burst > 1_000_000 {
+			out = append(out, guard.Problem{Key: key, Message: fmt.Sprintf("%s is no limit: write \"off\"", r)})
 		}
 	}
 	if len(c.Lists) > maxLists {

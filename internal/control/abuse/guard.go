@@ -19,7 +19,7 @@ import (
 // that hangs is an outage of its own making.
 const storeTimeout = 50 * time.Millisecond
 
-var layers = []*guard.Spec{bansSpec, rateLimitSpec}
+var layers = []*guard.Spec{bansSpec, rateLimitSpec, loginSpec}
 
 var rateLimitSpec = &guard.Spec{
 	Name:     "rate-limit",
@@ -138,19 +138,9 @@ func (l *rateLimit) take(x *guard.Exchange, scope string, addr netip.Addr, rate 
 	if res.Allowed {
 		return guard.Pass()
 	}
-	burst := rate.Burst
-	if burst == 0 {
-		burst = rate.Requests
-	}
 	d := guard.Refuse(http.StatusTooManyRequests, reason, "more than "+rate.String())
-	// draft-ietf-httpapi-ratelimit-headers-10: q units per window of w
-	// seconds; r left, and full again in t seconds.
-	window := seconds(time.Duration(float64(rate.Per) * float64(burst) / float64(rate.Requests)))
-	d.Header = http.Header{
-		"Retry-After":      {seconds(res.RetryAfter)},
-		"Ratelimit-Policy": {`"` + policy + `";q=` + strconv.Itoa(burst) + ";w=" + window},
-		"Ratelimit":        {`"` + policy + `";r=` + strconv.Itoa(max(res.Remaining, 0)) + ";t=" + seconds(res.ResetAfter)},
-	}
+	// q units per window of w seconds; r left, and full again in t seconds.
+	d.Header = limitHeader(policy, rate, res)
 	return d
 }
 

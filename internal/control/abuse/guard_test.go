@@ -166,14 +166,14 @@ func TestSensitive(t *testing.T) {
 			t.Fatal(err)
 		}
 		var d guard.Decision
-		for range 21 {
+		for range 26 {
 			d = ask(t, l, "POST", path, "203.0.113.5")
 		}
 		if (d.Reason == "rate-limit-sensitive") != want {
-			t.Errorf("the 21st POST %s: %q", path, d.Reason)
+			t.Errorf("the 26th POST %s: %q", path, d.Reason)
 		}
 		if want {
-			if d.Header.Get("Retry-After") != "6" {
+			if d.Header.Get("Retry-After") != "3" {
 				t.Errorf("POST %s: Retry-After %q", path, d.Header.Get("Retry-After"))
 			}
 			if d := ask(t, l, "POST", "/LOGIN", "203.0.113.5"); d.Verdict != guard.Deny {

@@ -1,0 +1,119 @@
+package abuse
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"html"
+	"math/bits"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// A puzzle is what a browser solves before it may try again: find n such that
+// SHA-256(puzzle "." n) begins with so many zero bits. It holds its end and its
+// difficulty, under a MAC that binds both to the client's network, so nothing
+// is kept for puzzles that nobody solves. What is solved counts once.
+const (
+	puzzleFor   = 5 * time.Minute
+	puzzleBytes = 4 + 1 + 8 // end, bits, salt
+	puzzleMAC   = 16
+	maxSolution = 12 // digits of n
+)
+
+//go:embed challenge.js
+var challengeScript string
+
+const challengeStyle = "body{font-family:system-ui,sans-serif;max-width:34rem;margin:12vh auto;padding:0 1rem;line-height:1.5}"
+
+// challengeCSP lets the page run its one script and its one style, and nothing
+// else.
+var challengeCSP = "default-src 'none'; script-src 'sha256-" + sha256Base64(challengeScript) + "'; style-src 'sha256-" + sha256Base64(challengeStyle) +
+	"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+func sha256Base64(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// newPuzzle makes a puzzle for a client.
+func newPuzzle(key []byte, client netip.Prefix, difficulty int, now time.Time) string {
+	b := make([]byte, puzzleBytes, puzzleBytes+puzzleMAC)
+	binary.BigEndian.PutUint32(b, uint32(now.Add(puzzleFor).Unix()))
+	b[4] = byte(difficulty)
+	rand.Read(b[5:])
+	return base64.RawURLEncoding.EncodeToString(append(b, puzzleTag(key, client, b)...))
+}
+
+func puzzleTag(key []byte, client netip.Prefix, b []byte) []byte {
+	m := hmac.New(sha256.New, key)
+	m.Write(b)
+	m.Write([]byte(client.String()))
+	return m.Sum(nil)[:puzzleMAC]
+}
+
+// solved checks a solution, "puzzle.n", and returns the name under which it is
+// spent. least is the difficulty asked for now.
+func solved(key []byte, client netip.Prefix, least int, v string, now time.Time) (name string, ok bool) {
+	puzzle, n, found := strings.Cut(v, ".")
+	if !found || len(n) == 0 || len(n) > maxSolution || len(puzzle) != base64.RawURLEncoding.EncodedLen(puzzleBytes+puzzleMAC) {
+		return "", false
+	}
+	for _, c := range []byte(n) {
+		if c < '0' || c > '9' {
+			return "", false
+		}
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(puzzle)
+	if err != nil || !hmac.Equal(puzzleTag(key, client, b[:puzzleBytes]), b[puzzleBytes:]) {
+		return "", false
+	}
+	if now.Unix() > int64(binary.BigEndian.Uint32(b)) || int(b[4]) < least {
+		return "", false
+	}
+	sum := sha256.Sum256([]byte(v))
+	if bits.LeadingZeros64(binary.BigEndian.Uint64(sum[:8])) < int(b[4]) {
+		return "", false
+	}
+	return puzzle, true
+}
+
+// challengePage is the page that a person sees. It works without anything from
+// elsewhere, and says what to do where no script runs.
+func challengePage(puzzle string, difficulty int, secure bool, back string, wait time.Duration, id string) []byte {
+	cookie := proofCookie
+	if secure {
+		cookie = hostPrefix + proofCookie
+	}
+	return fmt.Appendf(nil, `<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark"><meta name="robots" content="noindex"><title>One moment</title><style>%s</style></head>
+<body>
+<main id="challenge" data-puzzle="%s" data-bits="%d" data-cookie="%s" data-age="%d">
+<h1>One moment</h1>
+<p>There have been many failed logins, so this site asks your browser to do a little work before it looks at another password. Your password was not looked at.</p>
+<p id="state" role="status">Working…</p>
+<p><a id="go" href="%s" hidden>Log in again</a></p>
+<noscript><p>Scripts are off in this browser, and the work needs one. Allow scripts for this page, use a browser in which you have logged in before, or wait %d minutes and try again.</p></noscript>
+<p>Request <code>%s</code></p>
+</main>
+<script>%s</script>
+</body>
+</html>
+`, challengeStyle, html.EscapeString(puzzle), difficulty, cookie, int(puzzleFor/time.Second), html.EscapeString(back), max(int(wait.Minutes()+0.999), 1), html.EscapeString(id), challengeScript)
+}
+
+// navigates reports whether a page of HTML would be shown to a person: a
+// browser says so (Fetch Metadata), an old one by what it accepts.
+func navigates(r *http.Request) bool {
+	if mode := r.Header["Sec-Fetch-Mode"]; len(mode) > 0 {
+		return len(mode) == 1 && mode[0] == "navigate"
+	}
+	return strings.Contains(strings.ToLower(r.Header.Get("Accept")), "text/html")
+}

@@ -1,0 +1,741 @@
+package abuse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/event"
+	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/policy"
+	"github.com/dewar-security/dewar/internal/store"
+)
+
+var loginSpec = &guard.Spec{
+	Name:     "login",
+	Control:  "abuse",
+	Does:     "Notices what comes of logins, second factors and reset codes in the app's own answers, and makes guessing slow: per account, client and network, and for all when an attack runs over many of them.",
+	Blocking: true,
+	Failure:  guard.FailOpen,
+	Event:    "authn_login_fail_max",
+	Reasons: []guard.Reason{
+		{
+			Name: "login-held",
+			Why:  "Too many passwords were tried for one account from browsers that had never logged in to it. Known browsers are let in; the hold ends by itself. It is the same whether the account exists or not (CWE-307, CWE-204).",
+			Fix:  "Wait, or log in from a browser that was used before. Raise abuse.login-account when people really fail so often.",
+		},
+		{
+			Name: "login-client",
+			Why:  "One client, or one network, failed to log in more often than people do, over all accounts.",
+			Fix:  "Raise abuse.login-client when many people share the address, or list it in abuse.allow.",
+		},
+		{
+			Name: "login-parallel",
+			Why:  "More logins at once than people make: guessing that hopes to be faster than the count.",
+			Fix:  "Send logins one after another.",
+		},
+		{
+			Name: "login-challenge",
+			Why:  "After failed logins, or while an attack is going on, a browser that has never logged in to the account must do a little work first.",
+			Fix:  "Let the page do its work and log in again; set abuse.challenge to \"off\" to do without.",
+		},
+		{
+			Name: "login-attack",
+			Why:  "While many accounts are under attack, a form that no browser sent, or a client with failed logins of its own, is turned away.",
+			Fix:  "Use a browser. Raise abuse.stuffing or abuse.spraying when the site's own traffic sets it off.",
+		},
+		{
+			Name: "login-sprayed",
+			Why:  "The password is being tried on many accounts right now; from browsers that the account does not know it is not looked at.",
+			Fix:  "Log in from a browser that was used before, or when the attack is over. Change the password: others use it, too.",
+		},
+		{
+			Name: "login-account-rate",
+			Why:  "One logged-in account asked more often than abuse.account-rate allows.",
+			Fix:  "Raise abuse.account-rate.",
+		},
+		{
+			Name: "login-failed",
+			Why:  "The app refused a login, a second factor or a reset code.",
+			Fix:  "Nothing, unless it comes often.",
+		},
+		{
+			Name: "password-breached",
+			Why:  "The password of a login that succeeded, or one that was chosen, is in a list of known passwords: it will be guessed (CWE-521).",
+			Fix:  "Ask the user to choose another one. With abuse.breached-refuse it cannot be chosen.",
+		},
+	},
+}
+
+// Bounds of the login layer.
+const (
+	perAccount  = 3   // logins at once for one account
+	perClient   = 32  // and of one client
+	maxSleeping = 64  // logins that wait at once
+	maxInFlight = 1e5 // accounts and clients that are counted at once
+	// Wider networks get a multiple of what one client gets: a provider's
+	// customer often has a /56 or a /48, a rented block of IPv4 a /24.
+	wider24, wider56, wider48 = 8, 4, 16
+	// knownBasic is how many pairs of HTTP Basic are remembered as right, and
+	// for how long: an API client sends them with every request.
+	knownBasic    = 4096
+	knownBasicFor = 10 * time.Minute
+)
+
+// loginLayer is the layer against guessing. Only failures count, and what a
+// user mistyped before a success is given back. An attempt whose outcome the
+// app's answer does not tell counts half, and not alone; a second password for
+// the same account is a failure whatever the answer was.
+//
+// Counts are in halves: 2 for a failure, 1 for an unknown outcome.
+type loginLayer struct {
+	clients
+	store    store.Store
+	local    *store.Memory // when the store is gone, at half the rates
+	now      guard.Clock
+	policy   func() *policy.Policy
+	facts    func() guard.Facts
+	publish  func(event.Event)
+	patterns []string
+	mode     guard.Mode
+
+	perAccount  store.Rate // in halves
+	perClient   store.Rate // in halves
+	accountRate store.Rate
+	delay       time.Duration
+	challenge   bool
+	difficulty  int
+	refuse      bool // breached passwords, where one is chosen
+
+	keys     keyring
+	watch    *watch
+	variety  *variety
+	breached *breached
+	closer   io.Closer
+	spent    *store.Memory // solved puzzles, when the store is gone
+
+	mu       sync.Mutex
+	inFlight map[string]int
+	right    map[[16]byte]time.Time // pairs of HTTP Basic that were right
+	sleeping atomic.Int64
+
+	failed  atomic.Pointer[error]
+	checked atomic.Pointer[error] // of the breached file
+	seen    [4]atomic.Uint64      // attempts by outcome
+}
+
+// NewLogin makes the login layer.
+func NewLogin(cfg Config, env guard.Env) (guard.Layer, error) {
+	if p := cfg.Problems(); len(p) > 0 {
+		return nil, fmt.Errorf("abuse.%s: %s", p[0].Key, p[0].Message)
+	}
+	if env.Store == nil {
+		return nil, errors.New("abuse: the login layer needs a store")
+	}
+	l := &loginLayer{
+		clients: newClients(cfg), store: env.Store, now: env.Now, policy: env.Policy, facts: env.Facts, publish: env.Publish, mode: cfg.Login,
+		perAccount: halves(cfg.LoginAccount), perClient: halves(cfg.LoginClient), accountRate: cfg.AccountRate, delay: time.Duration(cfg.LoginDelay),
+		challenge: cfg.Challenge != "off", difficulty: cfg.ChallengeBits, refuse: cfg.BreachedRefuse,
+		inFlight: map[string]int{}, right: map[[16]byte]time.Time{}, variety: newVariety(),
+	}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	if l.publish == nil {
+		l.publish = func(event.Event) {}
+	}
+	if l.difficulty == 0 {
+		l.difficulty = defaultDifficulty
+	}
+	for _, s := range cfg.Sensitive {
+		l.patterns = append(l.patterns, strings.ToLower(s))
+	}
+	var err error
+	if l.breached, l.closer, err = openBreached(cfg.Breached); err != nil {
+		return nil, fmt.Errorf("abuse.breached: %w", err)
+	}
+	l.keys.store, l.keys.now = env.Store, l.now
+	l.watch = newWatch(cfg.Spraying, cfg.Stuffing, l.now)
+	l.local = store.NewMemory(store.MemoryOptions{Buckets: 1 << 15, Entries: 1 << 14, Bytes: 4 << 20, Now: l.now})
+	return l, nil
+}
+
+const defaultDifficulty = 18
+
+// halves is a rate of failures in halves.
+func halves(r store.Rate) store.Rate {
+	return store.Rate{Requests: 2 * r.Requests, Per: r.Per, Burst: 2 * burstOf(r)}
+}
+
+func burstOf(r store.Rate) int {
+	if r.Burst == 0 {
+		return r.Requests
+	}
+	return r.Burst
+}
+
+// times is a rate for n clients.
+func times(r store.Rate, n int) store.Rate {
+	return store.Rate{Requests: n * r.Requests, Per: r.Per, Burst: n * burstOf(r)}
+}
+
+// Close lets go of the operator's file.
+func (l *loginLayer) Close() error {
+	_ = l.local.Close()
+	if l.closer != nil {
+		return l.closer.Close()
+	}
+	return nil
+}
+
+// tried is an attempt on its way, from the request to the answer.
+type tried struct {
+	attempt
+	name    string // handle of the account, "" for none
+	device  *device
+	known   bool // the browser has logged in to the account before
+	client  netip.Prefix
+	takes   []store.Take // what it counts against: account or device, pair, client, networks
+	left    []store.Result
+	basic   [16]byte
+	page    []byte // the challenge, when that is the answer
+	release func()
+	done    bool
+}
+
+type triedKey struct{}
+
+// Request implements [guard.Layer].
+func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
+	secure := x.Client.Scheme == "https"
+	deviceValue, proof := takeCookies(x.Request.Header, secure)
+	if d := l.account(x); d.Verdict != guard.Allow {
+		return d
+	}
+	a := l.detect(x)
+	if a.kind == noAttempt {
+		return guard.Pass()
+	}
+	k := l.keys.get()
+	now := l.now()
+	t := &tried{attempt: a, release: func() {}}
+	addr := x.Client.Addr.Unmap().WithZone("")
+	t.client = l.network(addr)
+	if a.kind == newPassword {
+		x.Request = x.Request.WithContext(context.WithValue(x.Request.Context(), triedKey{}, t))
+		if l.refuse && l.isBreached(t) {
+			d := guard.Refuse(http.StatusUnprocessableEntity, "password-breached", "a known password was chosen")
+			d.Event, d.Severity = "dewar_password_breached", event.Info
+			return d
+		}
+		return guard.Pass()
+	}
+	if a.kind == basicAuth {
+		t.basic = [16]byte(handleBytes(handle(k.account, "basic", t.client.String()+"\x00"+a.account+"\x00"+a.password)))
+		if l.wasRight(t.basic, now) {
+			return guard.Pass()
+		}
+	}
+	if a.account != "" {
+		t.name = l.resolve(x, handle(k.account, "name", a.account))
+	}
+	if deviceValue != "" {
+		t.device = openDevice(k, deviceValue)
+		t.known = t.name != "" && t.device.knows(t.name, now)
+	}
+	d := guard.Pass()
+	if !l.allow.holds(addr) {
+		d = l.judge(x, t, addr, proof, k, now)
+	}
+	if d.Verdict == guard.Allow || t.page != nil || l.mode != guard.Enforce {
+		x.Request = x.Request.WithContext(context.WithValue(x.Request.Context(), triedKey{}, t))
+		// Whoever hangs up before the answer has tried all the same.
+		context.AfterFunc(x.Request.Context(), func() { t.release() })
+	} else {
+		t.release()
+	}
+	return d
+}
+
+// account takes one from the bucket of a logged-in account.
+func (l *loginLayer) account(x *guard.Exchange) guard.Decision {
+	if l.accountRate.IsZero() || x.Identity.Account == "" && x.Identity.Subject == "" {
+		return guard.Pass()
+	}
+	key := "login/u/" + handle(l.keys.get().account, "id", x.Identity.Issuer+"\x00"+x.Identity.Subject+"\x00"+x.Identity.Account)
+	res, ok := l.many(x, []store.Take{{Key: key, Rate: l.accountRate, Cost: 1}})
+	if !ok || res[0].Allowed {
+		return guard.Pass()
+	}
+	d := guard.Refuse(http.StatusTooManyRequests, "login-account-rate", "more than "+l.accountRate.String())
+	d.Header, d.Event = limitHeader("account", l.accountRate, res[0]), "excess_rate_limit_exceeded"
+	return d
+}
+
+// resolve returns the handle that counts for a name: that of the account where
+// both a user name and an e-mail address were seen to be the same one, so that
+// two names do not double the tries.
+func (l *loginLayer) resolve(x *guard.Exchange, name string) string {
+	ctx, cancel := context.WithTimeout(x.Request.Context(), storeTimeout)
+	defer cancel()
+	v, ok, err := l.store.Get(ctx, "login-alias/"+name)
+	if err == nil && ok && len(v) == len(name) {
+		return string(v)
+	}
+	return name
+}
+
+// judge says whether an attempt may be made. What it says depends on counts
+// under the name that was given, whether the account exists or not.
+func (l *loginLayer) judge(x *guard.Exchange, t *tried, addr netip.Addr, proof string, k *keys, now time.Time) guard.Decision {
+	if !l.enter(t) {
+		return l.wait("login-parallel", "too many at once", 2*time.Second)
+	}
+	l.against(t, addr, k)
+	left, ok := l.many(x, peeks(t.takes))
+	if !ok {
+		return guard.Pass() // neither store answers: not possible but for a broken one
+	}
+	t.left = left
+	for i, take := range t.takes {
+		// A pair's count only says how long to wait: the account's decides.
+		if strings.HasPrefix(take.Key, "login/p/") || left[i].Remaining >= 2 {
+			continue
+		}
+		after := refill(take.Rate, left[i], 2)
+		if strings.HasPrefix(take.Key, "login/a/") || strings.HasPrefix(take.Key, "login/d/") {
+			d := l.wait("login-held", "account "+t.name, after)
+			d.Event = "authn_login_lock"
+			return d
+		}
+		return l.wait("login-client", take.Key[len("login/"):], after)
+	}
+	on, sprayed := l.watch.active(t.password)
+	attacked := on[spraying] || on[stuffing]
+	if t.known {
+		return guard.Pass()
+	}
+	var budget, client float64 = 1, 1 // shares that are left
+	for i, take := range t.takes {
+		share := float64(left[i].Remaining) / float64(burstOf(take.Rate))
+		switch {
+		case strings.HasPrefix(take.Key, "login/a/"):
+			budget = share
+		case strings.HasPrefix(take.Key, "login/c/"):
+			client = share
+		}
+	}
+	body := strings.ToLower(x.Request.Header.Get("Content-Type"))
+	form := !strings.Contains(body, "json") && t.kind != basicAuth
+	if l.challenge && form && (attacked || budget <= 0.5 || client <= 0.25) {
+		name, right := solved(k.proof, t.client, l.difficulty, proof, now)
+		switch {
+		case right && l.spend(x, name):
+		case navigates(x.Request):
+			return l.ask(x, t, k, now)
+		case attacked:
+			return l.attack("login-attack", on, "no browser sent the form")
+		}
+	} else if sprayed {
+		return l.attack("login-sprayed", on, "the password is tried on many accounts")
+	} else if attacked && client < 0.75 {
+		return l.attack("login-attack", on, "the client has failed before")
+	}
+	l.slow(x, t)
+	return guard.Pass()
+}
+
+// against lists what the attempt counts against.
+func (l *loginLayer) against(t *tried, addr netip.Addr, k *keys) {
+	add := func(key string, r store.Rate) {
+		if !r.IsZero() {
+			t.takes = append(t.takes, store.Take{Key: key, Rate: r})
+		}
+	}
+	kind := t.kind.String()[:1] // codes and passwords are counted apart
+	if t.name != "" {
+		if t.known {
+			add("login/d/"+kind+handle(k.account, "device", string(t.device.id[:]))+t.name, l.perAccount)
+		} else {
+			add("login/a/"+kind+t.name, l.perAccount)
+			add("login/p/"+kind+t.name+"/"+t.client.String(), l.perAccount)
+		}
+	}
+	if !t.client.IsValid() {
+		add("login/c/unknown", l.perClient)
+		return
+	}
+	add("login/c/"+t.client.String(), l.perClient)
+	for _, w := range l.wider(addr) {
+		add("login/n/"+w.Prefix.String(), times(l.perClient, int(w.owner)))
+	}
+}
+
+// wider returns the networks around a client, with the multiple of one
+// client's share that each gets as owner.
+func (l *loginLayer) wider(addr netip.Addr) []owned {
+	var out []owned
+	add := func(bits, n, client int) {
+		if bits < client {
+			if p, err := addr.Prefix(bits); err == nil {
+				out = append(out, owned{p, uint16(n)})
+			}
+		}
+	}
+	if addr.Is4() {
+		add(24, wider24, l.v4)
+	} else {
+		add(56, wider56, l.v6)
+		add(48, wider48, l.v6)
+	}
+	return out
+}
+
+func peeks(takes []store.Take) []store.Take {
+	out := make([]store.Take, len(takes))
+	for i, t := range takes {
+		out[i] = store.Take{Key: t.Key, Rate: t.Rate}
+	}
+	return out
+}
+
+// refill is how long it takes until n units are there.
+func refill(r store.Rate, left store.Result, n int) time.Duration {
+	return time.Duration(float64(r.Per)/float64(r.Requests)*float64(n-left.Remaining)) + time.Second/2
+}
+
+// many asks the store, or this process's own counts at half the rates when it
+// does not answer: what stands between a guesser and an account tightens, it
+// does not open.
+func (l *loginLayer) many(x *guard.Exchange, takes []store.Take) ([]store.Result, bool) {
+	if len(takes) == 0 {
+		return nil, true
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), storeTimeout)
+	defer cancel()
+	res, err := l.store.AllowMany(ctx, takes)
+	if err == nil {
+		if l.failed.Load() != nil {
+			l.failed.Store(nil)
+		}
+		return res, true
+	}
+	l.failed.Store(&err)
+	half := make([]store.Take, len(takes))
+	for i, t := range takes {
+		r := t.Rate
+		r.Burst = max(burstOf(r)/2, 2)
+		r.Per *= 2
+		half[i] = store.Take{Key: t.Key, Rate: r, Cost: min(t.Cost, r.Burst)}
+	}
+	res, err = l.local.AllowMany(context.Background(), half)
+	return res, err == nil
+}
+
+// wait is the refusal that is the same for every account.
+func (l *loginLayer) wait(reason, detail string, after time.Duration) guard.Decision {
+	d := guard.Refuse(http.StatusTooManyRequests, reason, detail)
+	d.Header = http.Header{"Retry-After": {seconds(after)}}
+	return d
+}
+
+func (l *loginLayer) attack(reason string, on [attacks]bool, detail string) guard.Decision {
+	d := l.wait(reason, detail, l.watch.window)
+	d.Event = "malicious_credential_stuffing"
+	if on[spraying] {
+		d.Event = "malicious_password_spraying"
+	}
+	return d
+}
+
+// enter counts the attempt among those that run; t.release takes it out.
+func (l *loginLayer) enter(t *tried) bool {
+	account, client := "a"+t.name, "c"+t.client.String()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.name != "" && l.inFlight[account] >= perAccount || l.inFlight[client] >= perClient || len(l.inFlight) >= maxInFlight {
+		return false
+	}
+	held := []string{client}
+	if t.name != "" {
+		held = append(held, account)
+	}
+	for _, h := range held {
+		l.inFlight[h]++
+	}
+	t.release = sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, h := range held {
+			if l.inFlight[h]--; l.inFlight[h] <= 0 {
+				delete(l.inFlight, h)
+			}
+		}
+	})
+	return true
+}
+
+// slow lets an attempt wait, the longer the more failed before it, as long as
+// few others do: whoever waits holds a connection. Beyond that the counts must
+// do.
+func (l *loginLayer) slow(x *guard.Exchange, t *tried) {
+	if l.delay <= 0 || l.mode != guard.Enforce || x.Override != nil && x.Override.Modes["login"] != guard.Enforce {
+		return
+	}
+	fails := 0
+	for i, take := range t.takes {
+		if strings.HasPrefix(take.Key, "login/a/") || strings.HasPrefix(take.Key, "login/p/") {
+			fails = max(fails, (burstOf(take.Rate)-t.left[i].Remaining)/2)
+		}
+	}
+	if fails < 3 {
+		return
+	}
+	wait := min(100*time.Millisecond<<min(fails-3, 10), l.delay)
+	if l.sleeping.Add(1) <= maxSleeping {
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-x.Request.Context().Done():
+			timer.Stop()
+		}
+	}
+	l.sleeping.Add(-1)
+}
+
+// ask is the decision to show a puzzle.
+func (l *loginLayer) ask(x *guard.Exchange, t *tried, k *keys, now time.Time) guard.Decision {
+	back := x.Path
+	if u, err := x.Request.URL.Parse(x.Request.Header.Get("Referer")); err == nil && strings.EqualFold(u.Host, x.Client.Host) && u.Path != "" {
+		back = u.EscapedPath()
+	}
+	if !strings.HasPrefix(back, "/") || strings.HasPrefix(back, "//") || strings.HasPrefix(back, "/\\") {
+		back = "/"
+	}
+	t.page = challengePage(newPuzzle(k.proof, t.client, l.difficulty, now), l.difficulty, x.Client.Scheme == "https", back, l.watch.window, x.ID)
+	d := l.wait("login-challenge", "", time.Minute)
+	d.Event, d.Severity = "dewar_challenge", event.Info
+	return d
+}
+
+// spend reports whether a solved puzzle is used for the first time.
+func (l *loginLayer) spend(x *guard.Exchange, name string) bool {
+	ctx, cancel := context.WithTimeout(x.Request.Context(), storeTimeout)
+	defer cancel()
+	first, err := l.store.Once(ctx, "login-puzzle/"+name, puzzleFor+time.Minute)
+	if err != nil {
+		// Once on each node, while the store is gone.
+		first, err = l.local.Once(context.Background(), "login-puzzle/"+name, puzzleFor+time.Minute)
+	}
+	return err == nil && first
+}
+
+func (l *loginLayer) wasRight(basic [16]byte, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, ok := l.right[basic]
+	return ok && now.Sub(at) < knownBasicFor
+}
+
+func (l *loginLayer) isRight(basic [16]byte, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.right) >= knownBasic {
+		for k, at := range l.right {
+			if len(l.right) < knownBasic && now.Sub(at) < knownBasicFor {
+				break
+			}
+			delete(l.right, k)
+		}
+	}
+	l.right[basic] = now
+}
+
+// isBreached reports whether the attempt's password is in a list.
+func (l *loginLayer) isBreached(t *tried) bool {
+	found, err := l.breached.has(t.password)
+	if err != nil {
+		l.checked.Store(&err)
+	}
+	return found
+}
+
+// Response implements [guard.Responder].
+func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decision {
+	t, _ := x.Request.Context().Value(triedKey{}).(*tried)
+	if t == nil || t.done {
+		return guard.Pass()
+	}
+	t.done = true
+	t.release()
+	if n := len(x.Decisions); n > 0 && (x.Decisions[n-1].Verdict == guard.Deny || x.Decisions[n-1].Verdict == guard.Answer) {
+		// A page of the guard's own: the app has seen no password.
+		if t.page != nil && x.Decisions[n-1].Reason == "login-challenge" {
+			l.show(t, r)
+		}
+		return guard.Pass()
+	}
+	o, why, user := l.infer(x, r, &t.attempt)
+	if t.kind == newPassword {
+		if (o == success || o == unknown) && l.isBreached(t) {
+			x.Note(guard.Note{Event: "dewar_password_breached", Severity: event.Warn, Reason: "password-breached", Detail: "chosen", Attributes: map[string]string{"kind": t.kind.String()}})
+		}
+		return guard.Pass()
+	}
+	l.seen[o].Add(1)
+	now := l.now()
+	if o == unknown && t.name != "" && l.variety.another(t.name, t.password, now) {
+		o, why = failure, "another password for the same account"
+	}
+	attributes := map[string]string{"kind": t.kind.String(), "account": t.name, "why": why, "route": t.route, "device": "unknown"}
+	if t.known {
+		attributes["device"] = "known"
+	}
+	switch o {
+	case failure:
+		l.count(x, t, 2)
+		x.Note(guard.Note{Event: "authn_login_fail", Severity: event.Info, Reason: "login-failed", Attributes: attributes})
+		l.observe(x, t, true)
+	case unknown:
+		if l.charged(t) {
+			l.count(x, t, 1)
+		}
+		l.observe(x, t, false)
+	case success:
+		l.succeed(x, r, t, user, now, attributes)
+	}
+	return guard.Pass()
+}
+
+// show puts the challenge in the place of the error page.
+func (l *loginLayer) show(t *tried, r *http.Response) {
+	r.Header.Set("Content-Type", "text/html; charset=utf-8")
+	r.Header.Set("Content-Security-Policy", challengeCSP)
+	r.Body = io.NopCloser(strings.NewReader(string(t.page)))
+	r.ContentLength = int64(len(t.page))
+}
+
+// charged reports whether a failure is on one of the counts already: an
+// unknown outcome does not begin one.
+func (l *loginLayer) charged(t *tried) bool {
+	for i, take := range t.takes {
+		if i < len(t.left) && t.left[i].Remaining < burstOf(take.Rate) && !strings.HasPrefix(take.Key, "login/n/") && !strings.HasPrefix(take.Key, "login/c/") {
+			return true
+		}
+	}
+	return false
+}
+
+// count takes halves from everything the attempt counts against.
+func (l *loginLayer) count(x *guard.Exchange, t *tried, halves int) {
+	takes := peeks(t.takes)
+	for i := range takes {
+		takes[i].Cost = halves
+	}
+	l.many(x, takes)
+}
+
+// observe tells the watch over all accounts.
+func (l *loginLayer) observe(x *guard.Exchange, t *tried, certainly bool) {
+	if t.known || t.kind != login && t.kind != basicAuth {
+		return
+	}
+	for _, a := range l.watch.tried(t.name, t.client, t.password, certainly) {
+		n := guard.Note{Event: "malicious_credential_stuffing", Severity: event.Critical, Reason: "login-attack", Detail: "many pairs of names and passwords are tried, and few are right"}
+		if a == spraying {
+			n.Event, n.Detail = "malicious_password_spraying", "one password is tried on many accounts"
+		}
+		n.Attributes = map[string]string{"attack": a.String()}
+		x.Note(n)
+	}
+}
+
+// succeed gives back what the user had mistyped, remembers the browser, and
+// looks whether the password is known to others.
+func (l *loginLayer) succeed(x *guard.Exchange, r *http.Response, t *tried, user string, now time.Time, attributes map[string]string) {
+	l.watch.succeeded()
+	if t.kind == basicAuth {
+		l.isRight(t.basic, now)
+	}
+	fails := 0
+	var back []store.Take
+	for i, take := range t.takes {
+		if i < len(t.left) && (strings.HasPrefix(take.Key, "login/p/") || strings.HasPrefix(take.Key, "login/d/")) {
+			fails = burstOf(take.Rate) - t.left[i].Remaining
+		}
+	}
+	if fails > 0 {
+		for _, take := range t.takes {
+			take.Cost = -fails
+			back = append(back, take)
+		}
+		l.many(x, back)
+		attributes["retries"] = strconv.Itoa(int(math.Ceil(float64(fails) / 2)))
+		x.Note(guard.Note{Event: "authn_login_successafterfail", Attributes: attributes})
+	}
+	if t.name == "" {
+		return
+	}
+	k := l.keys.get()
+	name := t.name
+	if user != "" {
+		if id := handle(k.account, "user", user); id != name {
+			// Whatever names log in to one id are one account.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), storeTimeout)
+			err := l.store.Put(ctx, "login-alias/"+handle(k.account, "name", t.account), []byte(id), deviceFor)
+			cancel()
+			if err == nil {
+				name = id
+			}
+		}
+	}
+	if t.kind == login {
+		// Only a browser keeps a cookie; every other client ignores it.
+		setCookie(r.Header, deviceCookie, t.device.learn(name, now).seal(k), x.Client.Scheme == "https", deviceFor)
+		if l.isBreached(t) {
+			x.Note(guard.Note{Event: "dewar_password_breached", Severity: event.Warn, Reason: "password-breached", Detail: "in use", Attributes: map[string]string{"kind": t.kind.String(), "account": name}})
+		}
+	}
+}
+
+// limitHeader writes the standard fields (draft-ietf-httpapi-ratelimit-headers).
+func limitHeader(policy string, rate store.Rate, res store.Result) http.Header {
+	burst := burstOf(rate)
+	window := seconds(time.Duration(float64(rate.Per) * float64(burst) / float64(rate.Requests)))
+	return http.Header{
+		"Retry-After":      {seconds(res.RetryAfter)},
+		"Ratelimit-Policy": {`"` + policy + `";q=` + strconv.Itoa(burst) + ";w=" + window},
+		"Ratelimit":        {`"` + policy + `";r=` + strconv.Itoa(max(res.Remaining, 0)) + ";t=" + seconds(res.ResetAfter)},
+	}
+}
+
+// Health implements [guard.Reporter].
+func (l *loginLayer) Health() error {
+	if err := l.failed.Load(); err != nil {
+		return fmt.Errorf("the store does not answer; logins are counted in this process, at half the rates: %w", *err)
+	}
+	if err := l.checked.Load(); err != nil {
+		return fmt.Errorf("abuse.breached: %w", *err)
+	}
+	return nil
+}
+
+// Describe implements [guard.Reporter].
+func (l *loginLayer) Describe() string {
+	return fmt.Sprintf("%s failures per account and %s per client; %d logins failed, %d succeeded, %d cannot be told%s",
+		whole(l.perAccount), whole(l.perClient), l.seen[failure].Load(), l.seen[success].Load(), l.seen[unknown].Load(), l.watch)
+}
+
+// whole undoes halves.
+func whole(r store.Rate) string {
+	return store.Rate{Requests: r.Requests / 2, Per: r.Per, Burst: r.Burst / 2}.String()
+}

@@ -1,0 +1,508 @@
+package abuse
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/policy"
+	"github.com/dewar-security/dewar/internal/store"
+)
+
+// loginDefaults are the settings that users get, without the delay.
+func loginDefaults(t testing.TB) Config {
+	t.Helper()
+	c := defaults(t)
+	typ := reflect.TypeFor[Config]()
+	tag := func(name string) string {
+		f, _ := typ.FieldByName(name)
+		return f.Tag.Get("default")
+	}
+	for name, r := range map[string]*store.Rate{"LoginAccount": &c.LoginAccount, "LoginClient": &c.LoginClient} {
+		if err := r.UnmarshalText([]byte(tag(name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, n := range map[string]*int{"Spraying": &c.Spraying, "Stuffing": &c.Stuffing, "ChallengeBits": &c.ChallengeBits} {
+		var err error
+		if *n, err = strconv.Atoi(tag(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Challenge = tag("Challenge")
+	return c
+}
+
+// style is how an app says what came of a login.
+type style struct {
+	yes, no func(h http.Header) (status int, body string)
+}
+
+const loginPage = `<!doctype html><form method=post><input name=username><input type="password" name=password></form>`
+
+var styles = map[string]style{
+	"200 re-render": {
+		func(h http.Header) (int, string) {
+			h.Set("Location", "/")
+			h.Add("Set-Cookie", flaskSession)
+			return 302, ""
+		},
+		func(h http.Header) (int, string) { h.Set("Content-Type", "text/html"); return 200, loginPage },
+	},
+	"302 back": {
+		func(h http.Header) (int, string) {
+			h.Set("Location", "/")
+			h.Add("Set-Cookie", flaskSession)
+			return 302, ""
+		},
+		func(h http.Header) (int, string) { h.Set("Location", "/login"); return 302, "" },
+	},
+	"JSON": {
+		func(h http.Header) (int, string) {
+			h.Set("Content-Type", "application/json")
+			return 200, `{"access_token": "eyJhbGciOiJIUzI1NiJ9.e30.x"}`
+		},
+		func(h http.Header) (int, string) {
+			h.Set("Content-Type", "application/json")
+			return 401, `{"msg": "Bad username or password"}`
+		},
+	},
+	"no sign at all": {
+		func(h http.Header) (int, string) {
+			h.Set("Content-Type", "text/plain")
+			return 200, strings.Repeat("hello ", 500)
+		},
+		func(h http.Header) (int, string) {
+			h.Set("Content-Type", "text/plain")
+			return 200, strings.Repeat("hello ", 500)
+		},
+	},
+}
+
+// flaskSession is a session of Flask's that names a user; nobody checks its
+// signature here: the app has just made it.
+const flaskSession = "session=eyJfdXNlcl9pZCI6IjciLCJfZnJlc2giOnRydWV9.aSn3YQ.3q2-7wAAAAAAAAAAAAAAAAAAAAA; HttpOnly; Path=/"
+
+// site is a guarded app with a login.
+type site struct {
+	t     testing.TB
+	clock *clock
+	login *loginLayer
+	chain *guard.Chain
+	log   *journal
+	tries int // that the app saw
+}
+
+func newSite(t testing.TB, cfg Config, st store.Store, s style, accounts map[string]string) *site {
+	t.Helper()
+	w := &site{t: t, clock: newClock(), log: &journal{}}
+	if st == nil {
+		m := store.NewMemory(store.MemoryOptions{Buckets: 1 << 14, Now: w.clock.Now})
+		t.Cleanup(func() { m.Close() })
+		st = m
+	}
+	l, err := NewLogin(cfg, guard.Env{Store: st, Now: w.clock.Now, Publish: w.log.publish})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.(*loginLayer).Close() })
+	w.login = l.(*loginLayer)
+	w.chain, err = guard.NewChain(guard.Options{
+		Publish: w.log.publish, Now: w.clock.Now, Layers: []guard.Bound{addressed, {Spec: loginSpec, Layer: l, Mode: cfg.Login}},
+		Forward: forwarder(func(x *guard.Exchange) *http.Response {
+			h := http.Header{}
+			if x.Request.Method != "POST" || !strings.HasSuffix(x.Path, "/login") {
+				h.Set("Content-Type", "text/html")
+				return &http.Response{StatusCode: 200, Header: h, Body: io.NopCloser(strings.NewReader(loginPage))}
+			}
+			w.tries++
+			if c := x.Request.Header.Get("Cookie"); strings.Contains(c, "dewar-") {
+				t.Errorf("the app sees %s", c)
+			}
+			if err := x.Request.ParseForm(); err != nil {
+				t.Error(err)
+			}
+			name := x.Request.PostForm.Get("username")
+			if want, ok := accounts[strings.ToLower(strings.TrimSpace(name))]; ok && want == x.Request.PostForm.Get("password") {
+				status, body := s.yes(h)
+				return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body))}
+			}
+			status, body := s.no(h)
+			return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body))}
+		})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// try logs in from an address; jar is the browser's cookies and may be nil.
+func (w *site) try(addr, name, password string, jar map[string]string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("POST", "/login", strings.NewReader(url.Values{"username": {name}, "password": {password}}.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Test-Client", addr)
+	for k, v := range jar {
+		r.AddCookie(&http.Cookie{Name: k, Value: v})
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	rec := httptest.NewRecorder()
+	w.chain.ServeHTTP(rec, r)
+	for _, c := range rec.Result().Cookies() {
+		if jar != nil {
+			jar[c.Name] = c.Value
+		}
+	}
+	return rec
+}
+
+func noChallenge(t testing.TB) Config {
+	c := loginDefaults(t)
+	c.Challenge = "off"
+	return c
+}
+
+// TestLoginHold: whatever the app's style, one account cannot be guessed at
+// from many addresses; its owner's browser is let in; it ends by itself.
+func TestLoginHold(t *testing.T) {
+	for name, s := range styles {
+		t.Run(name, func(t *testing.T) {
+			w := newSite(t, noChallenge(t), nil, s, map[string]string{"kim": "right"})
+			owner := map[string]string{}
+			if rec := w.try("198.51.100.1", "kim", "right", owner); rec.Code >= 400 {
+				t.Fatalf("the owner's first login: %d", rec.Code)
+			}
+			seen := w.tries
+			for i := range 100 {
+				w.try(fmt.Sprintf("203.0.%d.7", i), "Kim ", fmt.Sprintf("guess%d", i), nil)
+			}
+			if got := w.tries - seen; got < 10 || got > 11 {
+				t.Errorf("%d of 100 guesses reached the app", got)
+			}
+			if rec := w.try("192.0.2.9", "kim", "right", nil); rec.Code != 429 || rec.Header().Get("Retry-After") == "" {
+				t.Errorf("an unknown browser with the right password: %d", rec.Code)
+			}
+			if name != "no sign at all" {
+				if rec := w.try("192.0.2.10", "kim", "right", owner); rec.Code >= 400 {
+					t.Errorf("the owner is locked out: %d", rec.Code)
+				}
+				if len(w.log.named("authn_login_lock")) == 0 || len(w.log.named("authn_login_fail")) < 10 {
+					t.Error("no events")
+				}
+			}
+			w.clock.add(10*time.Minute + time.Second)
+			if rec := w.try("192.0.2.11", "kim", "right", nil); rec.Code >= 400 {
+				t.Errorf("not released: %d", rec.Code)
+			}
+		})
+	}
+}
+
+// TestNoOracle: an account that exists and one that does not are told apart
+// by nothing: status, header, body, number of tries.
+func TestNoOracle(t *testing.T) {
+	for name, s := range styles {
+		run := func(account string) string {
+			w := newSite(t, loginDefaults(t), nil, s, map[string]string{"kim": "right", "max": "right"})
+			// The owner logs in and mistypes now and then.
+			w.try("198.51.100.1", "max", "right", nil)
+			var b strings.Builder
+			for i := range 40 {
+				rec := w.try(fmt.Sprintf("203.0.%d.7", i%5), account, fmt.Sprintf("guess%d", i), nil, "Accept", []string{"text/html", "application/json", "*/*"}[i%3])
+				h := rec.Header()
+				body := rec.Body.String()
+				body = strings.ReplaceAll(body, h.Get("X-Request-Id"), "ID")
+				if i := strings.Index(body, `data-puzzle="`); i >= 0 {
+					body = body[:i] + body[i+60:]
+				}
+				h.Del("X-Request-Id")
+				fmt.Fprintf(&b, "%d %v %s\n", rec.Code, h, body)
+				w.clock.add(7 * time.Second)
+			}
+			return b.String()
+		}
+		if a, b := run("kim"), run("nobody"); a != b {
+			t.Errorf("%s: told apart:\n%s\n%s", name, a, b)
+		}
+	}
+}
+
+// TestSharedAddress: fifty people behind one address log in within three
+// minutes, mistype sometimes, and nobody is refused; nor in the hour after.
+func TestSharedAddress(t *testing.T) {
+	accounts := map[string]string{}
+	for i := range 50 {
+		accounts[fmt.Sprintf("user%d", i)] = fmt.Sprintf("secret-%d-x", i)
+	}
+	for name, s := range styles {
+		w := newSite(t, loginDefaults(t), nil, s, accounts)
+		cfg := loginDefaults(t)
+		rl, err := NewRateLimit(cfg, guard.Env{Store: w.login.store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed := uint32(7)
+		random := func(n uint32) uint32 { seed = seed*1664525 + 1013904223; return seed >> 16 % n }
+		refused, mistyped, n := 0, 0, 0
+		for range 4 { // four times that hour
+			for i := range 50 {
+				jar := map[string]string{}
+				u := fmt.Sprintf("user%d", i)
+				for k := 0; k < 3 && random(100) < 20; k++ { // a fifth mistypes, some twice
+					mistyped++
+					n++
+					if rec := w.try("203.0.113.7", u, fmt.Sprintf("secrte-%d-%d", i, k), jar, "Accept", "text/html"); rec.Code == 429 {
+						refused++
+					}
+					w.clock.add(2 * time.Second)
+				}
+				n++
+				if d := ask(t, rl, "POST", "/login", "203.0.113.7"); d.Verdict != guard.Allow {
+					refused++
+				}
+				if rec := w.try("203.0.113.7", u, accounts[u], jar, "Accept", "text/html"); rec.Code == 429 {
+					refused++
+				}
+				w.clock.add(3 * time.Second)
+			}
+			w.clock.add(12 * time.Minute)
+		}
+		t.Logf("%s: %d logins, %d mistyped, %d refused", name, n, mistyped, refused)
+		if refused > 0 || mistyped < 20 {
+			t.Errorf("%s: %d of %d logins refused (%d mistyped)", name, refused, n, mistyped)
+		}
+	}
+}
+
+// TestStuffing: pairs of names and passwords, each tried once, from a thousand
+// addresses.
+func TestStuffing(t *testing.T) {
+	accounts := map[string]string{}
+	for i := range 1000 {
+		accounts[fmt.Sprintf("user%d", i)] = "right"
+	}
+	w := newSite(t, loginDefaults(t), nil, styles["302 back"], accounts)
+	owner := map[string]string{}
+	w.try("192.0.2.1", "user500", "right", owner)
+	before := w.tries
+	stopped := 0
+	for i := range 1000 {
+		rec := w.try(fmt.Sprintf("2001:db8:%x:%x::1", i/16, i), fmt.Sprintf("user%d", i), fmt.Sprintf("leaked-%d", i), nil)
+		if rec.Code == 429 {
+			stopped++
+		}
+		w.clock.add(100 * time.Millisecond)
+	}
+	if got := w.tries - before; got > 120 || len(w.log.named("malicious_credential_stuffing")) == 0 {
+		t.Errorf("%d of 1000 pairs reached the app, %d stopped, %d events", got, stopped, len(w.log.named("malicious_credential_stuffing")))
+	}
+	if rec := w.try("192.0.2.1", "user500", "right", owner); rec.Code >= 400 {
+		t.Errorf("a known browser during the attack: %d", rec.Code)
+	}
+	if rec := w.try("192.0.2.77", "user501", "right", nil, "Sec-Fetch-Mode", "navigate"); rec.Code != 429 || !strings.Contains(rec.Body.String(), "One moment") {
+		t.Errorf("an unknown browser during the attack: %d %.80s", rec.Code, rec.Body)
+	}
+	w.clock.add(11 * time.Minute)
+	if rec := w.try("192.0.2.78", "user501", "right", nil); rec.Code >= 400 {
+		t.Errorf("after the attack: %d", rec.Code)
+	}
+}
+
+// TestSpraying: one password on many accounts, from many addresses, slowly.
+// With the challenge off the password itself is what is turned away.
+func TestSpraying(t *testing.T) {
+	cfg := noChallenge(t)
+	cfg.Stuffing = 0
+	w := newSite(t, cfg, nil, styles["JSON"], map[string]string{"user77": "Summer2026!"})
+	for i := range 200 {
+		w.try(fmt.Sprintf("2001:db8:%x::1", i), fmt.Sprintf("user%d", i), "Summer2026!", nil)
+		w.clock.add(2 * time.Second)
+	}
+	if w.tries < 14 || w.tries > 18 {
+		t.Errorf("%d of 200 reached the app", w.tries)
+	}
+	if e := w.log.named("malicious_password_spraying"); len(e) == 0 {
+		t.Error("no event")
+	}
+	if rec := w.try("192.0.2.1", "user3", "another", nil); rec.Code == 429 {
+		t.Errorf("another password: %d", rec.Code)
+	}
+}
+
+// TestParallel: guesses that race the count.
+func TestParallel(t *testing.T) {
+	w := newSite(t, noChallenge(t), nil, styles["JSON"], nil)
+	l := w.login
+	var all []*tried
+	for i := range 20 {
+		tr := &tried{name: "x", client: mustPrefix(fmt.Sprintf("203.0.113.%d/32", i))}
+		if l.enter(tr) {
+			all = append(all, tr)
+		}
+	}
+	if len(all) != perAccount {
+		t.Errorf("%d at once", len(all))
+	}
+	for _, tr := range all {
+		tr.release()
+		tr.release()
+	}
+	if len(l.inFlight) != 0 {
+		t.Errorf("left: %v", l.inFlight)
+	}
+}
+
+// TestStoreGoneForLogins: without the store the limits are half, and stand.
+func TestStoreGoneForLogins(t *testing.T) {
+	m := store.NewMemory(store.MemoryOptions{Buckets: 1 << 10})
+	w := newSite(t, noChallenge(t), m, styles["JSON"], nil)
+	m.Close()
+	for i := range 50 {
+		w.try(fmt.Sprintf("203.0.%d.7", i), "kim", fmt.Sprint(i), nil)
+	}
+	if w.tries != 5 {
+		t.Errorf("%d guesses reached the app, want half of ten", w.tries)
+	}
+	if w.login.Health() == nil {
+		t.Error("the health says nothing")
+	}
+}
+
+// TestPasswordsLeaveNoTrace: nothing of a password is in any event, any key or
+// any value, and no name either.
+func TestPasswordsLeaveNoTrace(t *testing.T) {
+	const canary, name = "canary-5f2d-Pa55", "canary-kim@shop.example"
+	spy := &spyStore{Store: store.NewMemory(store.MemoryOptions{Buckets: 1 << 10})}
+	for _, s := range styles {
+		w := newSite(t, loginDefaults(t), spy, s, map[string]string{name: canary + "1"})
+		for i := range 30 {
+			w.try(fmt.Sprintf("203.0.%d.7", i), name, fmt.Sprintf("%s%d", canary, i), nil)
+		}
+		w.log.mu.Lock()
+		text := fmt.Sprintf("%+v %s", w.log.events, w.login.Describe())
+		w.log.mu.Unlock()
+		if len(text) < 1000 || strings.Contains(text, canary) || strings.Contains(text, "canary-kim") {
+			t.Error("an event shows a password or a name")
+		}
+	}
+	if len(spy.text) < 1000 || strings.Contains(spy.text, canary) || strings.Contains(spy.text, "canary-kim") {
+		t.Error("the store shows a password or a name")
+	}
+}
+
+// TestAliases: a user name and an address of the same account share a count
+// once they were seen to be one.
+func TestAliases(t *testing.T) {
+	w := newSite(t, noChallenge(t), nil, styles["200 re-render"], map[string]string{"kim": "right", "kim@shop.example": "right"})
+	for _, n := range []string{"kim", "kim@shop.example"} {
+		if rec := w.try("192.0.2.1", n, "right", nil); rec.Code != 302 {
+			t.Fatal(rec.Code)
+		}
+	}
+	before := w.tries
+	for i := range 40 {
+		w.try(fmt.Sprintf("203.0.%d.7", i), []string{"kim", "KIM@shop.example"}[i%2], fmt.Sprint(i), nil)
+	}
+	if got := w.tries - before; got != 10 {
+		t.Errorf("%d guesses under two names", got)
+	}
+}
+
+func TestDetect(t *testing.T) {
+	p, err := policy.Decode(strings.NewReader(`{"version":1,"routes":[
+		{"rule":"/enter","methods":["POST"],"answers":["POST"],"kind":"login","kinds":["login"],"fields":[{"in":"form","name":"badge"},{"in":"form","name":"password"}]},
+		{"rule":"/change","methods":["POST"],"answers":["POST"],"kind":"page","kinds":["page","login"]},
+		{"rule":"/reset","methods":["POST"],"answers":["POST"],"kind":"reset"},
+		{"rule":"/join","methods":["POST"],"answers":["POST"],"kind":"register"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := loginDefaults(t)
+	st := store.NewMemory(store.MemoryOptions{Buckets: 8})
+	defer st.Close()
+	l, err := NewLogin(cfg, guard.Env{Store: st, Policy: func() *policy.Policy { return p }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		method, target, kind, body, header string
+		want                               attemptKind
+		account, secret                    string
+	}{
+		{"POST", "/login", "form", "username=Kim&password=x", "", login, "kim", "x"},
+		{"POST", "/login", "form", "email=%20KIM@Shop.example&password=x&csrf_token=1", "", login, "kim@shop.example", "x"},
+		{"POST", "/anything", "form", "user=kim&pwd=x", "", login, "kim", "x"},
+		{"POST", "/enter", "form", "badge=A7&password=x", "", login, "a7", "x"},
+		{"POST", "/api/v1/session", "json", `{"user": {"login": "kim", "password": "x"}}`, "", login, "kim", "x"},
+		{"POST", "/api/v1/session", "text", `{"login": "kim", "password": "x"}`, "", login, "kim", "x"},
+		{"POST", "/login", "form", "user%5Bemail%5D=a@b&user%5Bpassword%5D=x", "", login, "a@b", "x"},
+		{"POST", "/login", "multipart", "username=kim&password=x", "", login, "kim", "x"},
+		{"POST", "/change", "form", "current_password=x&new_password=y&new_password2=y", "", newPassword, "", "x"},
+		{"POST", "/register", "form", "email=a&password=x", "", newPassword, "a", "x"},
+		{"POST", "/join", "form", "email=a&password=x", "", newPassword, "a", "x"},
+		{"POST", "/reset", "form", "email=a&code=1234&password=y", "", resetCode, "a", "1234"},
+		{"POST", "/2fa", "form", "otp=123456", "", secondFactor, "", "123456"},
+		{"POST", "/cart", "form", "quantity=2&csrf_token=x", "", noAttempt, "", ""},
+		{"POST", "/comment", "form", "name=kim&text=my+password+is", "", noAttempt, "", ""},
+		{"GET", "/login", "", "", "", noAttempt, "", ""},
+		{"GET", "/search?q=password", "", "", "", noAttempt, "", ""},
+		{"GET", "/api/me", "", "", "Basic S2ltOng=", basicAuth, "kim", "x"},
+		{"GET", "/api/me", "", "", "Bearer S2ltOng=", noAttempt, "", ""},
+		{"POST", "/login?next=/&password=zz", "form", "username=kim&password=x", "", login, "kim", "x"},
+		{"POST", "/login", "form", "username=%EF%BC%AB%EF%BD%89%EF%BD%8D&password=x", "", login, "kim", "x"}, // full width
+	} {
+		body, kind := c.body, map[string]string{"form": "application/x-www-form-urlencoded", "json": "application/json", "text": "text/plain"}[c.kind]
+		if c.kind == "multipart" {
+			kind = "multipart/form-data; boundary=bb"
+			v, _ := url.ParseQuery(c.body)
+			body = ""
+			for k := range v {
+				body += "--bb\r\nContent-Disposition: form-data; name=\"" + k + "\"\r\n\r\n" + v.Get(k) + "\r\n"
+			}
+			body += "--bb--\r\n"
+		}
+		r := httptest.NewRequest(c.method, c.target, strings.NewReader(body))
+		if body == "" {
+			r.Body, r.ContentLength = http.NoBody, 0
+		}
+		if kind != "" {
+			r.Header.Set("Content-Type", kind)
+		}
+		if c.header != "" {
+			r.Header.Set("Authorization", c.header)
+		}
+		a := l.(*loginLayer).detect(&guard.Exchange{Request: r, Path: r.URL.Path})
+		if a.kind != c.want || c.want.guesses() && (a.account != c.account || a.password != c.secret) || c.want == newPassword && a.password != c.secret {
+			t.Errorf("%s %s %s: %s %q %q, want %s %q %q", c.method, c.target, c.body, a.kind, a.account, a.password, c.want, c.account, c.secret)
+		}
+	}
+}
+
+// spyStore writes down all that the layer tells a store.
+type spyStore struct {
+	store.Store
+	text string
+}
+
+func (s *spyStore) AllowMany(ctx context.Context, takes []store.Take) ([]store.Result, error) {
+	s.text += fmt.Sprintln(takes)
+	return s.Store.AllowMany(ctx, takes)
+}
+
+func (s *spyStore) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	s.text += fmt.Sprintf("%s %q\n", key, value)
+	return s.Store.Put(ctx, key, value, ttl)
+}
+
+func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }

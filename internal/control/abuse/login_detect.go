@@ -1,0 +1,268 @@
+package abuse
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/policy"
+)
+
+// attemptKind is what a request tries.
+type attemptKind uint8
+
+const (
+	noAttempt    attemptKind = iota
+	login                    // a name and a password
+	basicAuth                // the same, in an Authorization header (RFC 7617)
+	secondFactor             // a code
+	resetCode                // a code or token that sets a new password
+	newPassword              // registration, reset or change: a password is chosen
+)
+
+func (k attemptKind) String() string {
+	return [...]string{"", "login", "basic", "second factor", "reset code", "new password"}[k]
+}
+
+// guesses reports whether somebody who does not know the secret would try
+// many.
+func (k attemptKind) guesses() bool { return k != noAttempt && k != newPassword }
+
+// attempt is what a request tries. Account and Password are the client's
+// words: they stay in the attempt and are never written anywhere.
+type attempt struct {
+	kind     attemptKind
+	account  string // normalised
+	password string
+	route    string // the route's rule, or the path
+	// certain says that the route map, or the operator, calls this a login;
+	// otherwise it only looks like one.
+	certain bool
+}
+
+// maxName bounds an account's name and a password, in bytes: what is longer is
+// cut for counting (NIST SP 800-63B asks verifiers for 64 characters).
+const maxName = 320
+
+// secretName reports whether a field's name is that of a password.
+func secretName(n string) bool {
+	return strings.Contains(n, "password") || strings.Contains(n, "passwd") || strings.Contains(n, "passphrase") ||
+		strings.Contains(n, "passwort") || strings.Contains(n, "pwd") || n == "pass" || n == "passcode" || n == "userpass" || n == "loginpass"
+}
+
+// newSecretName reports whether the field holds a password that is chosen,
+// not one that is proven.
+func newSecretName(n string) bool {
+	for _, w := range []string{"new", "repeat", "confirm", "again", "verify", "retype", "second"} {
+		if strings.Contains(n, w) {
+			return true
+		}
+	}
+	return strings.HasSuffix(n, "2")
+}
+
+// codeNames are fields of one-time codes.
+var codeNames = []string{"otp", "totp", "code", "token", "mfa", "mfacode", "otpcode", "totpcode", "twofactorcode", "verificationcode", "authcode", "2fa", "2facode", "pin", "backupcode", "recoverycode", "resetcode"}
+
+// accountNames are fields of accounts' names, the likeliest first.
+var accountNames = []string{"username", "email", "user", "login", "identity", "identifier", "userid", "account", "accountid", "accountname", "useremail", "emailaddress", "mail", "loginname", "loginid", "nickname", "handle", "uname", "phone", "mobile", "name"}
+
+// plainName takes what forms put around a field's name away: user[password],
+// login-password, data.password.
+func plainName(n string) string {
+	if i := strings.LastIndexByte(n, '['); i >= 0 && strings.HasSuffix(n, "]") && i+1 < len(n)-1 {
+		n = n[i+1 : len(n)-1]
+	}
+	if i := strings.LastIndexByte(n, '.'); i >= 0 {
+		n = n[i+1:]
+	}
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '_', '-', ' ':
+			return -1
+		}
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, n)
+}
+
+// detect returns what the request tries; kind is noAttempt for nearly all.
+//
+// The route map knows which routes are for logins and which fields they read.
+// Without one, or beside it, every request that changes something and holds a
+// field named like a password counts: an app that takes logins where nobody
+// expects them is guarded, too.
+func (l *loginLayer) detect(x *guard.Exchange) attempt {
+	r := x.Request
+	var m policy.Match
+	if l.policy != nil {
+		m = x.Match(l.policy())
+	}
+	writes := r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch
+	if writes && (r.ContentLength != 0 || r.URL.RawQuery != "") || r.URL.RawQuery != "" && primary(m, "login", "token") {
+		if a := l.fromFields(x, m); a.kind != noAttempt {
+			return a
+		}
+	}
+	if v := r.Header["Authorization"]; len(v) == 1 && len(v[0]) > 6 && strings.EqualFold(v[0][:6], "basic ") {
+		if name, password, ok := r.BasicAuth(); ok {
+			return attempt{kind: basicAuth, account: normalName(name), password: clip(password, maxName), route: "basic", certain: true}
+		}
+	}
+	return attempt{}
+}
+
+// primary reports whether every route that could answer is first of all for
+// one of kinds. That a view logs its user in again after a change of password
+// does not make it a login.
+func primary(m policy.Match, kinds ...string) bool {
+	for _, r := range m.Routes {
+		kind := r.Kind
+		if kind == "" && len(r.Kinds) > 0 {
+			kind = r.Kinds[0]
+		}
+		if !slices.Contains(kinds, kind) {
+			return false
+		}
+	}
+	return len(m.Routes) > 0
+}
+
+func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
+	// What was read before an error counts: whoever breaks the body after the
+	// password must not go uncounted.
+	fields, _ := x.Fields()
+	if len(fields) == 0 {
+		return attempt{}
+	}
+	var account, password, code string
+	best, secrets, chosen, codes := len(accountNames), 0, 0, false
+	first, hasFirst := "", false
+	look := func(f *guard.Field) {
+		if f.File || f.Kind == guard.JSONObject || f.Kind == guard.JSONList || len(f.Name) > 100 {
+			return
+		}
+		n := plainName(f.Name)
+		switch {
+		case secretName(n):
+			if newSecretName(n) {
+				chosen++
+			} else {
+				secrets++
+			}
+			if password == "" || !newSecretName(n) && secrets == 1 {
+				password = f.Value
+			}
+		case slices.Contains(codeNames, n):
+			if f.Value != "" {
+				code, codes = f.Value, true
+			}
+		default:
+			if i := slices.Index(accountNames, n); i >= 0 && i < best {
+				account, best = f.Value, i
+			} else if !hasFirst && (f.In == policy.Form || f.In == policy.JSON) && !strings.Contains(n, "csrf") && !strings.Contains(n, "token") && n != "next" && n != "submit" && n != "remember" {
+				first, hasFirst = f.Value, true
+			}
+		}
+	}
+	for i := range fields {
+		if fields[i].In != policy.Query {
+			look(&fields[i])
+		}
+	}
+	if secrets+chosen == 0 && !codes {
+		// Only when the body holds no secret: /login?password=x beside a form
+		// is there to mislead.
+		for i := range fields {
+			if fields[i].In == policy.Query && l.reads(m, &fields[i]) {
+				look(&fields[i])
+			}
+		}
+	}
+	path := strings.ToLower(strings.TrimRight(x.Path, "/"))
+	sensitive := slices.ContainsFunc(l.patterns, func(p string) bool { return guard.MatchPattern(p, path) })
+	a := attempt{route: clip(x.Path, 200), password: clip(password, maxName)}
+	if len(m.Routes) > 0 {
+		a.route = m.Routes[0].Rule
+	}
+	has := secrets+chosen > 0
+	switch {
+	case primary(m, "login", "token") && has:
+		a.kind, a.certain = login, true
+		if best == len(accountNames) {
+			account = first // the map says it is a login: its other field names who
+		}
+	case primary(m, "login", "token") && codes:
+		a.kind, a.certain, a.password = secondFactor, true, clip(code, maxName)
+	case primary(m, "reset") && codes:
+		a.kind, a.certain, a.password = resetCode, true, clip(code, maxName)
+	case primary(m, "register", "reset"):
+		if has {
+			a.kind = newPassword
+		}
+	case has && (chosen > 0 || secrets > 1):
+		a.kind = newPassword
+	case has && sensitive && (strings.Contains(path, "regist") || strings.Contains(path, "signup") || strings.Contains(path, "sign-up")):
+		a.kind = newPassword
+	case has && (best < len(accountNames) || sensitive):
+		a.kind, a.certain = login, sensitive
+		if best == len(accountNames) {
+			account = first
+		}
+	case codes && sensitive:
+		a.kind, a.certain, a.password = secondFactor, true, clip(code, maxName)
+	default:
+		return attempt{}
+	}
+	a.account = normalName(account)
+	if a.account == "" && x.Identity.Account != "" {
+		a.account = "id:" + x.Identity.Account
+	}
+	return a
+}
+
+// reads reports whether a route is known to read a field.
+func (l *loginLayer) reads(m policy.Match, f *guard.Field) bool {
+	for _, r := range m.Routes {
+		if slices.ContainsFunc(r.Fields, func(k policy.Field) bool { return k.In == f.In && k.Name == f.Name }) {
+			return true
+		}
+	}
+	return len(m.Routes) == 0
+}
+
+// normalName makes one name of what apps take for the same account: case,
+// width and composition of letters (NFKC) and surrounding space do not count.
+func normalName(s string) string {
+	s = strings.TrimSpace(clip(s, maxName))
+	plain := true
+	for i := range len(s) {
+		if c := s[i]; c >= 0x80 || 'A' <= c && c <= 'Z' {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return s
+	}
+	return strings.TrimSpace(norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s))))
+}
+
+// handle names an account where its name must not stand: in keys of the store
+// and in the log. Without the key it cannot be made from a list of names.
+func handle(key []byte, kind, name string) string {
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte(kind))
+	m.Write([]byte{0})
+	m.Write([]byte(name))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:16])
+}
