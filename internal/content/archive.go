@@ -1,0 +1,274 @@
+package content
+
+import (
+	"archive/tar"
+	"bufio"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
+)
+
+var (
+	errBudget = errors.New("the budget for unpacking is used up")
+	errDepth  = errors.New("too many archives within one another")
+)
+
+// ratioFrom is how much may come out before the ratio counts: a page of zeros
+// is no bomb.
+const ratioFrom = 10 << 20
+
+// metered passes on what comes out of a compressed stream and takes it off the
+// budget.
+type metered struct {
+	in    *inspection
+	r     io.Reader
+	entry string
+	n     int64 // came through
+}
+
+// Read implements [io.Reader].
+func (m *metered) Read(p []byte) (int, error) {
+	if err := m.in.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := m.r.Read(p)
+	in := m.in
+	m.n += int64(n)
+	in.left -= int64(n)
+	in.report.Unpacked += int64(n)
+	switch {
+	case in.left < 0:
+		in.find(Bomb, m.entry, "unpacks to more than %d bytes", in.limits.Unpacked)
+		return n, errBudget
+	case in.report.Unpacked > ratioFrom && in.report.Unpacked/in.limits.Ratio > in.packed:
+		in.find(Bomb, m.entry, "unpacks to more than %d times its size", in.limits.Ratio)
+		return n, errBudget
+	}
+	return n, err
+}
+
+// count takes one entry off the budget.
+func (in *inspection) count(entry string) error {
+	if in.report.Entries++; in.report.Entries > in.limits.Entries {
+		in.find(Bomb, entry, "more than %d entries", in.limits.Entries)
+		return errBudget
+	}
+	return nil
+}
+
+// fatal reports whether an error ends the whole look: everything else is about
+// one entry.
+func (in *inspection) fatal(err error) bool {
+	return errors.Is(err, errBudget) || errors.Is(err, errDepth) || in.ctx.Err() != nil
+}
+
+// archive looks into what holds other files.
+func (in *inspection) archive(container string, f File, entry string, depth int) error {
+	if depth >= in.limits.Depth {
+		in.find(Bomb, entry, "archives within one another, more than %d deep", in.limits.Depth)
+		return errDepth
+	}
+	section := func() *bufio.Reader { return bufio.NewReader(io.NewSectionReader(f.Data, 0, f.Size)) }
+	inner := strings.TrimSuffix(f.Name, "."+Extension(f.Name))
+	switch container {
+	case "zip":
+		return in.zip(f, entry, depth)
+	case "tar":
+		return in.tar(section(), entry, depth)
+	case "gzip":
+		z, err := gzip.NewReader(section())
+		if err != nil {
+			in.find(Malformed, entry, "gzip: %v", err)
+			return nil
+		}
+		return in.stream(z, inner, entry, depth)
+	case "bzip2":
+		return in.stream(bzip2.NewReader(section()), inner, entry, depth)
+	case "xz":
+		size, err := xzCheck(f)
+		switch {
+		case err != nil:
+			in.find(Opaque, entry, "xz: %v", err)
+			return nil
+		case size > in.left:
+			in.find(Bomb, entry, "unpacks to %d bytes, allowed are %d", size, in.limits.Unpacked)
+			return errBudget
+		}
+		x, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(section())
+		if err != nil {
+			in.find(Malformed, entry, "xz: %v", err)
+			return nil
+		}
+		return in.stream(x, inner, entry, depth)
+	default:
+		in.find(Opaque, entry, "%s is not looked into", Sniff(headOf(f)).MIME)
+	}
+	return nil
+}
+
+func headOf(f File) []byte {
+	b := make([]byte, min(4096, f.Size))
+	if readAt(f.Data, b, 0) != nil {
+		return nil
+	}
+	return b
+}
+
+// join names an entry of an archive that is an entry itself.
+func join(entry, name string) string {
+	if entry == "" {
+		return name
+	}
+	return entry + "!" + name
+}
+
+// stream looks at what one compressed stream holds.
+func (in *inspection) stream(r io.Reader, name, entry string, depth int) error {
+	if err := in.count(entry); err != nil {
+		return err
+	}
+	b := bufio.NewReaderSize(&metered{in: in, r: r, entry: entry}, 4096)
+	head, _ := b.Peek(4096)
+	if Sniff(head).container() == "tar" {
+		return in.tar(b, entry, depth)
+	}
+	err := in.member(b, head, name, join(entry, path.Base(name)), depth)
+	if err != nil && !in.fatal(err) {
+		in.find(Malformed, entry, "%v", err)
+		err = nil
+	}
+	return err
+}
+
+// member looks at one entry of an archive as it comes: to its end in any case,
+// because only what was unpacked is known to be within the budget. What can
+// hold something harmful is kept and looked at like a file of its own.
+func (in *inspection) member(r io.Reader, head []byte, name, entry string, depth int) error {
+	kind := Sniff(head)
+	switch {
+	case kind.container() != "" && kind.container() != "opaque", kind.Family == PDF, kind.Family == Office:
+		data, size, err := in.limits.Keep(r)
+		if err != nil {
+			return err
+		}
+		return in.file(File{Name: name, Data: data, Size: size}, entry, depth+1)
+	case kind.Family == Program:
+		in.find(ArchiveExecutable, entry, "%s", kind.MIME)
+		if verdict(familyOf(Extension(name)), kind) == disguise {
+			in.find(Disguised, entry, "its name ends in .%s, and it is %s", Extension(name), kind.MIME)
+		}
+	case kind.container() == "opaque":
+		in.find(Opaque, entry, "%s is not looked into", kind.MIME)
+	}
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+// tar looks into a tar archive.
+func (in *inspection) tar(r io.Reader, entry string, depth int) error {
+	t := tar.NewReader(r)
+	seen := map[string]bool{}
+	for {
+		if err := in.ctx.Err(); err != nil {
+			return err
+		}
+		h, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			if in.fatal(err) {
+				return err
+			}
+			in.find(Malformed, entry, "tar: %v", err)
+			return nil
+		}
+		here := join(entry, h.Name)
+		if err := in.count(here); err != nil {
+			return err
+		}
+		if why := unsafePath(h.Name); why != "" {
+			in.find(ArchivePath, here, "%s", why)
+		}
+		switch h.Typeflag {
+		case tar.TypeSymlink:
+			if escapes(path.Join(path.Dir(h.Name), h.Linkname)) || unsafeTarget(h.Linkname) {
+				in.find(ArchiveLink, here, "a symbolic link to %q", h.Linkname)
+			}
+		case tar.TypeLink:
+			if escapes(h.Linkname) || unsafeTarget(h.Linkname) {
+				in.find(ArchiveLink, here, "a hard link to %q", h.Linkname)
+			}
+		case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+			in.find(ArchiveLink, here, "a device file")
+		}
+		if h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeGNUSparse {
+			continue
+		}
+		if clean := path.Clean(h.Name); seen[clean] {
+			in.find(ArchiveAmbiguous, here, "two entries have this name")
+		} else {
+			seen[clean] = true
+		}
+		// A sparse file's holes are no bytes of the archive: they count.
+		b := bufio.NewReaderSize(&metered{in: in, r: t, entry: here}, 4096)
+		head, _ := b.Peek(4096)
+		if err := in.member(b, head, h.Name, here, depth); err != nil {
+			if in.fatal(err) {
+				return err
+			}
+			in.find(Malformed, here, "%v", err)
+			return nil
+		}
+	}
+}
+
+// unsafePath says why the path of an entry may leave the folder that the
+// archive is unpacked into, or deceive whoever unpacks it; "" when it is fine.
+func unsafePath(name string) string {
+	slashes := strings.ReplaceAll(name, `\`, "/")
+	switch {
+	case name == "":
+		return "an empty name"
+	case len(name) > 4096:
+		return fmt.Sprintf("a name of %d bytes", len(name))
+	case strings.HasPrefix(slashes, "/"):
+		return "an absolute path"
+	case len(name) > 1 && name[1] == ':' && (name[0]|0x20 >= 'a' && name[0]|0x20 <= 'z'):
+		return "a path with a drive"
+	case escapes(slashes):
+		return "a path that leaves the folder"
+	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' && r != '\r' || r == 0x7f }):
+		return "control characters in the name" // macOS has "Icon\r"
+	}
+	return ""
+}
+
+// escapes reports whether a relative path goes above where it begins, at any
+// point on its way.
+func escapes(p string) bool {
+	depth := 0
+	for seg := range strings.SplitSeq(strings.ReplaceAll(p, `\`, "/"), "/") {
+		switch seg {
+		case "", ".":
+		case "..":
+			if depth--; depth < 0 {
+				return true
+			}
+		default:
+			depth++
+		}
+	}
+	return false
+}
+
+func unsafeTarget(target string) bool {
+	return strings.HasPrefix(target, "/") || strings.HasPrefix(target, `\`) || len(target) > 1 && target[1] == ':' || strings.ContainsRune(target, 0)
+}
