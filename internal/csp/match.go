@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/dewar-security/dewar/internal/markup"
 )
 
 // maxPage bounds how many hashes one page is given of each class: a header has
@@ -152,7 +154,26 @@ func (m *Matcher) Match(page []byte) Page {
 			of[v.of], kindOf[v.of] = add(of[v.of], h), at
 		}
 	}
-	scan(page, func(at class, text []byte) { take(at, string(text)) })
+	markup.Each(page, func(t *markup.Tag) {
+		src := false
+		for _, a := range t.Attrs {
+			switch {
+			case len(a.Name) > 2 && a.Name[0]|0x20 == 'o' && a.Name[1]|0x20 == 'n':
+				take(handlers, string(markup.Value(a.Value)))
+			case markup.EqualFold(a.Name, "style"):
+				take(styleAttributes, string(markup.Value(a.Value)))
+			case markup.EqualFold(a.Name, "src"):
+				src = true
+			}
+		}
+		switch {
+		case len(t.Text) == 0:
+		case t.Is("style"):
+			take(styles, string(markup.Text(t.Text)))
+		case !src:
+			take(scripts, string(markup.Text(t.Text)))
+		}
+	})
 	for d, hashes := range of {
 		if !d.Many && len(hashes) > d.times {
 			found.Copied = append(found.Copied, d.Skeleton)
