@@ -47,6 +47,7 @@ type Exchange struct {
 	spool     *Spool            // nil means the one that everybody shares
 	stacks    map[string]string // of layers that panicked, by name
 	notes     []Decision        // of the layer that is being asked
+	values    []layerValue      // what layers keep for their own Response
 	match     policy.Match
 	matched   matchKey
 
@@ -75,4 +76,29 @@ func (x *Exchange) Note(n Note) {
 		n.Severity = event.Info
 	}
 	x.notes = append(x.notes, Decision{Verdict: Noted, Event: n.Event, Severity: n.Severity, Reason: n.Reason, Detail: n.Detail, Attributes: n.Attributes})
+}
+
+// layerValue is one value of [Exchange.SetValue].
+type layerValue struct{ key, value any }
+
+// SetValue keeps a value of a layer from its Request to its Response. The key
+// is of a type of the layer's own, as in a [context.Context].
+func (x *Exchange) SetValue(key, value any) {
+	for i := range x.values {
+		if x.values[i].key == key {
+			x.values[i].value = value
+			return
+		}
+	}
+	x.values = append(x.values, layerValue{key, value})
+}
+
+// Value returns what SetValue kept, or nil.
+func (x *Exchange) Value(key any) any {
+	for _, v := range x.values {
+		if v.key == key {
+			return v.value
+		}
+	}
+	return nil
 }

@@ -36,6 +36,10 @@ var (
 	ErrFieldsTooMany = errors.New("the request has more fields than are looked at")
 )
 
+// OwnFieldPrefix begins the names of form fields that layers put into pages:
+// they come back with the app's own, and are no field that its code reads.
+const OwnFieldPrefix = "_dewar_"
+
 // JSONKind is what a value of JSON is.
 type JSONKind uint8
 

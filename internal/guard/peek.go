@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -75,4 +76,23 @@ func (e errReader) Read([]byte) (int, error) {
 		return 0, e.err
 	}
 	return 0, io.EOF
+}
+
+// ReplaceAnswer gives a response another body, which is not encoded. What was
+// said about the bytes of the old one goes: a strong validator becomes a weak
+// one (RFC 9110 section 8.8.1), digests and ranges are taken away. The old
+// body is closed.
+func ReplaceAnswer(r *http.Response, body []byte) {
+	if r.Body != nil {
+		_ = r.Body.Close()
+	}
+	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	h := r.Header
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	for _, name := range []string{"Content-Encoding", "Content-Md5", "Content-Digest", "Repr-Digest", "Digest", "Accept-Ranges"} {
+		h.Del(name)
+	}
+	if tag := h.Get("Etag"); strings.HasPrefix(tag, `"`) {
+		h.Set("Etag", "W/"+tag)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -83,3 +84,24 @@ func TestPeekBodyKeepsErrorsAndClose(t *testing.T) {
 		t.Errorf("closed %d times", c.n)
 	}
 }
+
+// TestReplaceAnswer: nothing is said any more about bytes that are gone.
+func TestReplaceAnswer(t *testing.T) {
+	closed := false
+	r := &http.Response{ContentLength: 5, Body: closer{strings.NewReader("hello"), func() { closed = true }}, Header: http.Header{
+		"Content-Length": {"5"}, "Content-Encoding": {"gzip"}, "Etag": {`"abc"`}, "Accept-Ranges": {"bytes"}, "Content-Digest": {"sha-256=:x:"}, "Content-Type": {"text/html"},
+	}}
+	ReplaceAnswer(r, []byte("good bye"))
+	body, _ := io.ReadAll(r.Body)
+	want := http.Header{"Content-Length": {"8"}, "Etag": {`W/"abc"`}, "Content-Type": {"text/html"}}
+	if string(body) != "good bye" || r.ContentLength != 8 || !closed || !reflect.DeepEqual(r.Header, want) {
+		t.Errorf("%q %d %v %v", body, r.ContentLength, closed, r.Header)
+	}
+}
+
+type closer struct {
+	io.Reader
+	f func()
+}
+
+func (c closer) Close() error { c.f(); return nil }

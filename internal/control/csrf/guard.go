@@ -46,7 +46,12 @@ var layers = []*guard.Spec{{
 		{
 			Name: "csrf-no-origin",
 			Why:  "The request changes state with the visitor's session cookie and nothing says which page sent it. Every current browser does say.",
-			Fix:  "Let API clients authenticate with a header (Authorization) instead of a cookie, or send Origin.",
+			Fix:  "Let API clients authenticate with a header (Authorization) instead of a cookie, or send Origin; for old browsers, csrf.token = true puts a token into the app's forms.",
+		},
+		{
+			Name: "csrf-token",
+			Why:  "The request changes state with the visitor's session cookie, nothing says which page sent it, and the token of the app's forms (csrf.token) is missing or somebody else's.",
+			Fix:  "Load the form again; clients other than browsers send Origin, or authenticate with a header instead of a cookie.",
 		},
 		{
 			Name: "csrf-websocket",
@@ -67,6 +72,7 @@ type protection struct {
 	trusted []guard.Origin
 	cookies []string
 	facts   func() guard.Facts
+	token   *token // nil: csrf.token is off
 }
 
 // NewCSRF makes the csrf layer.
@@ -79,12 +85,21 @@ func NewCSRF(cfg Config, env guard.Env) (guard.Layer, error) {
 		}
 		l.trusted = append(l.trusted, o)
 	}
+	if cfg.Token {
+		var err error
+		if l.token, err = newToken(env.Store); err != nil {
+			return nil, err
+		}
+	}
 	return l, nil
 }
 
 // Request implements [guard.Layer].
 func (l *protection) Request(x *guard.Exchange) guard.Decision {
 	r := x.Request
+	if l.token != nil {
+		l.token.take(x)
+	}
 	upgrade := len(r.Header["Upgrade"]) > 0
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
@@ -150,6 +165,12 @@ func (l *protection) Request(x *guard.Exchange) guard.Decision {
 			return refuse("csrf-referer", "Referer is no URL")
 		}
 		return refuse("csrf-referer", "Referer from %s", o)
+	}
+	if l.token != nil {
+		if why := l.token.check(x); why != "" {
+			return refuse("csrf-token", "%s", why)
+		}
+		return guard.Pass()
 	}
 	return refuse("csrf-no-origin", "%s with a session cookie, without Sec-Fetch-Site, Origin and Referer", r.Method)
 }
@@ -268,8 +289,12 @@ func (l *protection) Health() error { return nil }
 
 // Describe implements [guard.Reporter].
 func (l *protection) Describe() string {
-	if len(l.trusted) == 0 {
-		return "only our own origin may change state"
+	s := "only our own origin may change state"
+	if len(l.trusted) > 0 {
+		s = fmt.Sprintf("our own origin and %d trusted ones may change state", len(l.trusted))
 	}
-	return fmt.Sprintf("our own origin and %d trusted ones may change state", len(l.trusted))
+	if l.token != nil {
+		s += fmt.Sprintf("; a token in forms speaks for clients that do not say where they come from (%d pages changed)", l.token.pages.Load())
+	}
+	return s
 }

@@ -41,6 +41,8 @@ type headers struct {
 	opener, resource      string
 	embedder              string
 
+	sri *integrity // nil: headers.integrity is off
+
 	policy func() *routemap.Policy // nil: csp-source is off
 	source atomic.Pointer[derived]
 	large  atomic.Int64 // pages that were not looked at as a whole
@@ -53,6 +55,9 @@ func NewHeaders(cfg Config, env guard.Env) (guard.Layer, error) {
 	}
 	cfg = cfg.withDefaults()
 	l := &headers{cfg: cfg, referrer: value(cfg.ReferrerPolicy), permissions: value(cfg.PermissionsPolicy), opener: value(cfg.OpenerPolicy), resource: value(cfg.ResourcePolicy), embedder: value(cfg.EmbedderPolicy)}
+	if cfg.Integrity == guard.Enforce {
+		l.sri = &integrity{known: map[string]*asset{}}
+	}
 	if cfg.CSPSource == guard.Enforce && cfg.CSPMode != "off" {
 		l.policy = env.Policy
 	}
@@ -135,6 +140,9 @@ func (l *headers) Describe() string {
 	default:
 		s += ", no CSP"
 	}
+	if l.sri != nil {
+		s += fmt.Sprintf(", integrity of %d scripts and style sheets", l.sri.count())
+	}
 	for _, h := range []struct{ name, v string }{
 		{"X-Frame-Options", l.frameOptions}, {"Referrer-Policy", l.referrer}, {"Permissions-Policy", l.permissions},
 		{"Cross-Origin-Opener-Policy", l.opener}, {"Cross-Origin-Embedder-Policy", l.embedder}, {"Cross-Origin-Resource-Policy", l.resource},
@@ -162,6 +170,13 @@ func (l *headers) Response(x *guard.Exchange, r *http.Response) guard.Decision {
 		l.set(h, "Cross-Origin-Resource-Policy", l.resource, anything)
 	}
 	l.setFraming(h)
+	if l.sri != nil {
+		if kind == "text/html" {
+			l.sri.stamp(x, r)
+		} else {
+			l.sri.learn(x, r, kind)
+		}
+	}
 	if document(kind) {
 		l.set(h, "Cross-Origin-Embedder-Policy", l.embedder, anything)
 		l.setCSP(x, r)

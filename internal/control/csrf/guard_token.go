@@ -1,0 +1,268 @@
+package csrf
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/markup"
+	"github.com/dewar-security/dewar/internal/policy"
+	"github.com/dewar-security/dewar/internal/store"
+)
+
+const (
+	// tokenField is the name of the hidden field.
+	tokenField = guard.OwnFieldPrefix + "csrf"
+	// tokenCookie is the other half. Over https it is __Host-, so that no
+	// sibling subdomain can set it.
+	tokenCookie = "dewar-csrf"
+	// maxTokenPage and maxTokenBody bound pages that are changed and bodies
+	// that are read for a token, in bytes.
+	maxTokenPage = 2 << 20
+	maxTokenBody = 1 << 20
+	// tokenKey is where the key is kept, for tokenKeyFor after the last start.
+	tokenKey    = "csrf:token-key"
+	tokenKeyFor = 90 * 24 * time.Hour
+)
+
+// token puts signed double-submit tokens into forms and judges them (OWASP
+// CSRF Prevention Cheat Sheet, "Signed Double-Submit Cookie"). A token is
+//
+//	salt || HMAC-SHA256(key, cookie || salt)
+//
+// so two pages never have the same, and compression tells nothing about it
+// (BREACH).
+type token struct {
+	key   []byte
+	pages atomic.Int64
+}
+
+func newToken(s store.Store) (*token, error) {
+	if s == nil {
+		return nil, errors.New("csrf.token needs a store")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	key, ok, err := s.Get(ctx, tokenKey)
+	if err != nil {
+		return nil, fmt.Errorf("csrf.token: %w", err)
+	}
+	if !ok || len(key) != 32 {
+		key = make([]byte, 32)
+		rand.Read(key)
+	}
+	if err := s.Put(ctx, tokenKey, key, tokenKeyFor); err != nil {
+		return nil, fmt.Errorf("csrf.token: %w", err)
+	}
+	return &token{key: key}, nil
+}
+
+// cookieName returns the cookie's name for a request.
+func cookieName(x *guard.Exchange) string {
+	if x.Client.Scheme == "https" {
+		return "__Host-" + tokenCookie
+	}
+	return tokenCookie
+}
+
+// take takes our cookie out of what the app gets, and keeps it.
+func (t *token) take(x *guard.Exchange) {
+	lines := x.Request.Header["Cookie"]
+	if len(lines) == 0 || !strings.Contains(strings.Join(lines, ";"), tokenCookie) {
+		return
+	}
+	var kept []string
+	found := 0
+	value := ""
+	for _, line := range lines {
+		for pair := range strings.SplitSeq(line, ";") {
+			pair = strings.Trim(pair, " \t")
+			name, v, _ := strings.Cut(pair, "=")
+			switch name {
+			case cookieName(x):
+				value = v
+				found++
+			case tokenCookie, "__Host-" + tokenCookie:
+			case "":
+			default:
+				kept = append(kept, pair)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		delete(x.Request.Header, "Cookie")
+	} else {
+		x.Request.Header["Cookie"] = []string{strings.Join(kept, "; ")}
+	}
+	if found == 1 && validCookie(value) { // two of them are nobody's
+		x.SetValue(cookieKey{}, value)
+	}
+}
+
+// cookieKey is the key of our cookie's value among those of an exchange.
+type cookieKey struct{}
+
+// cookieOf returns our cookie's value, or "".
+func cookieOf(x *guard.Exchange) string {
+	v, _ := x.Value(cookieKey{}).(string)
+	return v
+}
+
+func validCookie(v string) bool {
+	b, err := base64.RawURLEncoding.DecodeString(v)
+	return err == nil && len(b) == 16
+}
+
+func (t *token) sign(cookie string, salt []byte) []byte {
+	m := hmac.New(sha256.New, t.key)
+	m.Write([]byte(cookie))
+	m.Write(salt)
+	return append(salt[:len(salt):len(salt)], m.Sum(nil)[:16]...)
+}
+
+func (t *token) valid(cookie, v string) bool {
+	b, err := base64.RawURLEncoding.DecodeString(v)
+	return err == nil && len(b) == 24 && hmac.Equal(b, t.sign(cookie, b[:8]))
+}
+
+// check says what is wrong with the token of a request; "" if nothing is.
+func (t *token) check(x *guard.Exchange) string {
+	cookie := cookieOf(x)
+	if cookie == "" {
+		return "no token cookie"
+	}
+	if x.Request.ContentLength < 0 || x.Request.ContentLength > maxTokenBody {
+		return "the body is too large to look for a token in, or has no length"
+	}
+	if _, err := x.Buffer(); err != nil {
+		return "the body did not arrive"
+	}
+	fields, err := x.Fields()
+	if err != nil {
+		return "the body cannot be read: " + err.Error()
+	}
+	n := 0
+	for _, f := range fields {
+		if f.Name == tokenField && f.In == policy.Form && !f.File {
+			n++
+			if !t.valid(cookie, f.Value) {
+				return "the token is not this visitor's"
+			}
+		}
+	}
+	if n != 1 {
+		return fmt.Sprintf("%d tokens in the form", n)
+	}
+	return ""
+}
+
+// Response implements [guard.Responder]: it puts a token into the forms of a
+// page that change state here.
+func (l *protection) Response(x *guard.Exchange, r *http.Response) guard.Decision {
+	if l.token != nil {
+		l.token.inject(x, r)
+	}
+	return guard.Pass()
+}
+
+func (t *token) inject(x *guard.Exchange, r *http.Response) {
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(kind), "text/html") || x.Request.Method == http.MethodHead ||
+		r.StatusCode == http.StatusNotModified || r.ContentLength <= 0 || r.ContentLength > maxTokenPage || shared(r.Header) {
+		return
+	}
+	page, err := guard.PeekBody(r, maxTokenPage+1)
+	if err != nil || len(page) > maxTokenPage {
+		return
+	}
+	var at []int
+	markup.Each(page, func(tag *markup.Tag) {
+		if !tag.Is("form") {
+			return
+		}
+		if method, _ := tag.Get("method"); !strings.EqualFold(strings.TrimSpace(method), "post") {
+			return
+		}
+		if action, _ := tag.Get("action"); ownAddress(x, action) {
+			at = append(at, tag.End)
+		}
+	})
+	if len(at) == 0 {
+		return
+	}
+	cookie := cookieOf(x)
+	if cookie == "" {
+		b := make([]byte, 16)
+		rand.Read(b)
+		cookie = base64.RawURLEncoding.EncodeToString(b)
+		set := cookieName(x) + "=" + cookie + "; Path=/; HttpOnly; SameSite=Lax"
+		if x.Client.Scheme == "https" {
+			set += "; Secure"
+		}
+		r.Header.Add("Set-Cookie", set)
+	}
+	var out bytes.Buffer
+	out.Grow(len(page) + len(at)*100)
+	last := 0
+	for _, i := range at {
+		var salt [8]byte
+		rand.Read(salt[:])
+		out.Write(page[last:i])
+		out.WriteString(`<input type="hidden" name="` + tokenField + `" value="` + base64.RawURLEncoding.EncodeToString(t.sign(cookie, salt[:])) + `">`)
+		last = i
+	}
+	out.Write(page[last:])
+	guard.ReplaceAnswer(r, out.Bytes())
+	if len(r.Header["Cache-Control"]) == 0 {
+		r.Header.Set("Cache-Control", "private")
+	}
+	r.Header.Add("Vary", "Cookie")
+	t.pages.Add(1)
+}
+
+// shared reports whether caches may give an answer to several visitors.
+func shared(h http.Header) bool {
+	for _, line := range h["Cache-Control"] {
+		for d := range strings.SplitSeq(line, ",") {
+			name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "=")
+			if name == "public" || name == "s-maxage" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ownAddress reports whether a form's address is on this site.
+func ownAddress(x *guard.Exchange, action string) bool {
+	// As browsers read an address: white space around it and line breaks and
+	// tabs in it do not count, a backslash is a slash (URL standard, 4.4).
+	action = strings.NewReplacer("\t", "", "\n", "", "\r", "", `\`, "/").Replace(strings.Trim(action, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\x0b\x0c\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f "))
+	u, err := url.Parse(action)
+	if err != nil {
+		return false
+	}
+	if u.Scheme == "" && u.Host == "" && !strings.HasPrefix(action, "//") {
+		return true
+	}
+	own, known := x.Client.Origin()
+	if u.Scheme == "" {
+		u.Scheme = x.Client.Scheme
+	}
+	if !known || u.Opaque != "" || u.User != nil {
+		return false
+	}
+	o, err := guard.ParseOrigin(u.Scheme + "://" + u.Host)
+	return err == nil && o == own
+}
