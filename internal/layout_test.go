@@ -36,7 +36,7 @@ var rows = [][]string{
 	{"internal/control"},
 	{"internal/audit", "internal/guard", "internal/probe"},
 	{"internal/pyflow", "internal/flask", "internal/csp", "internal/waf", "internal/wire", "internal/sandbox", "internal/event", "internal/store"},
-	{"internal/pysyntax", "internal/jinja", "internal/markup", "internal/rxset", "internal/payload", "internal/policy", "internal/flasksession", "internal/formdata", "internal/content"},
+	{"internal/pysyntax", "internal/jinja", "internal/markup", "internal/rxset", "internal/payload", "internal/policy", "internal/flasksession", "internal/formdata", "internal/content", "internal/clamd"},
 	{"internal/evidence"},
 }
 
