@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -34,6 +35,7 @@ type FileSink struct {
 	name    string
 	maxSize int64
 	keep    int
+	own     bool // no link is followed
 
 	mu      sync.Mutex
 	f       *os.File
@@ -54,8 +56,26 @@ func OpenFile(name string, maxSize int64, keep int) (*FileSink, error) {
 	return s, nil
 }
 
+// OpenOwnFile is [OpenFile] for a file that is nobody else's: a symbolic link
+// in its place is not followed, now and whenever the name is opened again
+// (CWE-59).
+func OpenOwnFile(name string, maxSize int64, keep int) (*FileSink, error) {
+	s := &FileSink{name: name, maxSize: maxSize, keep: max(keep, 1), own: true}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 func (s *FileSink) open() error {
-	f, err := os.OpenFile(s.name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	if s.own {
+		flags |= syscall.O_NOFOLLOW
+	}
+	f, err := os.OpenFile(s.name, flags, 0o600)
+	if s.own && errors.Is(err, syscall.ELOOP) {
+		return fmt.Errorf("%s is a symbolic link: name the file itself", s.name)
+	}
 	if err != nil {
 		return err
 	}
@@ -177,7 +197,11 @@ func (s *FileSink) append(lines []byte) (int, error) {
 
 // moved reports whether the name no longer leads to the open file.
 func (s *FileSink) moved() bool {
-	named, err := os.Stat(s.name)
+	stat := os.Stat
+	if s.own {
+		stat = os.Lstat
+	}
+	named, err := stat(s.name)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}

@@ -126,6 +126,14 @@ func (f *Forwarder) Forward(w http.ResponseWriter, x *guard.Exchange, modify fun
 			return err
 		}
 	}
+	buf := copyBuffers.Get()
+	defer copyBuffers.Put(buf)
+	// Before the body's first byte nothing of the answer goes out: an app that
+	// fails there can still be answered for, with a page.
+	n, err := first(res.Body, buf)
+	if n == 0 && err != nil && err != io.EOF {
+		return f.explain(r.Context(), body, &sendError{err})
+	}
 	h := w.Header()
 	for name, v := range res.Header {
 		h[name] = v
@@ -136,12 +144,23 @@ func (f *Forwarder) Forward(w http.ResponseWriter, x *guard.Exchange, modify fun
 		h.Set("Connection", "close")
 	}
 	w.WriteHeader(res.StatusCode)
-	if err := c.copyBody(w, res); err != nil {
+	if err := c.copyBody(w, res, buf, n, err); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	_ = res.Body.Close()
 	whole = true
 	return nil
+}
+
+// first reads the beginning of an answer's body.
+func first(body io.Reader, buf []byte) (n int, err error) {
+	if body == nil || body == http.NoBody {
+		return 0, io.EOF
+	}
+	for n == 0 && err == nil {
+		n, err = body.Read(buf)
+	}
+	return n, err
 }
 
 // send writes the request on a connection and reads the head of the answer.

@@ -588,17 +588,12 @@ func (a *chunkedAnswer) next() error {
 	return errAnswer("too many trailers")
 }
 
-// copyBody copies an answer to the client. What has arrived is sent on before
-// more is waited for, so that events stream and small answers stay whole.
-func (c *upstreamConn) copyBody(w http.ResponseWriter, res *http.Response) error {
-	if res.Body == nil || res.Body == http.NoBody {
-		return nil
-	}
-	buf := copyBuffers.Get()
-	defer copyBuffers.Put(buf)
+// copyBody copies an answer to the client, of which n bytes in buf have been
+// read, with err. What has arrived is sent on before more is waited for, so
+// that events stream and small answers stay whole.
+func (c *upstreamConn) copyBody(w http.ResponseWriter, res *http.Response, buf []byte, n int, err error) error {
 	var flush *http.ResponseController
 	for {
-		n, err := res.Body.Read(buf)
 		if n > 0 {
 			if _, err := w.Write(buf[:n]); err != nil {
 				return err
@@ -618,6 +613,7 @@ func (c *upstreamConn) copyBody(w http.ResponseWriter, res *http.Response) error
 				return err
 			}
 		}
+		n, err = res.Body.Read(buf)
 	}
 }
 

@@ -20,6 +20,9 @@ import (
 	"github.com/dewar-security/dewar/internal/wire"
 )
 
+// hangUp ends an answer behind which a scripted server closes.
+const hangUp = "\x00hang up"
+
 // scripted is an app's server that answers the n-th connection's requests with
 // what answer returns for them.
 func scripted(t *testing.T, answer func(conn, request int) string) (url string, conns *atomic.Int64) {
@@ -47,8 +50,9 @@ func scripted(t *testing.T, answer func(conn, request int) string) (url string, 
 					}
 					io.Copy(io.Discard, r.Body)
 					text := answer(n, i)
+					text, hangUp := strings.CutSuffix(text, hangUp)
 					io.WriteString(c, text)
-					if text == "" || strings.Contains(text, "\x00close") {
+					if hangUp || text == "" || strings.Contains(text, "\x00close") {
 						return
 					}
 				}
@@ -94,6 +98,11 @@ func TestMalformedAnswers(t *testing.T) {
 		{"switching, and nobody asked", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", false},
 		{"endless head", ok + strings.Repeat("X: "+strings.Repeat("a", 1000)+"\r\n", 300) + "\r\n", false},
 		{"many fields", ok + strings.Repeat("X: a\r\n", 1100) + "\r\n", false},
+		{"a first chunk without a size", ok + "Transfer-Encoding: chunked\r\n\r\nok\r\n0\r\n\r\n", false},
+		{"a first chunk of less than nothing", ok + "Transfer-Encoding: chunked\r\n\r\n-2\r\nok\r\n0\r\n\r\n", false},
+		{"a first chunk behind a bare LF", ok + "Transfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n", false},
+		{"chunked, and no chunk", ok + "Transfer-Encoding: chunked\r\n\r\n" + hangUp, false},
+		{"a length, and no body", ok + "Content-Length: 10\r\n\r\n" + hangUp, false},
 		{"endless information", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 20), false},
 	} {
 		up, _ := scripted(t, func(int, int) string { return c.answer })

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -29,7 +30,7 @@ import (
 // TCP until it has it.
 type quicFront struct {
 	g       *Gateway
-	server  *http3.Server
+	handler http.Handler
 	servers []*quic.Transport
 	conns   atomic.Int64
 	running users // requests
@@ -37,7 +38,38 @@ type quicFront struct {
 
 	mu      sync.Mutex
 	clients map[netip.Prefix]int
+	all     []*h3Server  // the newest last; the others have connections
 	ports   map[int]bool // that are open
+}
+
+// h3Server is the server of the connections that began under its limits: they
+// are read at any time, without a lock.
+type h3Server struct {
+	http3.Server
+	conns int // guarded by quicFront.mu
+}
+
+// enter returns the server for a new connection, with the limits in force.
+func (q *quicFront) enter() *h3Server {
+	c := q.g.config()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n := len(q.all); n > 0 {
+		if s := q.all[n-1]; s.MaxHeaderBytes == int(c.MaxHeader) && s.IdleTimeout == time.Duration(c.IdleTimeout) {
+			s.conns++
+			return s
+		}
+	}
+	q.all = slices.DeleteFunc(q.all, func(s *h3Server) bool { return s.conns == 0 })
+	s := &h3Server{Server: http3.Server{Handler: q.handler, MaxHeaderBytes: int(c.MaxHeader), IdleTimeout: time.Duration(c.IdleTimeout)}, conns: 1}
+	q.all = append(q.all, s)
+	return s
+}
+
+func (q *quicFront) leave(s *h3Server) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.conns--
 }
 
 // altSvc tells browsers that HTTP/3 is spoken (RFC 7838), on the port that the
@@ -62,18 +94,13 @@ func (q *quicFront) altSvc(w http.ResponseWriter, r *http.Request) {
 
 func (g *Gateway) newQUIC() *quicFront {
 	q := &quicFront{g: g, clients: map[netip.Prefix]int{}, ports: map[int]bool{}}
-	c := g.config()
-	q.server = &http3.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			q.running.n.Add(1)
-			defer q.running.done()
-			patience := time.Duration(g.config().BodyTimeout) // as it is now: a reload may have changed it
-			inner := timeBodies(http.HandlerFunc(g.newestHandler), patience)
-			inner.ServeHTTP(&patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), stall: patience}, r.WithContext(withBase(r.Context(), g.base)))
-		}),
-		MaxHeaderBytes: int(c.MaxHeader),
-		IdleTimeout:    time.Duration(c.IdleTimeout),
-	}
+	q.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q.running.n.Add(1)
+		defer q.running.done()
+		patience := time.Duration(g.config().BodyTimeout) // as it is now: a reload may have changed it
+		inner := timeBodies(http.HandlerFunc(g.newestHandler), patience)
+		inner.ServeHTTP(&patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), stall: patience}, r.WithContext(withBase(r.Context(), g.base)))
+	})
 	return q
 }
 
@@ -176,7 +203,9 @@ func (q *quicFront) serve(ctx context.Context, pc net.PacketConn, port int) erro
 			}
 			go func() {
 				defer leave()
-				if err := q.server.ServeQUICConn(conn); err != nil && q.g.o.OnConnectionError != nil && !errors.Is(err, http.ErrServerClosed) {
+				server := q.enter()
+				defer q.leave(server)
+				if err := server.ServeQUICConn(conn); err != nil && q.g.o.OnConnectionError != nil && !errors.Is(err, http.ErrServerClosed) {
 					q.g.o.OnConnectionError("HTTP/3: " + clean(err.Error()))
 				}
 			}()
@@ -245,12 +274,17 @@ func (q *quicFront) admit(a net.Addr, most int64) (leave func(), ok bool) {
 func (q *quicFront) stop(grace time.Duration) {
 	q.mu.Lock()
 	q.ports = map[int]bool{} // no Alt-Svc any more
+	servers := slices.Clone(q.all)
 	q.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		_ = q.server.Shutdown(ctx)
+		var wg sync.WaitGroup
+		for _, s := range servers {
+			wg.Go(func() { _ = s.Shutdown(ctx) })
+		}
+		wg.Wait()
 	}()
 	// GOAWAY is on its way; what a client has sent before it came is here by
 	// then. Clients that have nothing to ask are not waited for.

@@ -320,3 +320,46 @@ func TestHTTP3Reload(t *testing.T) {
 		t.Error("the old body-timeout holds")
 	}
 }
+
+// TestHTTP3HeaderLimitReload: the largest head that a reload sets is that of
+// connections opened later.
+func TestHTTP3HeaderLimitReload(t *testing.T) {
+	r, base := tlsSite(t, func(o *Options) {
+		o.Config.HTTP3, o.Config.MaxHeader = true, 64<<10
+		o.Handler = func(*Gateway) (http.Handler, error) {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) }), nil
+		}
+	})
+	get := func(tr *http3.Transport, size int) int {
+		t.Helper()
+		q, _ := http.NewRequest(http.MethodGet, "https://"+r.address()+"/", nil)
+		q.Header.Set("X-Long", strings.Repeat("x", size))
+		res, err := (&http.Client{Transport: tr}).Do(q)
+		if err != nil {
+			return 0
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	old := &http3.Transport{TLSClientConfig: base.Clone()}
+	defer old.Close()
+	if got := get(old, 16<<10); got != 204 {
+		t.Fatalf("16 KiB of 64: %d", got)
+	}
+	cfg := *r.g.config()
+	cfg.MaxHeader = 8 << 10
+	if err := r.g.Change(t.Context(), Change{Config: cfg}); err != nil {
+		t.Fatal(err)
+	}
+	fresh := &http3.Transport{TLSClientConfig: base.Clone()}
+	defer fresh.Close()
+	if got := get(fresh, 1<<10); got != 204 {
+		t.Errorf("1 KiB of 8: %d", got)
+	}
+	if got := get(fresh, 16<<10); got == 204 {
+		t.Error("16 KiB pass where 8 are the limit")
+	}
+	if got := get(old, 16<<10); got != 204 {
+		t.Errorf("a connection lives on under the limit it began with: %d", got)
+	}
+}

@@ -597,8 +597,8 @@ func (c *Chain) explain(x *Exchange, err error) (d Decision, tell bool) {
 	switch {
 	case fault != nil && fault.Reason != wire.BadChunks:
 		d.Layer = pathLayer
-	case d.Event == inputEvent:
-		d.Layer = "body"
+	case d.Event == inputEvent, errors.Is(err, ErrBodyStorage):
+		d.Layer = "body" // whose reason it is
 	}
 	x.Decisions = append(x.Decisions, d)
 	if c.o.Metrics != nil {

@@ -6,6 +6,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,5 +73,22 @@ func TestForwarderFails(t *testing.T) {
 				t.Errorf("net/http prints: %s", printed.String())
 			}
 		})
+	}
+}
+
+// TestNoRoomForTheBody: a body for which there is no room is told as the body
+// layer tells it, also where the chain itself gathers the body.
+func TestNoRoomForTheBody(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()+"/gone")
+	var log journal
+	var m counter
+	c := newChain(t, Options{Publish: log.publish, Metrics: &m, Spool: NewSpool(1, 1)})
+	w := httptest.NewRecorder()
+	c.ServeHTTP(w, httptest.NewRequest("POST", "/", strings.NewReader("more than a byte")))
+	if w.Code != 503 || !slices.Equal(m.decisions, []string{"body deny body-storage"}) {
+		t.Errorf("%d, %q", w.Code, m.decisions)
+	}
+	if e := log.wait(t, 1); len(e) != 1 || e[0].Layer != "body" || e[0].Reason != "body-storage" || e[0].Control != "uploads" || e[0].Name != "sys_crash" {
+		t.Errorf("%+v", e)
 	}
 }

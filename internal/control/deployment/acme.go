@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -48,6 +49,23 @@ func (c *Config) ACMENames() []string {
 	return out
 }
 
+// changed returns the settings that are not at their defaults.
+func (a *ACME) changed() []string {
+	var out []string
+	v := reflect.ValueOf(a).Elem()
+	for i := range v.NumField() {
+		value, tag := v.Field(i), v.Type().Field(i).Tag
+		text := fmt.Sprint(value.Interface())
+		if list, ok := value.Interface().([]string); ok {
+			text = strings.Join(list, ",")
+		}
+		if text != "" && text != tag.Get("default") {
+			out = append(out, tag.Get("toml"))
+		}
+	}
+	return out
+}
+
 // acmeProblems reports what cannot work.
 func (c *Config) acmeProblems() []guard.Problem {
 	var out []guard.Problem
@@ -61,6 +79,9 @@ func (c *Config) acmeProblems() []guard.Problem {
 		}
 	}
 	if c.TLS != "acme" {
+		if set := a.changed(); len(set) > 0 {
+			bad(set[0], "nothing reads [deployment.acme] with tls = %q: write tls = \"acme\", or take the section away", c.TLS)
+		}
 		return out
 	}
 	dns := slices.Contains(a.Challenges, "dns-01")

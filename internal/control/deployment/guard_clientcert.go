@@ -108,6 +108,9 @@ func (c *Config) clientCertProblems() []guard.Problem {
 	if len(c.ClientCertPaths) > 0 && c.ClientCA == "" {
 		bad("client-certificates", "by which authority? Set client-ca to its PEM file")
 	}
+	if len(c.ClientCertPaths) > 0 && c.ClientCert == guard.Off {
+		bad("client-certificate", "off, so that nobody asks for the certificates that client-certificates wants: write \"enforce\" or \"observe\", or take the paths away")
+	}
 	if c.ClientCA != "" && c.TLS == "off" {
 		bad("client-ca", "with tls = \"off\" something in front ends TLS: let it ask for client certificates")
 	}

@@ -109,6 +109,12 @@ func (c *Config) Problems() []guard.Problem {
 	if c.HTTP3 && c.TLS == "off" {
 		bad("http3", "HTTP/3 is always encrypted: with tls = \"off\" there is none")
 	}
+	if c.HTTP3 && len(c.ProxyProtocol) > 0 {
+		bad("http3", "the PROXY protocol is for TCP: clients of HTTP/3 would come past the balancers in proxy-protocol, whose addresses they would have. Leave one of the two out, or let the balancer speak HTTP/3")
+	}
+	if c.MaxPerClient > c.MaxConns && c.MaxConns > 0 {
+		bad("max-connections-per-client", "%d: no address can have more than the %d of max-connections, so this limits nobody: write less, or 0 for no limit", c.MaxPerClient, c.MaxConns)
+	}
 	out = append(out, c.acmeProblems()...)
 	out = append(out, c.clientCertProblems()...)
 	return append(out, c.layerProblems()...)

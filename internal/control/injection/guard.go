@@ -1,10 +1,13 @@
 package injection
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -68,11 +71,12 @@ type WAF struct {
 	cfg    Config
 	budget budget
 
-	mu    sync.RWMutex
-	plans map[*guard.Override]*waf.Plan
-	// broken is the first route override whose exclusions do not compile, or
-	// why traffic is not recorded.
-	broken error
+	mu     sync.RWMutex
+	plans  map[*guard.Override]*waf.Plan
+	broken error // the first route override whose exclusions do not compile
+	// unrecorded is why the last request was not recorded, untyped the first
+	// route whose types could not be made use of.
+	unrecorded, untyped error
 
 	record *recorder // nil: nothing is recorded
 
@@ -141,15 +145,10 @@ func (l *WAF) plan(o *guard.Override) (*waf.Plan, error) {
 
 // typedPlan returns what a request is exempt from because of what its route
 // reads: a parameter that the code turns into a number cannot become SQL. Nil
-// where nothing is known.
-func (l *WAF) typedPlan(method, path string, h http.Header) *waf.Plan {
+// where nothing is known. body returns the body's beginning.
+func (l *WAF) typedPlan(method, path, query string, h http.Header, body func() []byte) *waf.Plan {
 	if l.policy == nil {
 		return nil
-	}
-	for _, name := range methodOverrides {
-		if len(h[name]) > 0 {
-			return nil // the app may take it for a request to another route
-		}
 	}
 	p := l.policy()
 	if p == nil {
@@ -159,7 +158,15 @@ func (l *WAF) typedPlan(method, path string, h http.Header) *waf.Plan {
 	if len(m.Routes) != 1 {
 		return nil // none, or routes that may disagree
 	}
-	route := m.Routes[0]
+	plan := l.typedRoute(m.Routes[0])
+	if plan != nil && overridesMethod(query, h, body) {
+		return nil // the app may take it for a request to another route
+	}
+	return plan
+}
+
+// typedRoute returns the plan of one route.
+func (l *WAF) typedRoute(route *policy.Route) *waf.Plan {
 	if plan, ok := l.typed.Load(route); ok {
 		return plan.(*waf.Plan)
 	}
@@ -174,14 +181,61 @@ func (l *WAF) typedPlan(method, path string, h http.Header) *waf.Plan {
 		exclude = append(exclude, waf.Exclusion{Rules: l.engine.RulesOf(941000, 941999), Parameters: names})
 	}
 	if len(exclude) > 0 {
-		plan, _ = l.engine.Plan(exclude...)
+		var err error
+		if plan, err = l.engine.Plan(exclude...); err != nil {
+			plan = nil
+			l.mu.Lock()
+			if l.untyped == nil {
+				l.untyped = fmt.Errorf("%s: %w", route.Rule, err)
+			}
+			l.mu.Unlock()
+		}
 	}
 	l.typed.Store(route, plan)
 	return plan
 }
 
-// methodOverrides are headers that middleware takes for the method.
+// methodOverrides are headers that middleware takes for the method, and
+// methodField is the field of a form or query that it does.
 var methodOverrides = [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+
+const methodField = "_method"
+
+// overridesMethod reports whether middleware in the app could take a request
+// for one of another method.
+func overridesMethod(query string, h http.Header, body func() []byte) bool {
+	for _, name := range methodOverrides {
+		if len(h[name]) > 0 {
+			return true
+		}
+	}
+	if namesMethod(query) {
+		return true
+	}
+	kind, _, _ := strings.Cut(strings.ToLower(h.Get("Content-Type")), ";")
+	switch strings.TrimSpace(kind) {
+	case "application/x-www-form-urlencoded":
+		return namesMethod(string(body()))
+	case "multipart/form-data":
+		// Wherever it stands: the ways to write a name there are many.
+		return bytes.Contains(bytes.ToLower(body()), []byte(methodField)) || bytes.Contains(body(), []byte("name*"))
+	}
+	return false
+}
+
+// namesMethod reports whether fields, as in a query, have one of that name.
+func namesMethod(fields string) bool {
+	for field := range strings.FieldsFuncSeq(fields, func(c rune) bool { return c == '&' || c == ';' }) {
+		name, _, _ := strings.Cut(field, "=")
+		if plain, err := url.QueryUnescape(name); err == nil {
+			name = plain
+		}
+		if strings.EqualFold(strings.TrimSpace(name), methodField) {
+			return true
+		}
+	}
+	return false
+}
 
 // numbers returns the names that a route reads as numbers, dates and the like
 // and as nothing else, wherever in the request they stand.
@@ -228,7 +282,7 @@ func typedAs(r *policy.Route, types ...string) []string {
 func (l *WAF) Health() error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.broken
+	return cmp.Or(l.broken, l.unrecorded)
 }
 
 // Describe implements [guard.Reporter].
@@ -249,6 +303,12 @@ func (l *WAF) Describe() string {
 				s += fmt.Sprintf(", %d parameters judged by their types in the route map", n)
 			}
 		}
+	}
+	l.mu.RLock()
+	untyped := l.untyped
+	l.mu.RUnlock()
+	if untyped != nil {
+		s += fmt.Sprintf("; types that could not be made use of, so that those parameters are inspected in full (%v)", untyped)
 	}
 	if n := len(l.cfg.Exclude); n > 0 {
 		s += fmt.Sprintf(", %d exclusions", n)
@@ -290,11 +350,16 @@ func (l *WAF) keep(x *guard.Exchange, d guard.Decision) {
 	if uri == "" {
 		uri = r.URL.RequestURI()
 	}
-	if err := l.record.write(r, uri, body, d, x.Start); err != nil {
+	err := l.record.write(r, uri, body, d, x.Start)
+	if err != nil {
+		err = fmt.Errorf("traffic is not recorded: %w", err)
+	}
+	l.mu.RLock()
+	was := l.unrecorded
+	l.mu.RUnlock()
+	if (err == nil) != (was == nil) { // it works again, say, when there is room on the disk
 		l.mu.Lock()
-		if l.broken == nil {
-			l.broken = fmt.Errorf("traffic is not recorded: %w", err)
-		}
+		l.unrecorded = err
 		l.mu.Unlock()
 	}
 }
@@ -310,7 +375,7 @@ func (l *WAF) inspect(x *guard.Exchange) guard.Decision {
 	}
 	// A plan that does not compile leaves the route fully inspected.
 	in.Plan, _ = l.plan(x.Override)
-	in.Typed = l.typedPlan(r.Method, x.Path, r.Header)
+	prefix := func() []byte { return nil }
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 && !x.Streams() {
 		b, err := x.Buffer()
 		if err != nil {
@@ -318,8 +383,12 @@ func (l *WAF) inspect(x *guard.Exchange) guard.Decision {
 		}
 		if b.Size() > 0 {
 			in.Body = b.Reader()
+			prefix = func() []byte { return b.Prefix(waf.DefaultMaxInspect) }
 		}
+	} else if x.Streams() {
+		prefix = func() []byte { return []byte(methodField) } // nobody has seen it
 	}
+	in.Typed = l.typedPlan(r.Method, x.Path, r.URL.RawQuery, r.Header, prefix)
 	// With a gap Coraza judges the honest as well: then nobody has a budget.
 	limited := l.engine.Gap() == ""
 	in.Brief = limited && l.budget.spent(x.Client.Addr)

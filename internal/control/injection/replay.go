@@ -79,7 +79,8 @@ func (r *Replay) Judge(ctx context.Context, p *Past) (Outcome, error) {
 		return out, nil
 	}
 	in := waf.Request{Method: p.Method, URI: p.URI, Proto: cmp.Or(p.Proto, "HTTP/1.1"), Host: cmp.Or(p.Host, "localhost"), Header: p.Header.Clone(), Client: netip.AddrFrom4([4]byte{192, 0, 2, 1}), Plan: plan}
-	in.Typed = r.layer.typedPlan(p.Method, path, p.Header)
+	_, query, _ := strings.Cut(p.URI, "?")
+	in.Typed = r.layer.typedPlan(p.Method, path, query, p.Header, p.body)
 	if in.Header == nil {
 		in.Header = http.Header{}
 	}
@@ -289,7 +290,7 @@ func Proposal(lines []Line) string {
 			ids = append(ids, id)
 		}
 		slices.Sort(ids)
-		fmt.Fprintf(&b, "[[route]]\npath = %q\nmethods = [%q]\nreason = \"…\"\nwaf = { exclude = [", routePattern(k.route), k.method)
+		fmt.Fprintf(&b, "[[route]]\npath = %s\nmethods = [%s]\nreason = \"…\"\nwaf = { exclude = [", tomlString(routePattern(k.route)), tomlString(k.method))
 		for i, id := range ids {
 			if i > 0 {
 				b.WriteString(", ")
@@ -301,11 +302,33 @@ func Proposal(lines []Line) string {
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			fmt.Fprintf(&b, "%q", name)
+			b.WriteString(tomlString(name))
 		}
 		b.WriteString("] }\n\n")
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// tomlString writes a basic string of TOML 1.0. Go's quoting has escapes that
+// TOML does not know, and a log may hold any bytes.
+func tomlString(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range strings.ToValidUTF8(s, "\ufffd") {
+		switch {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(c)
+		case c < ' ' || c >= 0x7f && c < 0xa0 || !unicode.IsPrint(c) && c <= 0xffff:
+			fmt.Fprintf(&b, "\\u%04X", c)
+		case !unicode.IsPrint(c):
+			fmt.Fprintf(&b, "\\U%08X", c)
+		default:
+			b.WriteRune(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
 }
 
 // parameterOf returns the parameter that a place names.

@@ -1,12 +1,15 @@
 package injection
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/policy"
+	"github.com/dewar-security/dewar/internal/waf"
 )
 
 func TestStructureLayer(t *testing.T) {
@@ -16,6 +19,7 @@ func TestStructureLayer(t *testing.T) {
 	 {"rule": "/two", "methods": ["GET"], "fields": [{"in": "query", "name": "page", "type": "int"}]},
 	 {"rule": "/post/new", "methods": ["GET"], "fields": [{"in": "query", "name": "body", "type": "html"}, {"in": "query", "name": "title"}]},
 	 {"rule": "/case/x", "methods": ["GET"], "fields": [{"in": "query", "name": "size", "type": "int"}, {"in": "query", "name": "Size"}, {"in": "query", "name": "w*", "type": "int"}, {"in": "form", "name": "a.b", "type": "int"}]},
+	 {"rule": "/order", "methods": ["POST"], "fields": [{"in": "form", "name": "n", "type": "int"}]},
 	 {"rule": "/<word>", "methods": ["GET"], "fields": []}]}`))
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +29,7 @@ func TestStructureLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := made.(*WAF)
-	if s := l.Describe(); !strings.Contains(s, "judged by grammar") || !strings.Contains(s, "3 parameters judged by their types") {
+	if s := l.Describe(); !strings.Contains(s, "judged by grammar") || !strings.Contains(s, "4 parameters judged by their types") {
 		t.Error(s)
 	}
 	attack := url.QueryEscape("1' union select name from staff-- ")
@@ -69,6 +73,24 @@ func TestStructureLayer(t *testing.T) {
 	if d := l.Request(x); d.Verdict != guard.Deny {
 		t.Errorf("with a method override: %+v", d)
 	}
+	if d := l.Request(exchange("GET", "/item/7?%5Fmethod=PUT&page="+attack, "", "")); d.Verdict != guard.Deny {
+		t.Errorf("with a method in the query: %+v", d)
+	}
+	if d := l.Request(exchange("POST", "/order", form, "n="+attack)); d.Verdict != guard.Allow {
+		t.Errorf("a number in a form: %+v", d)
+	}
+	for _, body := range []string{"n=" + attack + "&_method=PUT", "%5fMETHOD=delete&n=" + attack} {
+		if d := l.Request(exchange("POST", "/order", form, body)); d.Verdict != guard.Deny {
+			t.Errorf("with a method in the form: %+v", d)
+		}
+	}
+	parts := "--b\r\nContent-Disposition: form-data; name=\"n\"\r\n\r\n1' union select name from staff-- \r\n--b\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nPUT\r\n--b--\r\n"
+	if d := l.Request(exchange("POST", "/order", "multipart/form-data; boundary=b", parts)); d.Verdict != guard.Deny {
+		t.Errorf("with a method in a part: %+v", d)
+	}
+	if d := l.Request(exchange("POST", "/order", "multipart/form-data; boundary=b", strings.Replace(parts, "_method", "other", 1))); d.Verdict != guard.Allow {
+		t.Errorf("a number in a part: %+v", d)
+	}
 	// A replay judges by the same map.
 	r, err := NewReplay(Config{Structure: true}, nil, p)
 	if err != nil {
@@ -78,5 +100,30 @@ func TestStructureLayer(t *testing.T) {
 		if o, err := r.Judge(t.Context(), &Past{Method: "GET", URI: uri}); err != nil || o.Denied != want {
 			t.Errorf("replay of %s: %+v, %v", uri, o, err)
 		}
+	}
+}
+
+// noPlans is an engine that takes no exclusions.
+type noPlans struct{ inspector }
+
+func (noPlans) Plan(...waf.Exclusion) (*waf.Plan, error) { return nil, errors.New("no such plan") }
+
+// TestTypesThatCannotBeUsed: a route whose types make no plan is inspected in
+// full, and the layer says so.
+func TestTypesThatCannotBeUsed(t *testing.T) {
+	p, err := policy.Decode(strings.NewReader(`{"version": 1, "routes": [{"rule": "/n", "methods": ["GET"], "fields": [{"in": "query", "name": "page", "type": "int"}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := layer(t)
+	whole := &WAF{engine: noPlans{l.engine}, cfg: l.cfg, policy: func() *policy.Policy { return p }, budget: budget{now: time.Now}, plans: map[*guard.Override]*waf.Plan{}}
+	if d := whole.Request(exchange("GET", "/n?page="+url.QueryEscape("1' union select name from staff-- "), "", "")); d.Verdict != guard.Deny {
+		t.Errorf("%+v", d)
+	}
+	if s := whole.Describe(); !strings.Contains(s, "inspected in full (/n: no such plan)") {
+		t.Error(s)
+	}
+	if err := whole.Health(); err != nil {
+		t.Errorf("it works: %v", err)
 	}
 }

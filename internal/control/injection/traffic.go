@@ -70,7 +70,7 @@ func newRecorder(name string, size guard.Size) (*recorder, error) {
 	if size <= 0 {
 		size = 64 << 20
 	}
-	sink, err := event.OpenFile(name, int64(size)/(keepFiles+1), keepFiles)
+	sink, err := event.OpenOwnFile(name, int64(size)/(keepFiles+1), keepFiles)
 	if err != nil {
 		return nil, fmt.Errorf("injection.record: %w", err)
 	}

@@ -13,8 +13,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pelletier/go-toml/v2"
 
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/guard"
@@ -290,5 +293,102 @@ func TestHostileLogs(t *testing.T) {
 	}
 	if len(c.Kept) == 0 || c.Kept[0].Requests != 3 {
 		t.Errorf("%+v", c.Kept)
+	}
+}
+
+// TestRecordDisk: a disk that is full is said for as long as it is, and a
+// symbolic link is not written through.
+func TestRecordDisk(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "traffic.jsonl")
+	l := newLayer(t, Config{Record: name})
+	defer l.Close()
+	x := func() *guard.Exchange { return exchange("GET", "/search?q=shoes", "", "") }
+	l.Request(x())
+	if err := l.Health(); err != nil {
+		t.Fatal(err)
+	}
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+		t.Skip("SKIPPED: no limit on file size here: ", err)
+	}
+	// Go ignores SIGXFSZ, so a write comes back short, as on a full disk.
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 10, Max: was.Max}); err != nil {
+		t.Skip("SKIPPED: ", err)
+	}
+	d := l.Request(x())
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if d.Verdict != guard.Allow || l.Health() == nil {
+		t.Errorf("on a full disk: %v, health %v", d.Verdict, l.Health())
+	}
+	l.Request(x())
+	if err := l.Health(); err != nil {
+		t.Errorf("there is room again, health says %v", err)
+	}
+	n := 0
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if skipped, err := ReadPast(f, func(*Past) error { n++; return nil }); n != 2 || skipped != 0 || err != nil {
+		t.Errorf("%d requests, %d skipped, %v", n, skipped, err)
+	}
+
+	victim, link := filepath.Join(dir, "victim"), filepath.Join(dir, "link")
+	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewWAF(Config{Record: link}, guard.Env{}); err == nil || !strings.Contains(err.Error(), "injection.record") || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("a link is opened: %v", err)
+	}
+	// Nor one that takes the file's place later.
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, name); err != nil {
+		t.Fatal(err)
+	}
+	l.Request(x())
+	if b, _ := os.ReadFile(victim); string(b) != "mine" || l.Health() == nil {
+		t.Errorf("written through a link: %q, health %v", b, l.Health())
+	}
+}
+
+// TestProposalIsTOML: whatever a log holds, a proposal is read as what it
+// says.
+func TestProposalIsTOML(t *testing.T) {
+	names := []string{"plain", `a"b\c`, "new\nline", "\x00\x1f\x7f\a\v", "\u0085\u2028\u200b\U0001f600\U000e0001", "not \xff\xfe UTF-8", "tab\t", "ü"}
+	var lines []Line
+	for _, n := range names {
+		lines = append(lines, Line{Method: "GET", Route: "/x/" + n, Parameter: "ARGS:" + n, Rule: 942100})
+	}
+	text := Proposal(lines)
+	var got struct {
+		Route []struct {
+			Path    string
+			Methods []string
+			WAF     struct {
+				Exclude    []int
+				Parameters []string
+			}
+		}
+	}
+	if err := toml.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	if len(got.Route) != len(names) {
+		t.Fatalf("%d routes", len(got.Route))
+	}
+	for i, n := range names {
+		n = strings.ToValidUTF8(n, "\ufffd")
+		if r := got.Route[i]; r.Path != "/x/"+n || r.Methods[0] != "GET" || r.WAF.Parameters[0] != n || r.WAF.Exclude[0] != 942100 {
+			t.Errorf("%q: %+v", n, r)
+		}
 	}
 }
