@@ -78,6 +78,9 @@ type Route struct {
 	Kind  string   `json:"kind"`
 	Kinds []string `json:"kinds"`
 	Sinks []string `json:"sinks"`
+	// Writes says that the view changes what the app stores, whatever the
+	// method.
+	Writes bool `json:"writes_state"`
 }
 
 // Is says whether the route is for kind: login, logout, reset, upload, ….
@@ -221,6 +224,17 @@ func (m Match) Reads(in, name string) bool {
 		}
 	}
 	return len(m.Routes) == 0
+}
+
+// Writes says whether every route that could answer changes what the app
+// stores.
+func (m Match) Writes() bool {
+	for _, r := range m.Routes {
+		if !r.Writes {
+			return false
+		}
+	}
+	return len(m.Routes) > 0
 }
 
 // Is says whether every route that could answer is for kind.

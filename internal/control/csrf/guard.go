@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/policy"
 )
 
 var layers = []*guard.Spec{{
@@ -54,6 +55,11 @@ var layers = []*guard.Spec{{
 			Fix:  "Load the form again; clients other than browsers send Origin, or authenticate with a header instead of a cookie.",
 		},
 		{
+			Name: "csrf-get",
+			Why:  "Another site's page loaded this address as an image, a frame, a script or by fetch, with the visitor's session cookie, and the app's source says that its view changes something on GET (CWE-352).",
+			Fix:  "Let the view change nothing on GET. If other sites may do that (a pixel that counts), add a [[route]] with modes = { csrf = \"off\" }, or list their origin in csrf.trusted-origins. Links are not refused: people follow them.",
+		},
+		{
 			Name: "csrf-websocket",
 			Why:  "A WebSocket handshake with a session cookie came without Origin; browsers always send it (RFC 6455 section 10.2), and cookies alone would let any site open the socket (CWE-1385).",
 			Fix:  "Let native clients send Origin, or authenticate with a header.",
@@ -73,11 +79,12 @@ type protection struct {
 	cookies []string
 	facts   func() guard.Facts
 	token   *token // nil: csrf.token is off
+	policy  func() *policy.Policy
 }
 
 // NewCSRF makes the csrf layer.
 func NewCSRF(cfg Config, env guard.Env) (guard.Layer, error) {
-	l := &protection{cookies: cfg.SessionCookies, facts: env.Facts}
+	l := &protection{cookies: cfg.SessionCookies, facts: env.Facts, policy: env.Policy}
 	for _, s := range cfg.TrustedOrigins {
 		o, err := guard.ParseOrigin(s)
 		if err != nil {
@@ -104,7 +111,7 @@ func (l *protection) Request(x *guard.Exchange) guard.Decision {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		if !upgrade {
-			return guard.Pass()
+			return l.get(x)
 		}
 	}
 	own, known := x.Client.Origin()
@@ -173,6 +180,29 @@ func (l *protection) Request(x *guard.Exchange) guard.Decision {
 		return guard.Pass()
 	}
 	return refuse("csrf-no-origin", "%s with a session cookie, without Sec-Fetch-Site, Origin and Referer", r.Method)
+}
+
+// get is the verdict on a request that should change nothing. Where the source
+// says that it does, no other site's page may make it in passing. A navigation
+// of the visitor's (a link in a mail, the way back from a login elsewhere) is
+// let go: Fetch Metadata cannot tell whether he meant it.
+func (l *protection) get(x *guard.Exchange) guard.Decision {
+	r := x.Request
+	site, _ := one(r.Header["Sec-Fetch-Site"])
+	if site != "cross-site" && site != "same-site" || l.policy == nil || r.Method == http.MethodOptions {
+		return guard.Pass()
+	}
+	mode, _ := one(r.Header["Sec-Fetch-Mode"])
+	dest, _ := one(r.Header["Sec-Fetch-Dest"])
+	if mode == "navigate" && dest == "document" || !x.Match(l.policy()).Writes() || !l.credentialed(r) {
+		return guard.Pass()
+	}
+	if origin, ok := one(r.Header["Origin"]); ok {
+		if o, err := guard.ParseOrigin(origin); err == nil && slices.Contains(l.trusted, o) {
+			return guard.Pass()
+		}
+	}
+	return refuse("csrf-get", "Sec-Fetch-Site: %s, Sec-Fetch-Dest: %q", site, dest)
 }
 
 // bearer lets d go when the request proves itself with an API token and no

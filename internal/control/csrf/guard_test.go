@@ -3,10 +3,12 @@ package csrf
 import (
 	"bufio"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/policy"
 )
 
 func request(t testing.TB, method string, fields ...string) *http.Request {
@@ -252,6 +254,49 @@ func TestAmbientIdentity(t *testing.T) {
 		x.Identity = guard.Identity{Subject: "u", Issuer: "https://id.example", Ambient: tt.ambient}
 		if d := l.Request(x); d.Reason != tt.reason {
 			t.Errorf("ambient %v, %q: %q, want %q", tt.ambient, tt.fields, d.Reason, tt.reason)
+		}
+	}
+}
+
+// TestGetThatWrites: another site's page cannot load what the source says is a
+// change; a link of its can be followed.
+func TestGetThatWrites(t *testing.T) {
+	p, err := policy.Decode(strings.NewReader(`{"version": 1, "routes": [
+		{"rule": "/logout", "methods": ["GET"], "answers": ["GET", "HEAD"], "writes_state": true},
+		{"rule": "/page", "methods": ["GET"], "answers": ["GET", "HEAD"]},
+		{"rule": "/both/<path:any>", "methods": ["GET"], "answers": ["GET"]},
+		{"rule": "/both/x", "methods": ["GET"], "answers": ["GET"], "writes_state": true}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewCSRF(Config{TrustedOrigins: []string{"https://app.example"}}, guard.Env{Policy: func() *policy.Policy { return p }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, path string
+		header     map[string]string
+		reason     string
+	}{
+		{"image", "/logout", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, "csrf-get"},
+		{"frame", "/logout", map[string]string{"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, "csrf-get"},
+		{"without a destination", "/logout", map[string]string{"Sec-Fetch-Site": "cross-site"}, "csrf-get"},
+		{"link", "/logout", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, ""},
+		{"our own page", "/logout", map[string]string{"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "image"}, ""},
+		{"no browser", "/logout", nil, ""},
+		{"nobody is logged in", "/logout", map[string]string{"Sec-Fetch-Site": "cross-site", "Cookie": "theme=dark"}, ""},
+		{"trusted", "/logout", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors", "Origin": "https://app.example"}, ""},
+		{"a page that reads", "/page", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}, ""},
+		{"another route may answer", "/both/x", map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}, ""},
+	} {
+		r := httptest.NewRequest("GET", c.path, nil)
+		r.Header.Set("Cookie", "session=x")
+		for k, v := range c.header {
+			r.Header.Set(k, v)
+		}
+		x := &guard.Exchange{Request: r, Path: c.path, Client: guard.Client{Scheme: "https", Host: "shop.example"}}
+		if d := l.Request(x); d.Reason != c.reason {
+			t.Errorf("%s: %+v, want %q", c.name, d, c.reason)
 		}
 	}
 }
