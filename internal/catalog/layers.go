@@ -48,6 +48,10 @@ var Layers = []Layer{
 		func(c *Config) guard.Mode { return c.Headers.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return headers.NewReports(c.Headers, e) }},
 	{spec(settings.Control, "cors"), "who may read an answer is judged beside who may ask for it; it acts on the answer",
 		func(c *Config) guard.Mode { return c.Settings.CORS }, func(c *Config, e guard.Env) (guard.Layer, error) { return settings.NewCORS(c.Settings, e) }},
+	{spec(session.Control, "session"), "whose session it is is known before anything is decided about it, and no forged one gets further",
+		func(c *Config) guard.Mode { return c.Session.SealMode(c.App.Upstream != "") }, func(c *Config, e guard.Env) (guard.Layer, error) {
+			return session.NewSession(c.Session, c.App.Upstream != "", e)
+		}},
 	{spec(authn.Control, "authn"), "who asks is proven before anything is done for them, and is known to every layer behind",
 		func(c *Config) guard.Mode { return c.Authn.LayerMode() }, func(c *Config, e guard.Env) (guard.Layer, error) { return authn.NewAuthn(c.Authn, e) }},
 	{spec(csrf.Control, "csrf"), "where a request comes from is known from its head: no body is read for a forged one",

@@ -170,6 +170,7 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 	r.metrics = metrics
 	r.chainOf = func(g *gateway.Gateway, cfg *catalog.Config) (*guard.Chain, []guard.Bound, error) {
 		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts, Policy: r.policy.current, Publish: bus.Publish,
+			DataDir: func() (string, error) { return gateway.DataDir(dir, a.environ) },
 			Secret: func(ref string) (guard.Secret, error) {
 				s, err := deployment.Secret(ref, a.environ, dir)
 				return guard.NewSecret(s), err

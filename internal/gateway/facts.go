@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/dewar-security/dewar/internal/guard"
 )
@@ -31,23 +32,33 @@ type report struct {
 	Traceback string `json:"traceback"`
 
 	// facts
-	Known          bool        `json:"known"`
-	Why            string      `json:"why"`
-	Found          bool        `json:"found"`
-	Debug          bool        `json:"debug"`
-	Testing        bool        `json:"testing"`
-	Debugger       bool        `json:"debugger"`
-	Server         string      `json:"server"`
-	Secret         []byte      `json:"secret"`
-	Fallbacks      [][]byte    `json:"fallbacks"`
-	SessionCookie  string      `json:"session_cookie"`
-	RememberCookie string      `json:"remember_cookie"`
-	Flask          string      `json:"flask"`
-	Werkzeug       string      `json:"werkzeug"`
-	Python         string      `json:"python"`
-	Routes         []factRoute `json:"routes"`
-	Elsewhere      []string    `json:"elsewhere"`
-	UID            int         `json:"uid"`
+	Known          bool     `json:"known"`
+	Why            string   `json:"why"`
+	Found          bool     `json:"found"`
+	Debug          bool     `json:"debug"`
+	Testing        bool     `json:"testing"`
+	Debugger       bool     `json:"debugger"`
+	Server         string   `json:"server"`
+	Secret         []byte   `json:"secret"`
+	Fallbacks      [][]byte `json:"fallbacks"`
+	SessionCookie  string   `json:"session_cookie"`
+	RememberCookie string   `json:"remember_cookie"`
+	Sessions       struct {
+		Kind       string  `json:"kind"`
+		Interface  string  `json:"interface"`
+		Salt       string  `json:"salt"`
+		Derivation string  `json:"derivation"`
+		Lifetime   float64 `json:"lifetime"` // seconds
+		Path       string  `json:"path"`
+		Domain     string  `json:"domain"`
+		Tells      bool    `json:"tells"`
+	} `json:"sessions"`
+	Flask     string      `json:"flask"`
+	Werkzeug  string      `json:"werkzeug"`
+	Python    string      `json:"python"`
+	Routes    []factRoute `json:"routes"`
+	Elsewhere []string    `json:"elsewhere"`
+	UID       int         `json:"uid"`
 }
 
 type factRoute struct {
@@ -64,6 +75,10 @@ func (r report) facts() guard.Facts {
 		AppFound: r.Found, Debug: r.Debug, Testing: r.Testing, DebuggerWrapped: r.Debugger,
 		Server: r.Server, SecretKey: guard.NewSecret(string(r.Secret)),
 		SessionCookieName: r.SessionCookie, RememberCookieName: r.RememberCookie,
+		Sessions: guard.SessionFacts{
+			Kind: r.Sessions.Kind, Interface: r.Sessions.Interface, Salt: r.Sessions.Salt, Derivation: r.Sessions.Derivation,
+			Lifetime: time.Duration(min(max(r.Sessions.Lifetime, 0), 1e9) * float64(time.Second)), Path: r.Sessions.Path, Domain: r.Sessions.Domain, Tells: r.Sessions.Tells,
+		},
 		FlaskVersion: r.Flask, WerkzeugVersion: r.Werkzeug, PythonVersion: r.Python,
 		UID: r.UID, Elsewhere: r.Elsewhere,
 	}

@@ -394,10 +394,84 @@ def _collect(wsgi):
         "fallbacks": [_secret(f) for f in fallbacks if f],
         "session_cookie": str(config.get("SESSION_COOKIE_NAME") or ""),
         "remember_cookie": str(config.get("REMEMBER_COOKIE_NAME") or "remember_token") if _uses_login(app) else "",
+        "sessions": _sessions(app),
         "routes": routes,
         "elsewhere": elsewhere,
     })
     return facts
+
+
+def _sessions(app):
+    """How the app keeps sessions, as far as its session interface shows."""
+    try:
+        from flask.sessions import SecureCookieSessionInterface
+
+        interface = app.session_interface
+        out = {"interface": type(interface).__name__, "kind": "id"}
+        out["lifetime"] = app.permanent_session_lifetime.total_seconds()
+        out["path"] = str(interface.get_cookie_path(app) or "/")
+        out["domain"] = str(interface.get_cookie_domain(app) or "")
+        if isinstance(interface, SecureCookieSessionInterface):
+            signer = interface.get_signing_serializer(app)
+            if signer is None:
+                out["kind"] = "none"
+            else:
+                salt = getattr(signer, "salt", b"")
+                out["kind"] = "cookie"
+                out["salt"] = salt.decode("latin-1") if isinstance(salt, bytes) else str(salt)
+                out["derivation"] = str((getattr(signer, "signer_kwargs", None) or {}).get("key_derivation") or "django-concat")
+        else:
+            out["tells"] = _make_tell(interface)
+        return out
+    except Exception as e:
+        return {"interface": type(e).__name__}
+
+
+def _make_tell(interface):
+    """Have a session interface that keeps its sessions on the server say in
+    an answer's header what the guard asked for in the request's. The guard
+    takes both headers away; nothing but the keys that it names is said."""
+    save = interface.save_session
+
+    def save_session(app, session, response, *args, **kwargs):
+        result = save(app, session, response, *args, **kwargs)
+        try:
+            from flask import request
+
+            asked = request.environ.get("dewar.session")
+            if asked and response is not None:
+                word, _, keys = asked.partition(" ")
+                get = dict.get if isinstance(session, dict) else type(session).get  # dict's marks nothing as accessed
+                held = {}
+                for key in keys.split(","):
+                    value = get(session, key)
+                    if value is not None:
+                        held[key] = value
+                text = app.json.dumps(held) if hasattr(app, "json") else json.dumps(held, default=str)
+                response.headers["Dewar-Session"] = word + " " + base64.urlsafe_b64encode(text.encode()).decode()
+        except Exception:
+            pass
+        return result
+
+    try:
+        interface.save_session = save_session
+    except Exception:  # __slots__
+        return False
+    return True
+
+
+class _SessionQuestion:
+    """Takes the guard's question out of the request, so that the app neither
+    sees nor repeats it."""
+
+    def __init__(self, app):
+        self.app = app
+
+    def __call__(self, environ, start_response):
+        asked = environ.pop("HTTP_DEWAR_SESSION", None)
+        if asked:
+            environ["dewar.session"] = asked
+        return self.app(environ, start_response)
 
 
 def _uses_login(app):
@@ -441,6 +515,8 @@ def _hooks(user):
             pass
         if wsgi is not None and _GIVEN["client_address"]:
             worker.wsgi = _Client(wsgi)
+        if worker.wsgi is not None and (facts.get("sessions") or {}).get("tells"):
+            worker.wsgi = _SessionQuestion(worker.wsgi)
         if callable(theirs):
             theirs(worker)
 

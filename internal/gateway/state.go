@@ -62,6 +62,38 @@ func StateDir(dir string, environ []string) (string, error) {
 	return filepath.Join(os.TempDir(), "dewar-"+strconv.Itoa(os.Getuid()), id), nil
 }
 
+// DataDir makes and returns the folder for what the guard of the project in dir
+// keeps over restarts: below $STATE_DIRECTORY, which systemd sets, else below
+// $XDG_DATA_HOME/dewar, by default ~/.local/share/dewar. It has mode 0700; the
+// error says why there is none.
+func DataDir(dir string, environ []string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = real
+	}
+	sum := sha256.Sum256([]byte(abs))
+	env := environmentOf(environ)
+	var base string
+	switch {
+	case env["STATE_DIRECTORY"] != "":
+		base, _, _ = strings.Cut(env["STATE_DIRECTORY"], ":")
+	case filepath.IsAbs(env["XDG_DATA_HOME"]):
+		base = filepath.Join(env["XDG_DATA_HOME"], "dewar")
+	case filepath.IsAbs(env["HOME"]):
+		base = filepath.Join(env["HOME"], ".local", "share", "dewar")
+	default:
+		return "", errors.New("there is no folder for what outlives a restart: neither $STATE_DIRECTORY, $XDG_DATA_HOME nor $HOME is set")
+	}
+	data := filepath.Join(base, "projects", hex.EncodeToString(sum[:8]))
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return "", err
+	}
+	return data, checkPrivate(data)
+}
+
 // makePrivate makes dir and its parent with mode 0700 and checks that they
 // are ours: in a shared temporary folder somebody else may have been there
 // first (CWE-379).

@@ -225,6 +225,7 @@ type Facts struct {
 	SecretKeyFallbacks []Secret
 	SessionCookieName  string
 	RememberCookieName string
+	Sessions           SessionFacts
 	FlaskVersion       string
 	WerkzeugVersion    string
 	PythonVersion      string
@@ -234,6 +235,26 @@ type Facts struct {
 	// handler that does not answer with an error. Empty: nothing can.
 	Elsewhere []string
 	UID       int
+}
+
+// SessionFacts says how the app keeps sessions.
+type SessionFacts struct {
+	// Kind is "cookie" for Flask's own, which keeps everything in a signed
+	// cookie, "id" for an interface that keeps it elsewhere under an id,
+	// "none" for an app without a key, which has none; empty: unknown.
+	Kind string
+	// Interface is the class.
+	Interface string
+	// Salt and Derivation are how a signed cookie's key follows from
+	// SECRET_KEY; empty: Flask's.
+	Salt, Derivation string
+	// Lifetime is PERMANENT_SESSION_LIFETIME; 0: unknown.
+	Lifetime time.Duration
+	// Path and Domain are those of the cookie.
+	Path, Domain string
+	// Tells is set when the worker says on request what a session of Kind
+	// "id" holds: see the session layer.
+	Tells bool
 }
 
 // FactRoute is one rule of the app's url_map.
@@ -310,6 +331,10 @@ type Env struct {
 	// Secret reads a secret that a setting only refers to: env:NAME or
 	// file:/path. Nil reads none.
 	Secret func(ref string) (Secret, error)
+	// DataDir is a folder of this project's guard that outlives a reboot and
+	// that nobody else can enter. It is made when it is first asked for; an
+	// error says why there is none. Nil: there is none.
+	DataDir func() (string, error)
 	// Policy returns what the app's source says of its requests; nil while
 	// that is not known, or never will be. Nil itself means never.
 	Policy func() *policy.Policy

@@ -1,7 +1,11 @@
 package session
 
 import (
+	"net/http"
+	"strconv"
 	"strings"
+	"time"
+	"unicode"
 )
 
 // setCookie is a Set-Cookie header taken apart as RFC 6265bis section 5.6 has
@@ -129,4 +133,54 @@ func ignored(header string) bool {
 	}
 	pair, _, _ := strings.Cut(header, ";")
 	return strings.Trim(pair, " \t=") == ""
+}
+
+// expiryOf returns when a cookie ends (RFC 6265bis, 5.6): Max-Age counts
+// before Expires. ok is false for one that ends with the browser's session.
+func expiryOf(c setCookie, now time.Time) (at time.Time, ok bool) {
+	if age, ok := c.get("max-age"); ok {
+		if n, err := strconv.ParseInt(age, 10, 64); err == nil {
+			return now.Add(time.Duration(min(max(n, -1), 1<<33)) * time.Second), true
+		}
+	}
+	if e, ok := c.get("expires"); ok {
+		if t, err := http.ParseTime(e); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// ends reports whether a Set-Cookie takes the cookie away.
+func (c setCookie) ends(now time.Time) bool {
+	at, ok := expiryOf(c, now)
+	return ok && !at.After(now)
+}
+
+// value returns what stands behind the name.
+func (c setCookie) value() string {
+	_, v, _ := strings.Cut(c.pair, "=")
+	return trim(v)
+}
+
+// pairs calls visit for every part of a Cookie field, with the name and the
+// value that an app may read in it: Werkzeug begins a name only after a
+// semicolon, quotes or not, and takes white space from both ends, old versions
+// everything that Python calls so. A part without "=" is a name with an empty
+// value. part is what stands between the semicolons.
+func pairs(header string, visit func(name, value, part string)) {
+	for more := true; more; {
+		var part string
+		part, header, more = strings.Cut(header, ";")
+		name, value, _ := strings.Cut(part, "=")
+		visit(strip(name), strip(value), part)
+	}
+}
+
+// strip is Python's str.strip.
+func strip(s string) string {
+	if s == "" || s[0] > ' ' && s[0] < 0x7f && s[len(s)-1] > ' ' && s[len(s)-1] < 0x7f {
+		return s
+	}
+	return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f })
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
-var layers = []*guard.Spec{cookiesSpec}
+var layers = []*guard.Spec{sessionSpec, cookiesSpec}
 
 var cookiesSpec = &guard.Spec{
 	Name:    "cookies",

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dewar-security/dewar/internal/evidence"
 	"github.com/dewar-security/dewar/internal/probe"
@@ -121,15 +122,7 @@ func askFlags(ctx context.Context, c *probe.Client) []probe.Answer {
 
 // removes reports whether a Set-Cookie takes the cookie away.
 func removes(line string) bool {
-	c := parseSetCookie(line)
-	if age, ok := c.get("max-age"); ok {
-		return age == "0" || strings.HasPrefix(age, "-")
-	}
-	if e, ok := c.get("expires"); ok {
-		t, err := http.ParseTime(e)
-		return err == nil && t.Unix() <= 0
-	}
-	return false
+	return parseSetCookie(line).ends(time.Now())
 }
 
 func askFixation(ctx context.Context, c *probe.Client) []probe.Answer {
