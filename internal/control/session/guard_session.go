@@ -499,11 +499,15 @@ func (l *seal) take(x *guard.Exchange, k *known, n *sealed, h *held, header stri
 	case found && several:
 		l.refuse(x, n, h, "session-ambiguous", event.High, "two cookies "+n.app+" of different sessions")
 	case found:
-		if strangeN > 0 && n.kind == kindSession {
+		if strangeN > 0 && n.kind == kindSession && k.active {
 			x.Note(guard.Note{Event: "malicious_session", Severity: event.Warn, Reason: "session-ambiguous", Detail: fmt.Sprintf("%d more cookies %s, not sealed, beside the sealed one", strangeN, n.app)})
 		}
 		h.t = best
-		l.judge(x, k, n, h)
+		if l.judge(x, k, n, h); h.what == refused && !k.active && strangeN > 0 && n.kind != kindDevice {
+			// The app's own cookie came after it.
+			*h = held{plain: true}
+			l.watch(x, k, n, h, strange)
+		}
 	case strangeN == 0:
 	case k.active && n.kind != kindDevice:
 		if strangeN == 1 && l.adopt(k, n, h, strange[0]) {
@@ -848,7 +852,7 @@ func traits(x *guard.Exchange) (agent, network uint32) {
 	var b [1]byte
 	ua := x.Request.UserAgent()
 	for i := range len(ua) {
-		if c := ua[i]; c < '0' || c > '9' && c != '.' {
+		if c := ua[i]; c != '.' && (c < '0' || c > '9') {
 			b[0] = c
 			f.Write(b[:])
 		}

@@ -473,7 +473,7 @@ func (a *answering) watch(e *exchange, list []string) {
 		}
 		if h.what == opened {
 			// From here on the app's own cookie counts.
-			a.l.end(a.x, a.k, n, h, endReplaced)
+			a.l.end(a.x, a.k, n, h, endLogout)
 		}
 		if n.kind != kindSession {
 			continue
