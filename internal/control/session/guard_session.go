@@ -525,14 +525,13 @@ func (l *seal) take(x *guard.Exchange, k *known, n *sealed, h *held, header stri
 func (l *seal) refuse(x *guard.Exchange, n *sealed, h *held, reason string, severity event.Severity, detail string) {
 	h.what = refused
 	l.refusedN.Add(1)
-	name := "malicious_session"
+	note := guard.Note{Event: "malicious_session", Severity: severity, Reason: reason, Detail: detail}
 	switch reason {
 	case "session-ended":
-		name = "session_use_after_expire"
+		note.Event = "session_use_after_expire"
 	case "session-expired":
-		name = "session_expired"
+		note.Event = "session_expired"
 	}
-	note := guard.Note{Event: name, Severity: severity, Reason: reason, Detail: detail}
 	if n.kind != kindSession {
 		note.Attributes = map[string]string{"kind": n.app}
 	}
