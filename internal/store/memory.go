@@ -588,6 +588,63 @@ func (m *Memory) Changes(_ context.Context, folderName, after string) ([]Entry, 
 	return out, at(next), nil
 }
 
+// A Record is one value of a [Memory] as something that keeps it elsewhere,
+// too, reads and writes it.
+type Record struct {
+	Once    bool // a name of Once, not a value
+	Key     string
+	Value   []byte
+	Expires time.Time // the zero time: there is none
+}
+
+// Record returns what is under a key, and ok == false when there is nothing.
+func (m *Memory) Record(once bool, key string) (r Record, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r = Record{Once: once, Key: key}
+	e := m.values[valueKey{once, key}]
+	if e == nil || !m.now().Before(e.expires) {
+		return r, false
+	}
+	r.Value, r.Expires = append([]byte{}, e.value...), e.expires
+	return r, true
+}
+
+// Apply makes what is under a key what the record says. It fails like Put.
+func (m *Memory) Apply(r Record) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed.Load() {
+		return errClosed
+	}
+	now := m.now()
+	k := valueKey{r.Once, r.Key}
+	if now.Before(r.Expires) {
+		return m.put(now, &entry{valueKey: k, value: append([]byte(nil), r.Value...), expires: r.Expires})
+	}
+	if e := m.values[k]; e != nil {
+		m.remove(e)
+		if f := m.folderOf(k, false); f != nil {
+			m.changed(f, r.Key)
+		}
+	}
+	return nil
+}
+
+// Records returns all there is, with values that must not be changed.
+func (m *Memory) Records() []Record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]Record, 0, len(m.values))
+	now := m.now()
+	for k, e := range m.values {
+		if now.Before(e.expires) {
+			out = append(out, Record{k.once, k.key, e.value, e.expires})
+		}
+	}
+	return out
+}
+
 // Sync implements [Store]. A crash takes everything, whatever one waits for.
 func (m *Memory) Sync(context.Context) error {
 	m.mu.Lock()
