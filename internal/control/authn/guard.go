@@ -314,18 +314,14 @@ func (l *layer) free() error {
 	return nil
 }
 
-// cookies returns the values of our own cookies, which [layer.Request] has
-// taken out of the request.
-func (l *layer) cookies(x *guard.Exchange) (login, flow string) { return takeCookies(x) }
-
 // Request implements [guard.Layer].
 func (l *layer) Request(x *guard.Exchange) guard.Decision {
 	strip(x.Request)
+	cookies := takeCookies(x)
 	if under(x.Path, l.path) {
-		return l.own(x)
+		return l.own(x, cookies)
 	}
 	ctx := x.Request.Context()
-	login, _ := takeCookies(x)
 	first, second := l.needs(x)
 	needed := first.login || second.login
 
@@ -346,8 +342,8 @@ func (l *layer) Request(x *guard.Exchange) guard.Decision {
 		if id, wrong = l.bearer.judge(ctx, token, asker); errors.Is(wrong, errUnavailable) && needed {
 			return l.unavailable(wrong)
 		}
-	case login != "" && l.provider != nil:
-		key := l.sessions.key(login)
+	case cookies.login != "" && l.provider != nil:
+		key := l.sessions.key(cookies.login)
 		if key == "" {
 			break
 		}
@@ -373,7 +369,7 @@ func (l *layer) Request(x *guard.Exchange) guard.Decision {
 	}
 	for _, n := range [2]need{first, second} {
 		if what, detail := n.lacks(id); what != nothing {
-			return l.deny(x, n, id, what, detail, wrong)
+			return l.deny(x, cookies, n, id, what, detail, wrong)
 		}
 	}
 	return guard.Pass()
@@ -401,7 +397,7 @@ func sessionIdentity(c *cached) *identity {
 }
 
 // deny is the answer to a request that lacks something.
-func (l *layer) deny(x *guard.Exchange, n need, id *identity, what lack, detail string, wrong error) guard.Decision {
+func (l *layer) deny(x *guard.Exchange, cookies ownCookies, n need, id *identity, what lack, detail string, wrong error) guard.Decision {
 	r := x.Request
 	realm := x.Client.Host
 	observed := l.cfg.Mode == guard.Observe
@@ -431,7 +427,7 @@ func (l *layer) deny(x *guard.Exchange, n need, id *identity, what lack, detail 
 		return d
 	case what == lackLogin:
 		if canLogin && !observed && navigates(r) {
-			return l.begin(x, r.URL.RequestURI(), acr)
+			return l.begin(x, cookies, r.URL.RequestURI(), acr)
 		}
 		var ways []string
 		if l.bearer != nil && (n.rule == nil || n.rule.By != "session") {
@@ -444,7 +440,7 @@ func (l *layer) deny(x *guard.Exchange, n need, id *identity, what lack, detail 
 		d.Header = http.Header{"Www-Authenticate": ways}
 		return d
 	case what == lackACR && canLogin && !observed && navigates(r):
-		return l.begin(x, r.URL.RequestURI(), acr)
+		return l.begin(x, cookies, r.URL.RequestURI(), acr)
 	case what == lackACR:
 		return refuse(http.StatusUnauthorized, "authn-step-up", detail, challenge(realm, "insufficient_user_authentication", "a stronger authentication is wanted", "acr_values", strings.Join(acr, " ")))
 	}
@@ -458,7 +454,7 @@ func (l *layer) deny(x *guard.Exchange, n need, id *identity, what lack, detail 
 }
 
 // own answers at the guard's own addresses.
-func (l *layer) own(x *guard.Exchange) guard.Decision {
+func (l *layer) own(x *guard.Exchange, cookies ownCookies) guard.Decision {
 	r := x.Request
 	rest := strings.TrimPrefix(x.Path, l.path)
 	if rest == keysPath && l.cfg.Identity != "off" {
@@ -485,11 +481,11 @@ func (l *layer) own(x *guard.Exchange) guard.Decision {
 		if err != nil {
 			return guard.Refuse(http.StatusBadRequest, "authn-request", err.Error())
 		}
-		return l.begin(x, back, nil)
+		return l.begin(x, cookies, back, nil)
 	case callbackPath:
-		return l.returned(x)
+		return l.returned(x, cookies)
 	case logoutPath:
-		return l.logout(x)
+		return l.logout(x, cookies)
 	case backChannelPath:
 		return l.backChannel(x)
 	}

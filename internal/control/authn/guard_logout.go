@@ -16,7 +16,7 @@ import (
 
 // logout ends the visitor's session: here, and at the provider if the settings
 // say so (OpenID Connect RP-Initiated Logout 1.0).
-func (l *layer) logout(x *guard.Exchange) guard.Decision {
+func (l *layer) logout(x *guard.Exchange, own ownCookies) guard.Decision {
 	r := x.Request
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		return notAllowed(r.Method, "GET, POST")
@@ -27,14 +27,13 @@ func (l *layer) logout(x *guard.Exchange) guard.Decision {
 		return d
 	}
 	ctx := r.Context()
-	login, flows := takeCookies(x)
 	to := l.cfg.Provider.AfterLogout
 	var about map[string]string
 	cookies := []string{setCookie(x, sessionCookie, "", 0, false)}
-	if flows != "" {
+	if own.flow != "" {
 		cookies = append(cookies, l.flowsCookie(x, nil))
 	}
-	if key := l.sessions.key(login); key != "" {
+	if key := l.sessions.key(own.login); key != "" {
 		c, err := l.sessions.get(ctx, key)
 		if err == nil && c != nil {
 			err = l.sessions.end(ctx, key)

@@ -449,7 +449,7 @@ func (l *layer) origin(x *guard.Exchange) (string, bool) {
 
 // begin sends the visitor to the provider. acr are authentication contexts of
 // which one is wanted.
-func (l *layer) begin(x *guard.Exchange, back string, acr []string) guard.Decision {
+func (l *layer) begin(x *guard.Exchange, cookies ownCookies, back string, acr []string) guard.Decision {
 	origin, known := l.origin(x)
 	if !known {
 		return guard.Refuse(http.StatusBadRequest, "authn-origin", "the origin that was asked for is not known")
@@ -483,9 +483,8 @@ func (l *layer) begin(x *guard.Exchange, back string, acr []string) guard.Decisi
 		param("prompt", l.cfg.Provider.Prompt)
 	}
 	to := l.provider.oauth2(m, origin+l.callback()).AuthCodeURL(f.ID, options...)
-	_, cookie := l.cookies(x)
 	return guard.Decision{Verdict: guard.Answer, Status: http.StatusFound, Reason: "authn-login", Event: beginEvent, Severity: event.Debug, Header: http.Header{
-		"Location": {to}, "Set-Cookie": {l.flowsCookie(x, append(l.flows(cookie), f))}, "Referrer-Policy": {"no-referrer"},
+		"Location": {to}, "Set-Cookie": {l.flowsCookie(x, append(l.flows(cookies.flow), f))}, "Referrer-Policy": {"no-referrer"},
 	}}
 }
 
@@ -525,7 +524,7 @@ func form(x *guard.Exchange) (url.Values, error) {
 }
 
 // returned is the callback: the visitor comes back from the provider.
-func (l *layer) returned(x *guard.Exchange) guard.Decision {
+func (l *layer) returned(x *guard.Exchange, cookies ownCookies) guard.Decision {
 	r := x.Request
 	var v url.Values
 	var err error
@@ -555,8 +554,7 @@ func (l *layer) returned(x *guard.Exchange) guard.Decision {
 			return fail(http.StatusBadRequest, "authn-response", "%v", err)
 		}
 	}
-	login, cookie := l.cookies(x)
-	list := l.flows(cookie)
+	list := l.flows(cookies.flow)
 	i := slices.IndexFunc(list, func(f flow) bool {
 		return p["state"] != "" && subtle.ConstantTimeCompare([]byte(f.ID), []byte(p["state"])) == 1
 	})
@@ -619,7 +617,7 @@ func (l *layer) returned(x *guard.Exchange) guard.Decision {
 	if err != nil {
 		return l.unavailable(err)
 	}
-	if key := l.sessions.key(login); key != "" {
+	if key := l.sessions.key(cookies.login); key != "" {
 		_ = l.sessions.end(ctx, key) // the one before, of whomever: a new login has a new id
 	}
 	return guard.Decision{Verdict: guard.Answer, Status: http.StatusSeeOther, Reason: "authn-logged-in", Event: loginEvent, Severity: event.Info, Attributes: map[string]string{"session": s.Handle, "by": "provider"}, Header: http.Header{
@@ -656,11 +654,17 @@ func (l *layer) redeem(ctx context.Context, m *metadata, f flow, code string) (*
 	if err := p.userInfo(ctx, m, token, c); err != nil {
 		return nil, err
 	}
-	s := &session{Nonce: want.nonce, IDToken: raw, Access: token.AccessToken, Refresh: token.RefreshToken, Scopes: p.granted(token)}
-	if !token.Expiry.IsZero() {
-		s.Renew = token.Expiry.Unix()
-	}
+	s := &session{Nonce: want.nonce, Renew: p.renewAt(token), IDToken: raw, Access: token.AccessToken, Refresh: token.RefreshToken, Scopes: p.granted(token)}
 	return s, p.person(c, s)
+}
+
+// renewAt returns when a token is to be renewed; 0 for one that does not say
+// when it expires.
+func (p *provider) renewAt(t *oauth2.Token) int64 {
+	if t.Expiry.IsZero() {
+		return 0
+	}
+	return p.now().Add(time.Until(t.Expiry)).Unix()
 }
 
 // granted returns the scopes of a token: those asked for, when the answer does
@@ -781,12 +785,9 @@ func (p *provider) refresh(ctx context.Context, m *metadata, s *session) (*sessi
 		return nil, tokenError(err)
 	}
 	next := *s
-	next.Access, next.Renew = token.AccessToken, 0
+	next.Access, next.Renew = token.AccessToken, p.renewAt(token)
 	if token.RefreshToken != "" {
 		next.Refresh = token.RefreshToken
-	}
-	if !token.Expiry.IsZero() {
-		next.Renew = token.Expiry.Unix()
 	}
 	raw, _ := token.Extra("id_token").(string)
 	if raw == "" && !p.cfg.UserInfo {

@@ -410,20 +410,23 @@ func setCookie(x *guard.Exchange, name, value string, age time.Duration, crossSi
 	return c.String()
 }
 
-// takeCookies returns the values of our cookies and takes them, under every
-// name they can have, out of what the app gets. A cookie that is there twice
-// is none: one of them was planted (CWE-565).
-func takeCookies(x *guard.Exchange) (login, flow string) {
+// ownCookies are the values of our cookies; "" for one that is not there.
+type ownCookies struct{ login, flow string }
+
+// takeCookies returns our cookies and takes them, under every name they can
+// have, out of what the app gets. A cookie that is there twice is none: one of
+// them was planted (CWE-565).
+func takeCookies(x *guard.Exchange) (c ownCookies) {
 	lines := x.Request.Header["Cookie"]
 	if len(lines) == 0 {
-		return "", ""
+		return c
 	}
 	found := false
 	for _, line := range lines {
 		found = found || strings.Contains(line, sessionCookie) // flowCookie has it in it, too
 	}
 	if !found {
-		return "", ""
+		return c
 	}
 	wantLogin, wantFlow := cookieName(x, sessionCookie), cookieName(x, flowCookie)
 	logins, flows := 0, 0
@@ -439,12 +442,12 @@ func takeCookies(x *guard.Exchange) (login, flow string) {
 			switch strings.TrimPrefix(name, "__Host-") {
 			case sessionCookie:
 				if name == wantLogin {
-					login, logins = strings.Trim(value, " \t"), logins+1
+					c.login, logins = strings.Trim(value, " \t"), logins+1
 				}
 				continue
 			case flowCookie:
 				if name == wantFlow {
-					flow, flows = strings.Trim(value, " \t"), flows+1
+					c.flow, flows = strings.Trim(value, " \t"), flows+1
 				}
 				continue
 			}
@@ -457,12 +460,12 @@ func takeCookies(x *guard.Exchange) (login, flow string) {
 		x.Request.Header["Cookie"] = []string{strings.Join(kept, "; ")}
 	}
 	if logins > 1 {
-		login = ""
+		c.login = ""
 	}
 	if flows > 1 {
-		flow = ""
+		c.flow = ""
 	}
-	return login, flow
+	return c
 }
 
 // lru is a bounded map of what can be made again. It keeps two generations:
