@@ -122,7 +122,8 @@ func Analyze(files []Source) *Model {
 func (a *analyzer) reset() {
 	a.lines = map[*scope]lineage{}
 	for _, u := range a.units {
-		u.seen = map[node][]*obj{}
+		u.seen = nil
+		clear(u.seenAt)
 		u.folded = map[node]Value{}
 	}
 }
@@ -135,7 +136,7 @@ func (a *analyzer) addUnit(f Source, isPkg, roots map[string]bool) {
 		top = parentDir(top)
 	}
 	u := &unit{path: f.Path, dir: dir, top: top, tree: tree{f.Python}, pkg: path.Base(f.Path) == "__init__.py",
-		folded: map[node]Value{}, seen: map[node][]*obj{}}
+		folded: map[node]Value{}, seenAt: make([]int32, len(f.Python.Nodes))}
 	rel := strings.TrimPrefix(strings.TrimPrefix(dir, top), "/")
 	parts := []string{}
 	if rel != "" {

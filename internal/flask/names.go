@@ -19,7 +19,8 @@ type unit struct {
 	root   *scope
 	scopes []*scope // in the order of their start
 	folded map[node]Value
-	seen   map[node][]*obj
+	seen   [][]*obj
+	seenAt []int32 // by node: 1 + its index in seen, 0 if it was not asked for
 	calls  []callSite
 	// places where something is assigned to a subscript or an attribute
 	stores []store
@@ -681,14 +682,16 @@ func (a *analyzer) eval(s *scope, id node) []*obj {
 		return nil
 	}
 	u := s.unit
-	if v, ok := u.seen[id]; ok {
-		return v
+	if i := u.seenAt[id]; i > 0 {
+		return u.seen[i-1]
 	}
 	if a.evalDepth >= maxEvalDepth {
 		return nil
 	}
 	a.evalDepth++
-	u.seen[id] = nil // what is defined by itself is unknown
+	u.seen = append(u.seen, nil) // what is defined by itself is unknown
+	at := len(u.seen)
+	u.seenAt[id] = int32(at)
 	v := a.evalNew(s, id)
 	a.evalDepth--
 	if len(v) == 1 && v[0].kind == objLib && v[0].q == "flask.current_app" && len(a.appObjs) > 0 {
@@ -697,7 +700,7 @@ func (a *analyzer) eval(s *scope, id node) []*obj {
 	if len(v) > 1 {
 		v = unique(v)
 	}
-	u.seen[id] = v
+	u.seen[at-1] = v
 	return v
 }
 

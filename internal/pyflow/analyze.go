@@ -666,7 +666,7 @@ func (it *interp) runEntry(st *state, r *registration, nesting int) {
 	it.begin()
 	regs, made := len(it.regOrder), len(it.made)
 	e := &Entry{Kind: r.kind, Path: r.path, Register: r.at, Keywords: map[string]Value{}}
-	z := freezer{it: it, st: st, seen: map[objID]bool{}}
+	z := freezer{it: it, st: st, seen: map[objID]bool{}, traces: true}
 	for _, a := range r.args {
 		e.Args = append(e.Args, z.value(a, 0))
 	}
@@ -708,7 +708,7 @@ func (it *interp) runEntry(st *state, r *registration, nesting int) {
 		if !s.dead {
 			st = s
 			if r.orig != nil && len(it.given) > 0 {
-				z := freezer{it: it, st: st, seen: map[objID]bool{}}
+				z := freezer{it: it, st: st, seen: map[objID]bool{}, traces: true}
 				answer := z.value(it.refined(st, v), 0)
 				for _, h := range it.given {
 					h.Answer = &answer

@@ -1,7 +1,9 @@
 package pyflow
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -31,28 +33,15 @@ func (it *interp) record(st *state, h *Hit, recv *value, c *call, focus []*value
 	if it.perPlace[place] >= hitsPerPlace {
 		return
 	}
-	z := freezer{it: it, st: st, seen: map[objID]bool{}}
-	for _, a := range c.args {
-		h.Args = append(h.Args, z.value(it.refined(st, a), 0))
+	// Mostly the same was seen here before: the traces are only made of what
+	// was not.
+	h.Unpacked = c.rest != nil
+	it.fill(st, h, recv, c, focus, false)
+	key := h.key()
+	if _, ok := it.hits[key]; ok {
+		return
 	}
-	if len(c.kw) > 0 {
-		h.Keywords = map[string]Value{}
-		for _, k := range c.kw {
-			h.Keywords[k.name] = z.value(it.refined(st, k.v), 0)
-		}
-	}
-	if h.Unpacked = c.rest != nil; h.Unpacked {
-		if h.Keywords == nil {
-			h.Keywords = map[string]Value{}
-		}
-		h.Keywords["**"] = z.value(it.refined(st, c.rest), 0)
-	}
-	if recv != nil {
-		h.Self = z.value(recv, 0)
-	}
-	for _, v := range focus {
-		h.Focus = append(h.Focus, z.value(v, 0))
-	}
+	it.fill(st, h, recv, c, focus, true)
 	for i, s := range c.spans {
 		if i < len(c.args) {
 			h.ArgSpans = append(h.ArgSpans, s)
@@ -65,14 +54,34 @@ func (it *interp) record(st *state, h *Hit, recv *value, c *call, focus []*value
 	}
 	h.Function = it.functionName()
 	h.Entry = it.entry
-	key := h.key()
-	if _, ok := it.hits[key]; ok {
-		return
-	}
 	it.perPlace[place]++
 	it.hits[key] = h
 	if h.Kind == "response" {
 		it.given = append(it.given, h)
+	}
+}
+
+// fill gives a hit the values of a call.
+func (it *interp) fill(st *state, h *Hit, recv *value, c *call, focus []*value, traces bool) {
+	z := freezer{it: it, st: st, seen: map[objID]bool{}, traces: traces}
+	h.Args, h.Focus = make([]Value, 0, len(c.args)), nil
+	for _, a := range c.args {
+		h.Args = append(h.Args, z.value(it.refined(st, a), 0))
+	}
+	if len(c.kw) > 0 || c.rest != nil {
+		h.Keywords = map[string]Value{}
+	}
+	for _, k := range c.kw {
+		h.Keywords[k.name] = z.value(it.refined(st, k.v), 0)
+	}
+	if c.rest != nil {
+		h.Keywords["**"] = z.value(it.refined(st, c.rest), 0)
+	}
+	if recv != nil {
+		h.Self = z.value(recv, 0)
+	}
+	for _, v := range focus {
+		h.Focus = append(h.Focus, z.value(v, 0))
 	}
 }
 
@@ -94,7 +103,16 @@ func (it *interp) functionName() string {
 // key identifies a hit by its place and values.
 func (h *Hit) key() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\x00%08x%08x\x00%s\x00%s\x00%s\x00", h.At.File, h.At.Start, h.At.End, h.Verb, h.Kind, h.Path)
+	// In the order of the text.
+	b.WriteString(h.At.File)
+	var at [9]byte
+	binary.BigEndian.PutUint32(at[1:], h.At.Start)
+	binary.BigEndian.PutUint32(at[5:], h.At.End)
+	b.Write(at[:])
+	for _, s := range [...]string{h.Verb, h.Kind, h.Path} {
+		b.WriteString(s)
+		b.WriteByte(0)
+	}
 	if h.Output != nil {
 		fmt.Fprintf(&b, "%+v\x00", *h.Output)
 	}
@@ -119,9 +137,19 @@ func (h *Hit) key() string {
 
 // print writes a value without the traces of its labels.
 func (v *Value) print(b *strings.Builder, depth int) {
-	fmt.Fprintf(b, "%d%t%t%g%s%t%t", v.Kind, v.Known, v.Bool, v.Number, v.Type, v.Safe, v.Bytes)
-	for _, p := range v.Pieces {
-		fmt.Fprintf(b, "[%q%t%x%x%t%q%q", p.Literal, p.Unknown, p.Chars.lo^p.First.lo<<1, p.Chars.hi^p.First.hi<<1, p.Chars.other, p.Without, p.Harmless)
+	printBits(b, v.Known, v.Bool, v.Safe, v.Bytes)
+	printNumber(b, uint64(v.Kind))
+	printNumber(b, math.Float64bits(v.Number))
+	printText(b, v.Type)
+	for i := range v.Pieces {
+		p := &v.Pieces[i]
+		b.WriteByte('[')
+		printBits(b, p.Unknown, p.Chars.other)
+		printText(b, p.Literal)
+		printNumber(b, p.Chars.lo^p.First.lo<<1)
+		printNumber(b, p.Chars.hi^p.First.hi<<1)
+		printTexts(b, p.Without)
+		printTexts(b, p.Harmless)
 		printLabels(b, p.Labels)
 		b.WriteByte(']')
 	}
@@ -147,7 +175,40 @@ func (v *Value) print(b *strings.Builder, depth int) {
 
 func printLabels(b *strings.Builder, list []Label) {
 	for _, l := range list {
-		fmt.Fprintf(b, "{%s %s:%d %q}", l.Kind, l.At.File, l.At.Start, l.Harmless)
+		b.WriteByte('{')
+		printText(b, l.Kind)
+		printText(b, l.At.File)
+		printNumber(b, uint64(l.At.Start))
+		printTexts(b, l.Harmless)
+	}
+}
+
+// The pieces of a key tell their length, so that no two values have one.
+
+func printBits(b *strings.Builder, list ...bool) {
+	c := byte('@')
+	for i, x := range list {
+		if x {
+			c |= 1 << i
+		}
+	}
+	b.WriteByte(c)
+}
+
+func printNumber(b *strings.Builder, n uint64) {
+	var buf [binary.MaxVarintLen64]byte
+	b.Write(buf[:binary.PutUvarint(buf[:], n)])
+}
+
+func printText(b *strings.Builder, s string) {
+	printNumber(b, uint64(len(s)))
+	b.WriteString(s)
+}
+
+func printTexts(b *strings.Builder, list []string) {
+	printNumber(b, uint64(len(list)))
+	for _, s := range list {
+		printText(b, s)
 	}
 }
 
@@ -157,6 +218,8 @@ type freezer struct {
 	st   *state
 	seen map[objID]bool
 	n    int
+	// traces says that labels are wanted with their traces.
+	traces bool
 }
 
 func (z *freezer) labels(list []label, clean tags) []Label {
@@ -166,7 +229,7 @@ func (z *freezer) labels(list []label, clean tags) []Label {
 	out := make([]Label, 0, len(list))
 	for _, l := range list {
 		x := Label{Kind: l.src.kind, At: l.src.at, Note: l.src.note, Harmless: z.tags(l.clean | clean)}
-		for s := l.step; s != nil; s = s.prev {
+		for s := l.step; z.traces && s != nil; s = s.prev {
 			if strings.HasPrefix(s.at.File, "<model>") {
 				continue
 			}

@@ -101,7 +101,11 @@ func (it *interp) evalArgs(st *state, id pysyntax.ID) *call {
 	f := it.fr.f
 	c := &call{at: it.span(id)}
 	var kwSpans []Span
-	for _, a := range f.Arguments(id) {
+	list := f.Arguments(id)
+	if n := len(list); n > 0 {
+		c.args, c.spans = make([]*value, 0, n), make([]Span, 0, n)
+	}
+	for _, a := range list {
 		switch f.Kind(a) {
 		case pysyntax.Starred:
 			items, exact := it.iterate(st, it.eval(st, f.Value(a)))

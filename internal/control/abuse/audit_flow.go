@@ -99,7 +99,7 @@ func unlimitedGuesses(p *audit.Pass) {
 		}
 	}
 	for f := range p.Python() {
-		if limitsMany.Match(f.Data) {
+		if bytes.Contains(bytes.ToLower(f.Data), []byte("limit(")) && limitsMany.Match(f.Data) {
 			p.CouldNotLook("a limit is put on what is not a view in " + f.Path)
 			return
 		}
@@ -221,7 +221,7 @@ func script(p *audit.Pass, f *audit.File) bool {
 	name := strings.TrimSuffix(path.Base(f.Path), ".py")
 	imported := regexp.MustCompile(`(?m)^[ \t]*(?:from|import)[ \t][^\n#]*\b` + regexp.QuoteMeta(name) + `\b`)
 	for g := range p.Python() {
-		if g != f && imported.Match(g.Data) {
+		if g != f && bytes.Contains(g.Data, []byte(name)) && imported.Match(g.Data) {
 			return false
 		}
 	}

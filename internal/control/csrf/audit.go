@@ -445,8 +445,11 @@ func readCheck(p *audit.Pass, f *audit.File, fn pysyntax.ID) (check ownCheck, ok
 		}
 		return len(check.names) < 16
 	})
+	if !ok {
+		return check, false
+	}
 	check.aborts = turnsAwayRE.Match(py.Text(fn))
-	return check, ok && (check.aborts || answers(py, fn))
+	return check, check.aborts || answers(py, fn)
 }
 
 // answers reports whether a function gives back what it finds out.
