@@ -280,10 +280,10 @@ func (p *Pass) InsertAfter(f *File, statement pysyntax.ID, lines ...string) []Ed
 // ReplaceInLine replaces the bytes from and to of a line, for files that are
 // not Python.
 func (p *Pass) ReplaceInLine(f *File, line, from, to int, text string) []Edit {
-	if line < 1 || line > len(f.lines) || from < 0 || from > to || to > len(f.Line(line)) {
+	if line < 1 || line > len(f.starts()) || from < 0 || from > to || to > len(f.Line(line)) {
 		return nil
 	}
-	return []Edit{{File: f.Path, Start: f.lines[line-1] + from, End: f.lines[line-1] + to, New: text}}
+	return []Edit{{File: f.Path, Start: f.starts()[line-1] + from, End: f.starts()[line-1] + to, New: text}}
 }
 
 // EnsureImport makes a module usable at a node and returns the name by which

@@ -14,14 +14,14 @@ import (
 func (p *Project) Suppress(f *Finding, reason string) []Edit {
 	file := p.File(f.Span.File)
 	reason = strings.TrimSpace(reason)
-	if file == nil || f.Rule == nil || f.Span.Line < 1 || f.Span.Line > len(file.lines) || reason == "" || strings.ContainsAny(reason, "\r\n") {
+	if file == nil || f.Rule == nil || f.Span.Line < 1 || f.Span.Line > len(file.starts()) || reason == "" || strings.ContainsAny(reason, "\r\n") {
 		return nil
 	}
 	marks := comments[file.Kind]
 	if len(marks) == 0 || file.Kind == Lock {
 		return nil
 	}
-	start := file.lines[f.Span.Line-1]
+	start := file.starts()[f.Span.Line-1]
 	line := file.Line(f.Span.Line)
 	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 	if bytes.HasPrefix(file.Data[start:], []byte("\xef\xbb\xbf")) {

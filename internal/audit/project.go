@@ -145,8 +145,9 @@ type File struct {
 	Data    []byte
 	Python  *pysyntax.File // nil unless the file is Python
 
-	lines []int // offsets of line starts in Data
-	tree  treeIndex
+	linesOnce sync.Once
+	lines     []int // offsets of line starts in Data; see starts
+	tree      treeIndex
 }
 
 // Skip is something that was not read.
@@ -327,7 +328,7 @@ func (p *Project) With(contents map[string][]byte) *Project {
 		if f.Kind == Template { // as the settings of before had it
 			f = &File{
 				Path: f.Path, Kind: classify(f.Path, f.Data[:min(len(f.Data), 4096)]), Test: f.Test, Example: f.Example,
-				Data: f.Data, Python: f.Python, lines: f.lines,
+				Data: f.Data, Python: f.Python,
 			}
 		}
 		n.Files = append(n.Files, f)
@@ -671,13 +672,20 @@ func (l *loader) content(name string) ([]byte, string) {
 func newFile(name string, data []byte) *File {
 	f := &File{Path: name, Data: data, Test: isTest(name), Example: isExample(name)}
 	f.Kind = classify(name, data[:min(len(data), 4096)])
-	f.lines = []int{0}
-	for i, c := range data {
-		if c == '\n' {
-			f.lines = append(f.lines, i+1)
-		}
-	}
 	return f
+}
+
+// starts returns where the lines begin.
+func (f *File) starts() []int {
+	f.linesOnce.Do(func() {
+		f.lines = append(make([]int, 0, bytes.Count(f.Data, []byte{'\n'})+1), 0)
+		for i, c := range f.Data {
+			if c == '\n' {
+				f.lines = append(f.lines, i+1)
+			}
+		}
+	})
+	return f.lines
 }
 
 // parse parses Python and returns what it did not understand. The parser is
@@ -759,32 +767,32 @@ func size(n int64) string {
 
 // LineCount returns the number of lines.
 func (f *File) LineCount() int {
-	n := len(f.lines)
-	if f.lines[n-1] == len(f.Data) && n > 1 {
-		n--
+	n := bytes.Count(f.Data, []byte{'\n'})
+	if len(f.Data) > 0 && f.Data[len(f.Data)-1] == '\n' {
+		return n
 	}
-	return n
+	return n + 1
 }
 
 // Line returns the text of a line, counted from 1, without its end; empty
 // for a line that does not exist.
 func (f *File) Line(n int) string {
-	if n < 1 || n > len(f.lines) {
+	if n < 1 || n > len(f.starts()) {
 		return ""
 	}
 	end := len(f.Data)
-	if n < len(f.lines) {
-		end = f.lines[n]
+	if n < len(f.starts()) {
+		end = f.starts()[n]
 	}
-	return strings.TrimRight(string(f.Data[f.lines[n-1]:end]), "\r\n")
+	return strings.TrimRight(string(f.Data[f.starts()[n-1]:end]), "\r\n")
 }
 
 // Position returns the line and the column, in characters, of a byte offset
 // into Data.
 func (f *File) Position(offset int) (line, column int) {
 	offset = max(0, min(offset, len(f.Data)))
-	line = sort.SearchInts(f.lines, offset+1)
-	return line, 1 + utf8.RuneCount(f.Data[f.lines[line-1]:offset])
+	line = sort.SearchInts(f.starts(), offset+1)
+	return line, 1 + utf8.RuneCount(f.Data[f.starts()[line-1]:offset])
 }
 
 // SpanAt returns the span of a range of bytes in Data.
@@ -797,12 +805,12 @@ func (f *File) SpanAt(start, end int) Span {
 
 // LineSpan returns the span of the text on a line, without its indentation.
 func (f *File) LineSpan(n int) Span {
-	if n < 1 || n > len(f.lines) {
+	if n < 1 || n > len(f.starts()) {
 		return Span{File: f.Path}
 	}
 	text := f.Line(n)
 	trimmed := strings.TrimLeft(text, " \t")
-	start := f.lines[n-1] + len(text) - len(trimmed)
+	start := f.starts()[n-1] + len(text) - len(trimmed)
 	return f.SpanAt(start, start+len(strings.TrimRight(trimmed, " \t")))
 }
 

@@ -264,7 +264,7 @@ func (a *analyzer) findObjects() {
 			if a.made[key] != nil {
 				continue
 			}
-			fn, _ := u.tree.call(c.id)
+			fn := u.tree.callee(c.id)
 			for _, o := range a.eval(c.scope, fn) {
 				var class string
 				var cls *scope

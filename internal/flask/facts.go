@@ -398,7 +398,7 @@ func (a *analyzer) formFields(cls *scope, f *facts) bool {
 				if x.kind != bindExpr {
 					continue
 				}
-				fn, _ := x.scope.unit.tree.call(x.node)
+				fn := x.scope.unit.tree.callee(x.node)
 				if fn == 0 || !strings.HasSuffix(a.qname(x.scope, fn), "Field") {
 					continue
 				}
@@ -468,7 +468,7 @@ func (a *analyzer) mentions(fn *scope) []string {
 	}
 	for _, c := range fn.unit.calls {
 		if c.scope == fn || within(c.scope, fn) {
-			f, _ := fn.unit.tree.call(c.id)
+			f := fn.unit.tree.callee(c.id)
 			out = append(out, clean(a.qname(c.scope, f)))
 		}
 	}
@@ -538,7 +538,7 @@ func (a *analyzer) turnsAway(fn *scope) bool {
 			}
 			// if known: return view(); …and then the refusal
 		case pysyntax.Call:
-			f, _ := t.call(id)
+			f := t.callee(id)
 			switch a.qname(s, f) {
 			case "flask_jwt_extended.verify_jwt_in_request", "flask_login.login_required", "flask.current_app.login_manager.unauthorized",
 				"flask_login.LoginManager().unauthorized", "flask_jwt_extended.view_decorators.verify_jwt_in_request":
@@ -667,14 +667,14 @@ func (a *analyzer) denies(s *scope, ids []node) bool {
 						v := a.fold(s, y)
 						found = found || v.Num == 401 || v.Num == 403 || v.Num == 404
 					case pysyntax.Call:
-						f, _ := t.call(y)
+						f := t.callee(y)
 						q := a.qname(s, f)
 						found = found || q == "flask.redirect" || strings.Contains(strings.ToLower(q), "unauthorized") || strings.Contains(strings.ToLower(q), "forbidden")
 					}
 					return !found
 				})
 			case pysyntax.Call:
-				f, _ := t.call(x)
+				f := t.callee(x)
 				found = found || a.qname(s, f) == "flask.abort"
 			}
 			return !found

@@ -892,7 +892,7 @@ func (a *analyzer) evalItem(b binding) []*obj {
 				out = append(out, a.eval(s, l[b.index])...)
 			}
 		case pysyntax.Call:
-			fn, _ := t.call(id)
+			fn := t.callee(id)
 			for _, o := range a.eval(s, fn) {
 				if o.kind == objFunc {
 					for _, r := range o.scope.returns {

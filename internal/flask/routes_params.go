@@ -101,7 +101,7 @@ func (a *analyzer) converterOf(cls *scope) converter {
 			if t.kind(st) != pysyntax.Return || t.at(st).A == 0 {
 				continue
 			}
-			fn, _ := t.call(t.at(st).A)
+			fn := t.callee(t.at(st).A)
 			if fn == 0 {
 				continue
 			}
@@ -183,7 +183,7 @@ func (a *analyzer) parserFields(s *scope, parser node, f *facts) bool {
 		}
 		if typ := argNamed(args, "type", 1); typ != 0 {
 			text := t.text(typ)
-			if inner, _ := t.call(typ); inner != 0 {
+			if inner := t.callee(typ); inner != 0 {
 				text = t.text(inner)
 			}
 			f.typed(key.Text, argumentTypes[text])

@@ -37,6 +37,14 @@ func (t tree) call(id node) (fn node, args []arg) {
 	return n.A, t.args(n.B)
 }
 
+// callee returns what a call calls, 0 for any other node.
+func (t tree) callee(id node) node {
+	if n := t.at(id); n.Kind == pysyntax.Call {
+		return n.A
+	}
+	return 0
+}
+
 func (t tree) args(list uint32) []arg {
 	ids := t.list(list)
 	args := make([]arg, 0, len(ids))

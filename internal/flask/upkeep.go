@@ -301,7 +301,7 @@ func (a *analyzer) fromSession(s *scope, id node, depth int) bool {
 	case pysyntax.Subscript:
 		return a.qname(s, n.A) == "flask.session" || a.fromSession(s, n.A, depth+1)
 	case pysyntax.Call:
-		fn, _ := t.call(id)
+		fn := t.callee(id)
 		if a.qname(s, fn) == "flask.session.get" || a.qname(s, fn) == "flask.session.pop" {
 			return true
 		}

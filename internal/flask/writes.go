@@ -159,7 +159,7 @@ func (a *analyzer) assigned(s *scope, target, value node, f *facts) {
 // project does not define: user.follow(other).
 func (a *analyzer) effect(s *scope, call node, f *facts) {
 	t := s.unit.tree
-	fn, _ := t.call(call)
+	fn := t.callee(call)
 	base, method := t.attr(fn)
 	if base == 0 || quietMethods[method] || sessionMethods[method] && strings.Contains(t.text(base), "session") || containerMethods[method] && t.kind(base) == pysyntax.Name || strings.HasPrefix(a.qname(s, base), "flask.") {
 		return
@@ -349,7 +349,7 @@ func (a *analyzer) missing(s *scope, test node) (key string, when bool) {
 			return t.text(r.right) + "[" + t.text(n.A) + "]", false
 		}
 	case pysyntax.Call:
-		fn, _ := t.call(test)
+		fn := t.callee(test)
 		if _, m := t.attr(fn); m == "exists" || m == "isfile" || m == "isdir" || m == "is_file" || m == "is_dir" {
 			if q := a.qname(s, fn); strings.HasPrefix(q, "os.path.") || m != "exists" || strings.Contains(strings.ToLower(q+t.text(fn)), "path") {
 				return aFile, false

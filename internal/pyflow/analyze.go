@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
@@ -160,7 +161,7 @@ func (p *program) prepare() []*fileInfo {
 		if s.Python == nil {
 			continue
 		}
-		files = append(files, &fileInfo{src: s, f: s.Python, path: s.Path})
+		files = append(files, &fileInfo{src: s, f: s.Python, path: s.Path, literals: make([]atomic.Pointer[value], len(s.Python.Nodes))})
 	}
 	slices.SortFunc(files, func(a, b *fileInfo) int { return strings.Compare(a.path, b.path) })
 	all := slices.Clone(files)

@@ -2,6 +2,7 @@ package pyflow
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
@@ -26,15 +27,8 @@ func (it *interp) eval(st *state, id pysyntax.ID) *value {
 		return it.refined(st, v)
 	case pysyntax.Attribute:
 		return it.evalAttribute(st, id, false)
-	case pysyntax.Str:
-		s, _ := f.StringValue(id)
-		return text(s)
-	case pysyntax.Bytes:
-		b, _ := f.BytesValue(id)
-		t := text(string(b))
-		return &value{kind: vText, str: t.str, text: t.text, isBytes: true}
-	case pysyntax.Num:
-		return numberValue(f, id)
+	case pysyntax.Str, pysyntax.Bytes, pysyntax.Num:
+		return it.literal(id)
 	case pysyntax.None:
 		return none
 	case pysyntax.True:
@@ -144,6 +138,34 @@ func (it *interp) eval(st *state, id pysyntax.ID) *value {
 		return it.evalIndex(st, id)
 	}
 	return unknown
+}
+
+// literal is the value of a literal.
+func (it *interp) literal(id pysyntax.ID) *value {
+	f := it.fr.f
+	var place *atomic.Pointer[value]
+	if it.fr.file != nil && it.fr.file.f == f && int(id) < len(it.fr.file.literals) {
+		place = &it.fr.file.literals[id]
+		if v := place.Load(); v != nil {
+			return v
+		}
+	}
+	var v *value
+	switch f.Kind(id) {
+	case pysyntax.Str:
+		s, _ := f.StringValue(id)
+		v = text(s)
+	case pysyntax.Bytes:
+		b, _ := f.BytesValue(id)
+		t := text(string(b))
+		v = &value{kind: vText, str: t.str, text: t.text, isBytes: true}
+	default:
+		v = numberValue(f, id)
+	}
+	if place != nil {
+		place.Store(v)
+	}
+	return v
 }
 
 func numberValue(f *pysyntax.File, id pysyntax.ID) *value {

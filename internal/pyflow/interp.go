@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
@@ -42,15 +43,18 @@ type program struct {
 
 // fileInfo is a source with its scopes.
 type fileInfo struct {
-	src    *Source
-	f      *pysyntax.File
-	path   string
-	name   string // of the module
-	root   string // directory that the name starts from
-	pkg    bool   // is an __init__.py
-	model  bool
-	scopes map[pysyntax.ID]*scope
-	params map[pysyntax.ID][]pysyntax.Param
+	src   *Source
+	f     *pysyntax.File
+	path  string
+	name  string // of the module
+	root  string // directory that the name starts from
+	pkg   bool   // is an __init__.py
+	model bool
+	// literals are the values of its literals, by node, as far as they were
+	// asked for; two that ask at once make the same.
+	literals []atomic.Pointer[value]
+	scopes   map[pysyntax.ID]*scope
+	params   map[pysyntax.ID][]pysyntax.Param
 	// urlNames and urlOpen are what the file says of URL parameters.
 	urlNames []string
 	urlOpen  bool
