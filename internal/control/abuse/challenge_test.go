@@ -67,7 +67,9 @@ func FuzzSolved(f *testing.F) {
 	p := newPuzzle(key, client, 8, now)
 	f.Add(solve(p, 8), p)
 	f.Fuzz(func(t *testing.T, v, device string) {
-		if name, ok := solved(key, client, 8, v, now); ok && name != p {
+		// Whatever counts is one puzzle of ours and digits: no second spelling
+		// of a solution is spent apart.
+		if name, ok := solved(key, client, 8, v, now); ok && (!strings.HasPrefix(v, name+".") || len(name) != len(p)) {
 			t.Fatalf("%q counts as %q", v, name)
 		}
 		openDevice(deriveKeys(make([]byte, 32)), device)

@@ -119,9 +119,9 @@ type loginLayer struct {
 	keys     keyring
 	watch    *watch
 	variety  *variety
+	learned  learned
 	breached *breached
 	closer   io.Closer
-	spent    *store.Memory // solved puzzles, when the store is gone
 
 	mu       sync.Mutex
 	inFlight map[string]int
@@ -145,7 +145,7 @@ func NewLogin(cfg Config, env guard.Env) (guard.Layer, error) {
 		clients: newClients(cfg), store: env.Store, now: env.Now, policy: env.Policy, facts: env.Facts, publish: env.Publish, mode: cfg.Login,
 		perAccount: halves(cfg.LoginAccount), perClient: halves(cfg.LoginClient), accountRate: cfg.AccountRate, delay: time.Duration(cfg.LoginDelay),
 		challenge: cfg.Challenge != "off", difficulty: cfg.ChallengeBits, refuse: cfg.BreachedRefuse,
-		inFlight: map[string]int{}, right: map[[16]byte]time.Time{}, variety: newVariety(),
+		inFlight: map[string]int{}, right: map[[16]byte]time.Time{}, variety: newVariety(), learned: learned{seen: map[string]int{}},
 	}
 	if l.now == nil {
 		l.now = time.Now

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/dewar-security/dewar/internal/flasksession"
 	"github.com/dewar-security/dewar/internal/guard"
@@ -24,6 +26,41 @@ const (
 
 func (o outcome) String() string { return [...]string{"unknown", "failure", "success", "untried"}[o] }
 
+// learned is what successful logins look like: their route, status and target,
+// where a session showed that they were successful. The same answer without a
+// session is then a failure: an app that sends everybody to the front page
+// tells no other way. Another target stays unknown, for it may be that of a
+// second factor.
+type learned struct {
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+const (
+	learnedMost   = 1024 // answers that are remembered
+	learnedEnough = 3    // logins that make one of them believed
+)
+
+func signature(route string, r *http.Response) string {
+	target, _, _ := strings.Cut(r.Header.Get("Location"), "?")
+	return clip(route, 200) + " " + strconv.Itoa(r.StatusCode) + " " + clip(target, 200)
+}
+
+func (l *learned) show(route string, r *http.Response) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := signature(route, r)
+	if n, ok := l.seen[s]; ok || len(l.seen) < learnedMost {
+		l.seen[s] = min(n+1, learnedEnough)
+	}
+}
+
+func (l *learned) shown(route string, r *http.Response) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen[signature(route, r)] >= learnedEnough
+}
+
 // peekAnswer is how much of an answer is looked at, in bytes.
 const peekAnswer = 64 << 10
 
@@ -38,9 +75,11 @@ var userKeys = []string{"_user_id", "user_id", "userid", "uid", "user", "usernam
 // the account, where the session shows it.
 func (l *loginLayer) infer(x *guard.Exchange, r *http.Response, a *attempt) (o outcome, why, user string) {
 	if x.Change == guard.LoggedIn || x.Change == guard.Renewed {
+		l.learned.show(a.route, r)
 		return success, "the session belongs to an account now", x.Identity.Account
 	}
 	if user, ok := l.session(x, r); ok {
+		l.learned.show(a.route, r)
 		return success, "the session cookie names a user", user
 	}
 	switch {
@@ -180,58 +219,71 @@ func (l *loginLayer) redirected(x *guard.Exchange, r *http.Response, a *attempt)
 			return failure, "sent on with an error", ""
 		}
 	}
+	if l.learned.shown(a.route, r) {
+		return failure, "sent where logins are sent, without a session", ""
+	}
 	return unknown, "sent elsewhere", ""
 }
 
-// tokenKeys are the names under which APIs give what a login is for
-// (access_token: RFC 6749 section 5.1).
-var tokenKeys = []string{"access_token", "accesstoken", "token", "id_token", "auth_token", "authtoken", "jwt", "api_key", "session_token", "refresh_token"}
+// tokenKey reports whether an API gives what a login is for under a name
+// (access_token: RFC 6749 section 5.1). Tokens against forged requests are for
+// everybody.
+func tokenKey(k string) bool {
+	return (strings.HasSuffix(k, "token") || k == "jwt" || k == "api_key" || k == "apikey") && !strings.Contains(k, "csrf") && !strings.Contains(k, "xsrf")
+}
 
 func jsonOutcome(text []byte, status int) (outcome, string, string) {
 	var doc map[string]json.RawMessage
 	if json.Unmarshal(text, &doc) != nil {
 		return unknown, "the JSON is no object", ""
 	}
-	look := func(doc map[string]json.RawMessage) (o outcome, why string) {
-		o = unknown
-		for k, v := range doc {
-			k = strings.ToLower(strings.ReplaceAll(k, "-", "_"))
-			v = bytes.TrimSpace(v)
-			switch {
-			case slices.Contains(tokenKeys, k) && len(v) > 10 && v[0] == '"':
-				return success, "a token was given"
-			case k == "error" || k == "errors":
-				if s := string(v); s != "null" && s != "false" && s != `""` && s != "[]" && s != "{}" {
-					o, why = failure, "the JSON holds an error"
-				}
-			case k == "success" || k == "ok" || k == "authenticated" || k == "logged_in" || k == "valid":
-				if string(v) == "false" {
-					o, why = failure, "the JSON says so"
-				}
-			case (k == "status" || k == "result") && slices.Contains([]string{`"error"`, `"fail"`, `"failed"`, `"failure"`, `"denied"`}, strings.ToLower(string(v))):
-				o, why = failure, "the JSON says so"
-			case (k == "message" || k == "msg" || k == "detail" || k == "description") && o == unknown && saysFailed(v):
-				o, why = failure, "the JSON says so"
-			}
-		}
-		return o, why
-	}
-	if o, why := look(doc); o != unknown {
+	if o, why := jsonSigns(doc, 0); o != unknown {
 		return o, why, ""
-	}
-	// {"data": {…}}, {"response": {"user": {"authentication_token": …}}}
-	for _, v := range doc {
-		var inner map[string]json.RawMessage
-		if json.Unmarshal(v, &inner) == nil {
-			if o, why := look(inner); o != unknown {
-				return o, why, ""
-			}
-		}
 	}
 	if status == http.StatusBadRequest {
 		return failure, "400 with JSON", ""
 	}
 	return unknown, "the JSON says nothing", ""
+}
+
+// jsonSigns looks for a token or an error in an object and those within it:
+// {"data": {…}}, {"response": {"user": {"authentication_token": …}}}.
+func jsonSigns(doc map[string]json.RawMessage, depth int) (o outcome, why string) {
+	for k, v := range doc {
+		k = strings.ToLower(strings.ReplaceAll(k, "-", "_"))
+		v = bytes.TrimSpace(v)
+		switch {
+		case tokenKey(k) && len(v) > 10 && v[0] == '"':
+			return success, "a token was given"
+		case k == "error" || k == "errors":
+			if s := string(v); s != "null" && s != "false" && s != `""` && s != "[]" && s != "{}" {
+				o, why = failure, "the JSON holds an error"
+			}
+		case k == "success" || k == "ok" || k == "authenticated" || k == "logged_in" || k == "valid":
+			if string(v) == "false" {
+				o, why = failure, "the JSON says so"
+			}
+		case (k == "status" || k == "result") && slices.Contains([]string{`"error"`, `"fail"`, `"failed"`, `"failure"`, `"denied"`}, strings.ToLower(string(v))):
+			o, why = failure, "the JSON says so"
+		case (k == "message" || k == "msg" || k == "detail" || k == "description") && o == unknown && saysFailed(v):
+			o, why = failure, "the JSON says so"
+		}
+	}
+	if o != unknown || depth == 2 {
+		return o, why
+	}
+	for _, v := range doc {
+		var inner map[string]json.RawMessage
+		if json.Unmarshal(v, &inner) == nil {
+			switch in, reason := jsonSigns(inner, depth+1); in {
+			case success:
+				return in, reason
+			case failure:
+				o, why = in, reason
+			}
+		}
+	}
+	return o, why
 }
 
 // asksSecret reports whether a page holds an input for a password or, where

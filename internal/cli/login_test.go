@@ -1,0 +1,267 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dewar-security/dewar/internal/event"
+)
+
+// logins copies the app with the logins, in all their styles.
+func logins(t *testing.T, root string) string {
+	t.Helper()
+	dir := t.TempDir()
+	text, err := os.ReadFile(filepath.Join(root, "internal", "cli", "testdata", "logins", "app.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "app.py"), string(text))
+	return dir
+}
+
+// events reads the security log.
+func (s *site) events() []event.Event {
+	s.t.Helper()
+	f, err := os.Open(s.log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	var out []event.Event
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		var e event.Event
+		if err := json.Unmarshal(sc.Bytes(), &e); err != nil {
+			s.t.Fatalf("%v: %s", err, sc.Text())
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// TestLoginOutcomes: what came of a login is seen in the answers of a real
+// Flask app, whatever its style, without a setting. Every attempt comes from
+// its own address, by a proxy.
+func TestLoginOutcomes(t *testing.T) {
+	root := real(t)
+	s := start(t, logins(t, root), nil, "--set", "deployment.trusted-proxies=127.0.0.1,::1", "--set", "abuse.login-delay=0s", "--set", "abuse.stuffing=0")
+	n := 0
+	// try logs in with a fresh browser and reports whether the guard made it
+	// a known one.
+	try := func(path, account, password string) (status int, known bool) {
+		n++
+		c := s.client()
+		from := []string{"X-Forwarded-For", fmt.Sprintf("203.0.%d.%d", n/200, n%200+1), "X-Forwarded-Proto", "https", "X-Forwarded-Host", strings.TrimPrefix(s.https, "https://")}
+		var a answer
+		switch path {
+		case "/basic":
+			req, _ := http.NewRequest("GET", s.https+path, nil)
+			req.SetBasicAuth(account, password)
+			a = s.ask(c, "GET", path, "", append(from, "Authorization", req.Header.Get("Authorization"))...)
+		case "/api/login", "/security/login JSON":
+			field := map[bool]string{true: "username", false: "email"}[path == "/api/login"]
+			path = strings.TrimSuffix(path, " JSON")
+			a = s.ask(c, "POST", path, fmt.Sprintf(`{%q: %q, "password": %q}`, field, account, password), append(from, "Content-Type", "application/json")...)
+		default:
+			s.ask(c, "GET", path, "", from...)
+			fields := map[string][2]string{"/security/login": {"email", "password"}, "/plain/signin": {"user", "pwd"}}
+			f, ok := fields[path]
+			if !ok {
+				f = [2]string{"username", "password"}
+			}
+			a = s.ask(c, "POST", path, url.Values{f[0]: {account}, f[1]: {password}}.Encode(), append(from, "Content-Type", "application/x-www-form-urlencoded", "Origin", s.https, "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "same-origin")...)
+		}
+		for _, c := range a.Cookies() {
+			known = known || c.Name == "__Host-dewar-device"
+		}
+		return a.StatusCode, known
+	}
+	styles := []string{"/render/login", "/flash/login", "/api/login", "/fl/login", "/security/login", "/security/login JSON", "/plain/signin", "/elsewhere/login", "/basic"}
+	const each = 10
+	type result struct{ wrongKnown, rightKnown, refused int }
+	results := map[string]*result{}
+	fails := func() int {
+		k := 0
+		for _, e := range s.events() {
+			if e.Name == "authn_login_fail" {
+				k++
+			}
+		}
+		return k
+	}
+	truePositive, falsePositive, missed := 0, 0, 0
+	for i, path := range styles {
+		r := &result{}
+		results[path] = r
+		before := fails()
+		for k := range each {
+			u := 10*i + k
+			status, known := try(path, fmt.Sprintf("user%d", u), fmt.Sprintf("wrong-%d", u))
+			if known {
+				r.wrongKnown++
+			}
+			if status == 429 {
+				r.refused++
+			}
+		}
+		time.Sleep(100 * time.Millisecond) // the log's batch
+		wrong := fails() - before
+		for k := range each {
+			u := 10*i + k + 100
+			status, known := try(path, fmt.Sprintf("user%d", u), fmt.Sprintf("right-%d-pa55", u))
+			if known {
+				r.rightKnown++
+			}
+			if status == 429 {
+				r.refused++
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		falsely := fails() - before - wrong
+		truePositive, falsePositive, missed = truePositive+wrong, falsePositive+falsely, missed+each-wrong
+		t.Logf("%-22s %d of %d failures seen, %d successes taken for one, %d of %d successes remembered", path, wrong, each, falsely, r.rightKnown, each)
+		if falsely > 0 || r.wrongKnown > 0 || r.refused > 0 {
+			t.Errorf("%s: %d successes count as failures, %d failures as successes, %d refused", path, falsely, r.wrongKnown, r.refused)
+		}
+		// What sends everybody to the same place with a cookie of its own
+		// says no more by one failure alone.
+		if path != "/elsewhere/login" && wrong != each {
+			t.Errorf("%s: only %d of %d failures seen", path, wrong, each)
+		}
+		if path != "/basic" && r.rightKnown != each {
+			t.Errorf("%s: only %d of %d successes seen", path, r.rightKnown, each)
+		}
+	}
+	// Once it has been seen where its logins lead, a failure tells itself.
+	before := fails()
+	for k := range each {
+		try("/elsewhere/login", fmt.Sprintf("user%d", 200+k), fmt.Sprintf("wrong-%d", k))
+	}
+	time.Sleep(100 * time.Millisecond)
+	if got := fails() - before; got != each {
+		t.Errorf("/elsewhere/login: %d of %d failures seen after its successes", got, each)
+	}
+	t.Logf("failures: precision %d/%d, recall %d/%d", truePositive, truePositive+falsePositive, truePositive, truePositive+missed)
+
+	// Guessing at one account from forty addresses ends after ten, in every
+	// style, the silent one included.
+	for i, path := range styles {
+		through := 0
+		for k := range 40 {
+			if status, _ := try(path, fmt.Sprintf("user%d", 280+i), fmt.Sprintf("guess-%d", k)); status != 429 {
+				through++
+			}
+		}
+		if through > 12 {
+			t.Errorf("%s: %d of 40 guesses at one account reached the app", path, through)
+		}
+	}
+	log, err := os.ReadFile(s.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(log), "guess-") || strings.Contains(string(log), "pa55") {
+		t.Error("the log holds passwords")
+	}
+
+	// An operator's ban holds for who asks by a proxy.
+	banned := []string{"X-Forwarded-For", "198.51.100.9", "X-Forwarded-Proto", "https", "X-Forwarded-Host", strings.TrimPrefix(s.https, "https://")}
+	s.want(s.ask(s.client(), "GET", "/", "", banned...), 200, "before the ban")
+	s.command(0, "ban", "add", "198.51.100.0/24", "--dir", s.dir, "--for", "1h", "--reason", "a test")
+	s.want(s.ask(s.client(), "GET", "/", "", banned...), 403, "banned")
+	if out := s.command(0, "ban", "list", "--dir", s.dir); !strings.Contains(out, "198.51.100.0/24") || !strings.Contains(out, "a test") || !strings.Contains(out, "operator") {
+		t.Errorf("ban list: %s", out)
+	}
+	s.command(0, "ban", "lift", "198.51.100.0/24", "--dir", s.dir)
+	s.want(s.ask(s.client(), "GET", "/", "", banned...), 200, "lifted")
+}
+
+// TestHydra: a guessing tool that people use finds the password of the bare
+// app, and not behind the guard.
+func TestHydra(t *testing.T) {
+	root := real(t)
+	hydra, err := exec.LookPath("hydra")
+	if err != nil {
+		if os.Getenv("DEWAR_REQUIRE_REAL") == "1" && os.Getenv("CI") != "" {
+			t.Fatalf("needs hydra: %v", err)
+		}
+		t.Skip("SKIPPED: needs hydra")
+	}
+	dir := logins(t, root)
+	list := filepath.Join(t.TempDir(), "list")
+	var words []string
+	for i := range 60 {
+		words = append(words, fmt.Sprintf("guess%d", i))
+	}
+	words[47] = "right-7-pa55"
+	writeFile(t, list, strings.Join(words, "\n")+"\n")
+	run := func(service, port string) (found bool, out string) {
+		cmd := exec.CommandContext(t.Context(), hydra, "-I", "-l", "user7", "-P", list, "-t", "4", "-s", port, "localhost", service, "/render/login:username=^USER^&password=^PASS^:S=home of user")
+		cmd.Dir = t.TempDir()
+		b, err := cmd.CombinedOutput()
+		if err != nil && len(b) == 0 {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(b), "password: right-7-pa55"), string(b)
+	}
+
+	port := freePorts(t, 1)[0]
+	bare := exec.CommandContext(t.Context(), filepath.Join(root, ".venv", "bin", "gunicorn"), "-b", "127.0.0.1:"+port, "--threads", "4", "app:app")
+	bare.Dir, bare.Env = dir, append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+	if err := bare.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { bare.Process.Signal(os.Interrupt); bare.Wait() }()
+	eventually(t, "the bare app", func() bool {
+		res, err := http.Get("http://127.0.0.1:" + port + "/")
+		if err != nil {
+			return false
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		return true
+	})
+	if found, out := run("http-post-form", port); !found {
+		t.Fatalf("hydra does not find the password of the bare app: this test says nothing\n%s", out)
+	}
+
+	// As people run it, and with nothing between hydra and the layers of this
+	// control: the WAF knows the tool's name.
+	s := start(t, dir, nil)
+	guarded, _ := url.Parse(s.https)
+	if found, out := run("https-post-form", guarded.Port()); found {
+		t.Errorf("hydra finds the password behind the guard\n%s", out)
+	}
+	s.stop()
+	s = start(t, dir, nil, "--set", "injection.mode=off", "--set", "csrf.mode=off", "--set", "abuse.rate-limit=off")
+	guarded, _ = url.Parse(s.https)
+	if found, out := run("https-post-form", guarded.Port()); found {
+		t.Errorf("hydra finds the password behind the login layer\n%s", out)
+	}
+	tried := 0
+	for _, e := range s.events() {
+		if e.Name == "authn_login_fail" {
+			tried++
+		}
+	}
+	t.Logf("hydra: %d of %d guesses reached the app", tried, len(words))
+	if tried < 3 || tried > 14 {
+		t.Errorf("%d guesses reached the app", tried)
+		for i, e := range s.events() {
+			if i < 20 {
+				t.Logf("%s %s %s %s %s", e.Name, e.Reason, e.Detail, e.Method, e.Path)
+			}
+		}
+	}
+}
