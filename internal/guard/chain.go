@@ -784,7 +784,7 @@ func (c *Chain) Evidence() []evidence.Evidence {
 		for _, o := range c.overrides {
 			if m, ok := o.Modes[l.Spec.Name]; ok && m != Enforce && l.Mode == Enforce {
 				weaker = append(weaker, fmt.Sprintf("%s on %s because %s", m, o.Path, o.Reason))
-			} else if o.Stream && l.Mode == Enforce && (l.Spec.Name == "body" || l.Spec.Name == "waf") {
+			} else if o.Stream && l.Mode == Enforce && (l.Spec.Name == "body" || l.Spec.Name == "files" || l.Spec.Name == "waf") {
 				weaker = append(weaker, fmt.Sprintf("request bodies stream past it on %s because %s", o.Path, o.Reason))
 			}
 		}

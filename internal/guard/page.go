@@ -26,6 +26,7 @@ var sentences = map[int]string{
 	415: "This kind of content is not accepted here.",
 	417: "What the request expects is not offered here.",
 	421: "This site does not answer to that name.",
+	422: "What was sent cannot be accepted.",
 	429: "Too many requests. Please wait a little.",
 	431: "The request's header is too large.",
 	500: "Something went wrong here.",

@@ -137,7 +137,18 @@ type Override struct {
 	Rate    *store.Rate     `toml:"rate" jsonschema_description:"Rate limit per client on these routes, such as \"10/m\", instead of the general one."`
 	MaxBody *Size           `toml:"max-body" jsonschema_description:"Largest request body on these routes, such as \"50 MB\"."`
 	Stream  bool            `toml:"stream" jsonschema_description:"Hand request bodies to the app as they come instead of gathering them first: for uploads too large to keep. Their size is bounded (max-body), their content is not inspected, and a slow client holds one of the app's threads."`
+	Files   FilesOverride   `toml:"files" jsonschema_description:"What uploaded files may be on these routes."`
 	WAF     WAFOverride     `toml:"waf" jsonschema_description:"Rules and parameters the WAF leaves out on these routes."`
+}
+
+// FilesOverride changes what the files layer does on some routes.
+type FilesOverride struct {
+	Extensions []string `toml:"extensions" jsonschema_description:"Extensions of file names that are accepted here, instead of those of uploads.extensions."`
+	Allow      []string `toml:"allow" jsonschema_description:"Dangers in files that are neither refused nor noted here, such as \"macro\"."`
+	Refuse     []string `toml:"refuse" jsonschema_description:"Dangers in files that are refused here instead of noted."`
+	KeepBody   bool     `toml:"keep-body" jsonschema_description:"Hand multipart bodies to the app byte for byte as they came: for webhooks whose signature covers the body."`
+	Images     string   `toml:"images" jsonschema_description:"keep or reencode, instead of uploads.images."`
+	ClamAV     string   `toml:"clamav" jsonschema_description:"hold, later or off, instead of uploads.clamav-when."`
 }
 
 // WAFOverride narrows what the WAF looks at on some routes.

@@ -81,6 +81,9 @@ type Route struct {
 	// Writes says that the view changes what the app stores, whatever the
 	// method.
 	Writes bool `json:"writes_state"`
+	// Extensions are those that the code compares the names of uploaded files
+	// with before it keeps them, in lower case without the dot.
+	Extensions []string `json:"extensions"`
 }
 
 // Is says whether the route is for kind: login, logout, reset, upload, ….

@@ -20,11 +20,11 @@ import (
 	"github.com/dewar-security/dewar/internal/wire"
 )
 
-var layers = []*guard.Spec{bodySpec}
+var layers = []*guard.Spec{bodySpec, filesSpec}
 
 var bodySpec = &guard.Spec{
 	Name:     "body",
-	Partial:  true, // size and form; what a file holds is not looked at yet
+	Partial:  true, // size and form; what files hold is the files layer's
 	Control:  "uploads",
 	Does:     "reads the request body before the app is bothered, bounds its size, fields and files, and refuses deceptive file names",
 	Blocking: true,
@@ -66,7 +66,7 @@ func (l *bodyLayer) Health() error { return nil }
 
 // Describe implements [guard.Reporter].
 func (l *bodyLayer) Describe() string {
-	return fmt.Sprintf("bodies up to %v, forms and JSON up to %v, %d files of up to %v; the content of files is not inspected yet",
+	return fmt.Sprintf("bodies up to %v, forms and JSON up to %v, %d files of up to %v",
 		l.cfg.MaxBody, l.cfg.MaxForm, l.cfg.MaxFiles, l.cfg.MaxFile)
 }
 
@@ -240,6 +240,12 @@ var executable = map[string]bool{
 	"exe": true, "bat": true, "cmd": true, "com": true, "scr": true, "vbs": true, "ps1": true, "hta": true, "js": true, "jar": true, "lnk": true, "msi": true,
 }
 
+// devices are names that Windows keeps for itself.
+var devices = map[string]bool{
+	"con": true, "prn": true, "aux": true, "nul": true, "com1": true, "com2": true, "com3": true, "com4": true, "com5": true, "com6": true, "com7": true, "com8": true, "com9": true,
+	"lpt1": true, "lpt2": true, "lpt3": true, "lpt4": true, "lpt5": true, "lpt6": true, "lpt7": true, "lpt8": true, "lpt9": true,
+}
+
 // compression are last extensions before which another extension is honest:
 // "tool.js.gz".
 var compression = map[string]bool{"gz": true, "bz2": true, "xz": true, "zst": true, "zip": true, "br": true, "map": true, "txt": true, "md": true, "bak": true, "sig": true, "asc": true, "html": true}
@@ -279,8 +285,16 @@ func checkName(name string, directories bool) string {
 	case ".htaccess", ".htpasswd", ".user.ini", "web.config":
 		return "upload-name"
 	}
-	// Windows drops trailing dots and spaces and what follows "::".
+	// Windows drops trailing dots and spaces and what follows "::", opens a
+	// device for some names whatever their extension, and writes into a stream
+	// of the file before a colon.
 	if strings.HasSuffix(base, ".") || strings.HasSuffix(base, " ") || strings.Contains(base, "::$") {
+		return "upload-name"
+	}
+	if stem, _, _ := strings.Cut(lower, "."); devices[strings.TrimRight(stem, " ")] {
+		return "upload-name"
+	}
+	if before, _, ok := strings.Cut(lower, ":"); ok && executable[before[strings.LastIndexByte(before, '.')+1:]] && strings.Contains(before, ".") {
 		return "upload-name"
 	}
 	ext := strings.Split(lower, ".")

@@ -192,6 +192,7 @@ func TestCheckName(t *testing.T) {
 		"../x": "upload-path", "a/b.jpg": "upload-path", `C:\Users\x\cat.jpg`: "upload-path", "c:cat.jpg": "upload-path",
 		"/etc/passwd": "upload-path", "..": "upload-path", ".": "upload-path", `..\x`: "upload-path",
 		"a\nb": "upload-name", "a\x00": "upload-name", "exe\u202egpj.exe": "upload-name", strings.Repeat("a", 256): "upload-name",
+		"NUL.png": "upload-name", "aux": "upload-name", "com1.txt": "upload-name", "shell.php:x.jpg": "upload-name", "x.asp:.jpg": "upload-name", "console.txt": "", "Minutes 10:30.txt": "", "aux-cable.jpg": "",
 		".htaccess": "upload-name", "WEB.CONFIG": "upload-name", "shell.php.": "upload-name", "shell.php ": "upload-name", "a.asp::$DATA": "upload-name", "\xff": "upload-name",
 		"shell.php.jpg": "upload-double-extension", "x.PHP5.png": "upload-double-extension", "x.phtml.a.b": "upload-double-extension", "invoice.pdf.exe": "upload-double-extension",
 		"invoice.pdf .exe": "upload-double-extension", "x.php .jpg": "upload-double-extension",
