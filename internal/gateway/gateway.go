@@ -291,6 +291,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	g.cfg.Store(&g.o.Config)
+	boundGarbage()
 	g.base, g.cancel = context.WithCancel(context.Background())
 	defer g.cancel()
 	dir := g.o.StateDir

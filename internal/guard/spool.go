@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -67,6 +68,12 @@ func (h *holding) wantDisk(n int64) bool {
 	return true
 }
 
+// giveBack returns n bytes of memory.
+func (h *holding) giveBack(n int64) {
+	h.spool.inMemory.Add(-n)
+	h.memory -= n
+}
+
 func (h *holding) release() {
 	if h.spool == nil {
 		return
@@ -82,11 +89,20 @@ const (
 	// firstRead is the buffer that a body begins with: what a client has
 	// only announced costs no memory.
 	firstRead = 1 << 10
-	// diskStep is how much of the disk's share is taken at a time.
-	diskStep = 1 << 20
+	// diskStep is how much of the disk's share is taken at a time: as much
+	// as the file has already, from the one to the other.
+	leastStep, diskStep = 64 << 10, 1 << 20
+	// A body on its way to disk is waited for with a small buffer, and read
+	// with a large one, out of the shared memory, while it comes fast.
+	waitBuffer, fastBuffer = 512, 32 << 10
+	fastRead               = 4 << 10
 )
 
 // read gathers what src has. announced is the Content-Length, or negative.
+//
+// It reads into pieces, each as large as those before together, so that no
+// piece is copied while a client makes the guard wait, and nothing is left to
+// the garbage collector.
 func (b *Body) read(src io.Reader, announced int64) error {
 	size := int64(firstRead)
 	if announced >= 0 && announced < firstRead {
@@ -95,22 +111,25 @@ func (b *Body) read(src io.Reader, announced int64) error {
 	if !b.hold.wantMemory(size) {
 		return b.spill(src, nil)
 	}
-	buf := make([]byte, 0, size)
+	pieces, room := [][]byte{make([]byte, 0, size)}, size
 	for {
-		if len(buf) == cap(buf) {
-			next := 2 * int64(cap(buf))
-			if announced >= 0 && announced < next {
-				next = max(announced, int64(cap(buf))) + 1
+		last := &pieces[len(pieces)-1]
+		if len(*last) == cap(*last) {
+			next := room
+			if announced >= 0 && announced < room+next {
+				next = max(announced-room, 0) + 1
 			}
-			if next > bodyInMemory+1 || !b.hold.wantMemory(next-int64(cap(buf))) {
-				return b.spill(src, buf)
+			if room+next > bodyInMemory+1 || !b.hold.wantMemory(next) {
+				return b.spill(src, pieces)
 			}
-			buf = append(make([]byte, 0, next), buf...)
+			room += next
+			pieces = append(pieces, make([]byte, 0, next))
+			continue
 		}
-		n, err := src.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
+		n, err := src.Read((*last)[len(*last):cap(*last)])
+		*last = (*last)[:len(*last)+n]
 		if err != nil {
-			b.memory, b.size = buf, int64(len(buf))
+			b.join(pieces)
 			if err == io.EOF {
 				err = nil
 			}
@@ -119,14 +138,27 @@ func (b *Body) read(src io.Reader, announced int64) error {
 	}
 }
 
-var spillBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// join makes one piece of those that were read.
+func (b *Body) join(pieces [][]byte) {
+	b.memory = nil
+	if len(pieces) > 0 {
+		b.memory = pieces[0]
+	}
+	if len(pieces) > 1 {
+		b.memory = slices.Concat(pieces...)
+		b.hold.giveBack(b.hold.memory - int64(cap(b.memory)))
+	}
+	b.size = int64(len(b.memory))
+}
+
+var fastBuffers = sync.Pool{New: func() any { return new([fastBuffer]byte) }}
 
 // spill goes on in a file that has no name and goes with the process.
-func (b *Body) spill(src io.Reader, begun []byte) error {
+func (b *Body) spill(src io.Reader, begun [][]byte) error {
 	full := func(err error) error { return fmt.Errorf("%w: %w", ErrBodyStorage, err) }
 	f, err := os.CreateTemp("", "dewar-body-*") // of mode 0600
 	if err != nil {
-		b.memory, b.size = begun, int64(len(begun))
+		b.join(begun)
 		return full(err)
 	}
 	b.file = f
@@ -135,7 +167,7 @@ func (b *Body) spill(src io.Reader, begun []byte) error {
 	}
 	put := func(p []byte) error {
 		for b.size+int64(len(p)) > b.hold.disk {
-			if !b.hold.wantDisk(diskStep) {
+			if !b.hold.wantDisk(min(max(b.hold.disk, leastStep), diskStep)) {
 				return full(fmt.Errorf("request bodies take %v of disk, which is all they may", Size(b.hold.spool.onDisk.Load())))
 			}
 		}
@@ -146,15 +178,28 @@ func (b *Body) spill(src io.Reader, begun []byte) error {
 		}
 		return nil
 	}
-	if err := put(begun); err != nil {
-		return err
+	for _, p := range begun {
+		if err := put(p); err != nil {
+			return err
+		}
 	}
-	b.hold.spool.inMemory.Add(-b.hold.memory)
-	b.hold.memory = 0
-	space := spillBuffers.Get().(*[32 << 10]byte)
-	defer spillBuffers.Put(space)
+	b.hold.giveBack(b.hold.memory)
+	small := make([]byte, waitBuffer)
+	var fast *[fastBuffer]byte
+	release := func() {
+		if fast != nil {
+			fastBuffers.Put(fast)
+			fast = nil
+			b.hold.giveBack(fastBuffer)
+		}
+	}
+	defer release()
 	for {
-		n, err := src.Read(space[:])
+		space := small
+		if fast != nil {
+			space = fast[:]
+		}
+		n, err := src.Read(space)
 		if perr := put(space[:n]); perr != nil {
 			return perr
 		}
@@ -163,6 +208,12 @@ func (b *Body) spill(src io.Reader, begun []byte) error {
 		}
 		if err != nil {
 			return err
+		}
+		switch {
+		case fast == nil && n == len(space) && b.hold.wantMemory(fastBuffer):
+			fast = fastBuffers.Get().(*[fastBuffer]byte)
+		case fast != nil && n < fastRead:
+			release()
 		}
 	}
 }

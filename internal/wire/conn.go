@@ -157,6 +157,9 @@ func (c *Conn) data(p []byte) (int, error) {
 		c.r += n
 		return n, nil
 	}
+	if c.state == inBody || c.state == inChunks {
+		c.buf, c.r, c.w = nil, 0, 0 // a body that is waited for needs none
+	}
 	return c.Conn.Read(p)
 }
 
