@@ -18,6 +18,8 @@ type danger struct {
 	why, fix string
 }
 
+// dangers begin with the most telling: of several in one file the first is the
+// reason of its refusal.
 var dangers = []danger{
 	{content.Disguised, true, 415, "A page, a program or a script calls itself an image or a document: it runs where the name is believed (CWE-434).", ""},
 	{content.Polyglot, true, 422, "A file that is two things at once passes the check for one and is opened as the other.", ""},
@@ -54,6 +56,11 @@ func dangerOf(d content.Danger) *danger {
 		}
 	}
 	return &danger{name: d, refuse: true, status: http.StatusUnprocessableEntity}
+}
+
+// rank is a danger's place in the table.
+func rank(d content.Danger) int {
+	return slices.IndexFunc(dangers, func(e danger) bool { return e.name == d })
 }
 
 // dangerReasons documents the findings as reasons of the layer.

@@ -460,7 +460,8 @@ func (l *Files) one(x *guard.Exchange, b *guard.Body, p *formdata.Part, r route)
 		switch d := dangerOf(f.Danger); {
 		case slices.Contains(r.allow, string(f.Danger)):
 		case d.refuse || slices.Contains(r.refuse, string(f.Danger)):
-			if worst < 0 {
+			// The table of dangers begins with the most telling.
+			if worst < 0 || rank(f.Danger) < rank(report.Findings[worst].Danger) {
 				worst = i
 			}
 		default:
