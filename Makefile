@@ -22,6 +22,7 @@ build: ## bin/dewar, one static binary
 venv: ## the virtual environments of the example apps and of the differential test
 	@scripts/venv.sh
 	@scripts/backends.sh
+	@scripts/oidc-provider.sh
 
 demo: build venv ## audit, guard, probe and judge the example shop
 	@scripts/demo.sh

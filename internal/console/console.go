@@ -323,7 +323,7 @@ func ready(w http.ResponseWriter, o Options) {
 	}
 	if o.Layers != nil {
 		for name, err := range o.Layers() {
-			if err != nil {
+			if err != nil && !errors.Is(err, guard.ErrDegraded) {
 				problems = append(problems, "layer "+name+": "+err.Error())
 			}
 		}

@@ -161,6 +161,10 @@ func TestReady(t *testing.T) {
 	if res, b := ask(t, s, "GET", "/readyz", nil); res.StatusCode != 200 {
 		t.Errorf("%d %s", res.StatusCode, b)
 	}
+	layers["authn"] = fmt.Errorf("%w: the provider is down", guard.ErrDegraded)
+	if res, b := ask(t, s, "GET", "/readyz", nil); res.StatusCode != 200 {
+		t.Errorf("a layer that refuses all it should: %d %s", res.StatusCode, b)
+	}
 	up = errors.New("the app's server does not run")
 	layers = map[string]error{"waf": nil, "rate-limit": errors.New("store unavailable")}
 	res, b := ask(t, s, "GET", "/readyz", nil)

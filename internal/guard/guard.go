@@ -19,6 +19,7 @@ package guard
 
 import (
 	"crypto/x509"
+	"errors"
 	"net/http"
 	"net/netip"
 	"time"
@@ -138,6 +139,11 @@ type Reporter interface {
 	// "Core Rule Set 4.25.0, paranoia level 1, 3 exclusions".
 	Describe() string
 }
+
+// ErrDegraded is wrapped by the Health of a layer that refuses all that it
+// should and cannot offer something: the provider of logins is down. Evidence
+// says so; readiness does not count it, because no other node could do better.
+var ErrDegraded = errors.New("degraded")
 
 // An Idler stands for a layer that is off. Idle says why when no setting has
 // switched it off: "not configured: …".

@@ -391,7 +391,7 @@ func askerOf(a netip.Addr) string {
 func sessionIdentity(c *cached) *identity {
 	s := c.s
 	return &identity{
-		issuer: s.Issuer, subject: s.Subject, user: s.User, email: s.Email, name: s.Name, groups: s.Groups, scopes: s.Scopes,
+		issuer: s.Issuer, subject: s.Subject, user: s.User, email: s.Email, name: s.Name, login: s.Login, groups: s.Groups, scopes: s.Scopes,
 		acr: s.ACR, authTime: s.AuthTime, expires: time.Unix(s.Ends, 0), session: c,
 	}
 }
@@ -519,7 +519,7 @@ func (l *layer) Health() error {
 	}
 	if l.bearer != nil {
 		if err := l.bearer.keys.health(); err != nil {
-			return fmt.Errorf("the issuer %s of bearer tokens: %w", l.bearer.issuer, err)
+			return fmt.Errorf("%w: the issuer %s of bearer tokens: %w", guard.ErrDegraded, l.bearer.issuer, err)
 		}
 	}
 	return nil

@@ -184,7 +184,7 @@ func (b *bearer) audience(c claims) error {
 
 func (b *bearer) identity(c claims, expires time.Time) (*identity, error) {
 	id := &identity{
-		issuer: b.issuer, subject: c.text("sub"), name: c.text("name"), groups: c.list(b.cfg.GroupsClaim), scopes: c.scopes(),
+		issuer: b.issuer, subject: c.text("sub"), name: c.text("name"), login: c.text("preferred_username"), groups: c.list(b.cfg.GroupsClaim), scopes: c.scopes(),
 		acr: c.text("acr"), bearer: true, client: c.text("client_id"), expires: expires,
 	}
 	if id.client == "" {
@@ -214,6 +214,9 @@ func (b *bearer) identity(c claims, expires time.Time) (*identity, error) {
 	}
 	if !plainText(id.name) {
 		id.name = ""
+	}
+	if !plainText(id.login) {
+		id.login = ""
 	}
 	return id, nil
 }

@@ -63,8 +63,8 @@ func (l *layer) identify(x *guard.Exchange, id *identity) {
 	if id.email != "" {
 		h[emailField] = []string{id.email}
 	}
-	if id.name != "" {
-		h[nameField] = []string{id.name}
+	if id.login != "" {
+		h[nameField] = []string{id.login}
 	}
 	if len(id.groups) > 0 {
 		// A group whose name holds a comma would be two to whoever splits the
@@ -128,7 +128,7 @@ func (a *asserter) about(origin string, id *identity) string {
 			return text[len(origin)+1:]
 		}
 	} else {
-		sum := sha256.Sum256(jsonText([]any{origin, id.issuer, id.subject, id.user, id.email, id.groups, id.scopes, id.expires.Unix(), id.client}))
+		sum := sha256.Sum256(jsonText([]any{origin, id.issuer, id.subject, id.user, id.email, id.name, id.login, id.acr, id.groups, id.scopes, id.expires.Unix(), id.client}))
 		key = string(sum[:])
 		if r, ok := a.recent.get(key); ok && now.Before(r.until) {
 			return r.text
@@ -147,7 +147,7 @@ func (a *asserter) about(origin string, id *identity) string {
 	if id.bearer {
 		claims["by"] = "bearer"
 	}
-	for name, v := range map[string]string{"email": id.email, "name": id.name, "acr": id.acr, "client_id": id.client} {
+	for name, v := range map[string]string{"email": id.email, "name": id.name, "preferred_username": id.login, "acr": id.acr, "client_id": id.client} {
 		if v != "" {
 			claims[name] = v
 		}

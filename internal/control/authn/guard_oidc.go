@@ -193,12 +193,15 @@ func (p *provider) health() error {
 		go p.fetch(p.flight)
 	}
 	if p.meta == nil && p.failure != nil {
-		return fmt.Errorf("the provider %s cannot be asked: logins wait, sessions go on: %w", p.cfg.Issuer, p.failure)
+		return fmt.Errorf("%w: the provider %s cannot be asked: logins wait, sessions go on: %w", guard.ErrDegraded, p.cfg.Issuer, p.failure)
 	}
 	if p.meta == nil {
-		return fmt.Errorf("the provider %s has not answered yet", p.cfg.Issuer)
+		return fmt.Errorf("%w: the provider %s has not answered yet", guard.ErrDegraded, p.cfg.Issuer)
 	}
-	return p.keys.health()
+	if err := p.keys.health(); err != nil {
+		return fmt.Errorf("%w: the keys of %s: %w", guard.ErrDegraded, p.cfg.Issuer, err)
+	}
+	return nil
 }
 
 // oauth2 returns the client's side of the protocol.
@@ -317,7 +320,7 @@ func (p *provider) person(c claims, s *session) error {
 	if s.Issuer == "" {
 		s.Issuer = p.cfg.Issuer
 	}
-	s.SID, s.ACR, s.Name = c.text("sid"), c.text("acr"), c.text("name")
+	s.SID, s.ACR, s.Name, s.Login = c.text("sid"), c.text("acr"), c.text("name"), c.text("preferred_username")
 	// Anybody can write any address into a profile; only one that the provider
 	// has verified says who somebody is.
 	s.Email = ""
@@ -343,6 +346,9 @@ func (p *provider) person(c claims, s *session) error {
 	}
 	if !plainText(s.Name) {
 		s.Name = ""
+	}
+	if !plainText(s.Login) {
+		s.Login = ""
 	}
 	s.Groups = c.list(p.cfg.GroupsClaim)
 	if t, ok, err := c.time("auth_time"); ok && err == nil {
@@ -806,7 +812,7 @@ func (p *provider) refresh(ctx context.Context, m *metadata, s *session) (*sessi
 	}
 	groups := c.at(p.cfg.GroupsClaim)
 	// A later token may say less than the first: what is known stays.
-	for name, v := range map[string]any{"sid": s.SID, "acr": s.ACR, "name": s.Name} {
+	for name, v := range map[string]any{"sid": s.SID, "acr": s.ACR, "name": s.Name, "preferred_username": s.Login} {
 		if _, has := c[name]; !has {
 			c[name] = v
 		}

@@ -13,15 +13,16 @@ import (
 
 // identity is whom a request belongs to, however that was proven.
 type identity struct {
-	issuer, subject   string
-	user, email, name string
-	groups, scopes    []string
-	acr               string
-	authTime          int64
-	bearer            bool   // by a token in the Authorization header
-	client            string // the client that the token was given to
-	expires           time.Time
-	session           *cached // nil for a token
+	issuer, subject string
+	user, email     string
+	name, login     string // name and preferred_username
+	groups, scopes  []string
+	acr             string
+	authTime        int64
+	bearer          bool   // by a token in the Authorization header
+	client          string // the client that the token was given to
+	expires         time.Time
+	session         *cached // nil for a token
 }
 
 // need is what some request must have: a login, and what its rule says beside.

@@ -100,6 +100,7 @@ type session struct {
 	User     string   `json:"user"`
 	Email    string   `json:"email,omitempty"`
 	Name     string   `json:"name,omitempty"`
+	Login    string   `json:"login,omitempty"` // preferred_username
 	Groups   []string `json:"groups,omitempty"`
 	Scopes   []string `json:"scopes,omitempty"`
 	ACR      string   `json:"acr,omitempty"`
