@@ -448,7 +448,7 @@ def _make_tell(interface):
                     if value is not None:
                         held[key] = value
                 text = app.json.dumps(held) if hasattr(app, "json") else json.dumps(held, default=str)
-                response.headers["Dewar-Session"] = word + " " + base64.urlsafe_b64encode(text.encode()).decode()
+                response.headers["X-Dewar-Session"] = word + " " + base64.urlsafe_b64encode(text.encode()).decode()
         except Exception:
             pass
         return result
@@ -468,7 +468,7 @@ class _SessionQuestion:
         self.app = app
 
     def __call__(self, environ, start_response):
-        asked = environ.pop("HTTP_DEWAR_SESSION", None)
+        asked = environ.pop("HTTP_X_DEWAR_SESSION", None)
         if asked:
             environ["dewar.session"] = asked
         return self.app(environ, start_response)
