@@ -306,7 +306,7 @@ func documentExit(v pyflow.Value, script, cypher, guarded bool, depth int) (exit
 		}
 	case pyflow.Unknown:
 		if labels := audit.Live(pyflow.Piece{Unknown: true, Labels: v.Labels}, known, "nosql"); len(labels) > 0 && !guarded {
-			return exit{labels[0], 0, "can be an object with operators such as $ne"}, true
+			return exit{Label: labels[0], Piece: 0, Why: "can be an object with operators such as $ne"}, true
 		}
 	case pyflow.Dict, pyflow.List:
 		for i, item := range v.Items {
@@ -322,7 +322,7 @@ func documentExit(v pyflow.Value, script, cypher, guarded bool, depth int) (exit
 		}
 		if v.Kind == pyflow.Dict && len(v.Labels) > 0 {
 			if labels := audit.Live(pyflow.Piece{Unknown: true, Labels: v.Labels}, known, "nosql"); len(labels) > 0 {
-				return exit{labels[0], 0, "chooses the names in the filter"}, true
+				return exit{Label: labels[0], Piece: 0, Why: "chooses the names in the filter"}, true
 			}
 		}
 		if v.Rest != nil {
@@ -332,7 +332,7 @@ func documentExit(v pyflow.Value, script, cypher, guarded bool, depth int) (exit
 		// request.args and the like: names and values are the client's.
 		if strings.HasSuffix(v.Type, "MultiDict") {
 			if labels := audit.LiveIn(v, known, "nosql"); len(labels) > 0 {
-				return exit{labels[0], 0, "chooses the names in the filter"}, true
+				return exit{Label: labels[0], Piece: 0, Why: "chooses the names in the filter"}, true
 			}
 		}
 	}
@@ -578,7 +578,7 @@ def order():
 					return exit{}, false
 				}
 				why := resolves(h, old)
-				return exit{labels[0], 0, why}, why != ""
+				return exit{Label: labels[0], Piece: 0, Why: why}, why != ""
 			})
 		},
 	},
@@ -677,7 +677,7 @@ func commandDanger(h *pyflow.Hit) (exit, bool) {
 				found, bad = argvExit(v.Items, audit.FromOutside)
 				if !bad && len(v.Items) == 0 && v.Rest != nil {
 					if labels := audit.LiveIn(*v.Rest, audit.FromOutside, "command"); len(labels) > 0 {
-						found, bad = exit{labels[0], 0, "chooses the program that is started"}, true
+						found, bad = exit{Label: labels[0], Piece: 0, Why: "chooses the program that is started"}, true
 					}
 				}
 			case pyflow.Text, pyflow.Unknown:
@@ -686,7 +686,7 @@ func commandDanger(h *pyflow.Hit) (exit, bool) {
 					case t.Whole:
 						labels := audit.Live(t.Pieces[0], audit.FromOutside, "command")
 						if bad = len(labels) > 0; bad {
-							found = exit{labels[0], 0, "can be any command"}
+							found = exit{Label: labels[0], Piece: 0, Why: "can be any command"}
 						}
 					case inShell:
 						found, bad = shellExit(t.Pieces, audit.FromOutside)
@@ -721,7 +721,7 @@ func deserializeDanger(h *pyflow.Hit) (exit, bool) {
 	if len(labels) == 0 {
 		return exit{}, false
 	}
-	return exit{labels[0], 0, "can name any function to be called"}, true
+	return exit{Label: labels[0], Piece: 0, Why: "can name any function to be called"}, true
 }
 
 // safeYAML reports whether a loader that builds plain data only was asked

@@ -142,7 +142,7 @@ func pageExit(pieces []pyflow.Piece, ok accept, from jinja.State) (exit, bool) {
 			p := withURL(p, ok)
 			for _, c := range s.Contexts() {
 				if why := htmlExit(c, p, escaped); why != "" {
-					return exit{l, i, why}, true
+					return exit{Label: l, Piece: i, Why: why}, true
 				}
 			}
 		}
@@ -179,7 +179,7 @@ func outputExit(o *pyflow.Output, t audit.FlowText, ok accept) (exit, bool) {
 		}
 		clean := escaped || l.Kind == "url" || len(audit.Live(p, ok, "html", "response", "template")) == 0
 		if why := htmlExit(at, withURL(p, ok), clean); why != "" {
-			return exit{l, i, why}, true
+			return exit{Label: l, Piece: i, Why: why}, true
 		}
 	}
 	return exit{}, false

@@ -310,7 +310,7 @@ def find():
 				return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 					for i, piece := range t {
 						if l := audit.Live(piece, known, "regex"); len(l) > 0 && audit.CanHoldAny(piece, "*+{") {
-							return exit{l[0], i, "can hold quantifiers"}, true
+							return exit{Label: l[0], Piece: i, Why: "can hold quantifiers"}, true
 						}
 					}
 					return exit{}, false
@@ -492,7 +492,7 @@ func assignDanger(h *pyflow.Hit) (exit, bool) {
 			for i, piece := range t {
 				// A prefix of the application's own keeps the rest apart.
 				if l := audit.Live(piece, undeclared, "setattr", "assign"); len(l) > 0 && i == 0 && !audit.Only(piece, audit.Digits) {
-					return exit{l[0], i, "can name any of them"}, true
+					return exit{Label: l[0], Piece: i, Why: "can name any of them"}, true
 				}
 			}
 			return exit{}, false
@@ -511,7 +511,7 @@ func assignDanger(h *pyflow.Hit) (exit, bool) {
 				labels = audit.Live(pyflow.Piece{Unknown: true, Labels: v.Labels}, undeclared, "assign", "setattr")
 			}
 			if open && len(labels) > 0 && !bad {
-				found, bad = exit{labels[0], 0, "can name any of them"}, true
+				found, bad = exit{Label: labels[0], Piece: 0, Why: "can name any of them"}, true
 			}
 		})
 		if bad {

@@ -93,7 +93,7 @@ func shellExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
 			why = "stands in the command without quotes"
 		}
 		if why != "" {
-			return exit{labels[0], i, why}, true
+			return exit{Label: labels[0], Piece: i, Why: why}, true
 		}
 		s.word = true
 	}
@@ -135,7 +135,7 @@ func argvExit(argv []pyflow.Value, ok accept) (exit, bool) {
 			// A program in a folder of the application's own is its choice.
 			if l := audit.Live(p, ok, "command"); len(l) > 0 && !audit.Only(p, audit.Digits) &&
 				(i == 0 || audit.CanHold(p, "../") && !strings.Contains(audit.Before(pieces, i), " ")) {
-				return exit{l[0], i, ""}, true
+				return exit{Label: l[0], Piece: i, Why: ""}, true
 			}
 		}
 		return exit{}, false
@@ -236,7 +236,7 @@ func optionExit(argv []pyflow.Value, ok accept) (exit, bool) {
 		for _, t := range audit.Texts(a) {
 			p := t.Pieces[0]
 			if l := audit.Live(p, ok, "command"); len(l) > 0 && !value && audit.CanBegin(p, '-') && !audit.Only(p, audit.Digits) {
-				return exit{l[0], 0, "can begin with -, and " + program + " has options that run programs or write files"}, true
+				return exit{Label: l[0], Piece: 0, Why: "can begin with -, and " + program + " has options that run programs or write files"}, true
 			}
 		}
 		value = false

@@ -114,7 +114,7 @@ func (q *quoted) walk(pieces []pyflow.Piece, ok accept, language string, kinds .
 			again = again || len(audit.Live(later, ok, kinds...)) > 0
 		}
 		if why := q.leaves(p, language, again); why != "" {
-			return exit{labels[0], i, why}, true
+			return exit{Label: labels[0], Piece: i, Why: why}, true
 		}
 	}
 	return exit{}, false
@@ -153,7 +153,7 @@ func pythonExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
 	q := quoted{quotes: "'\"", escape: true, line: []string{"#"}}
 	for i, p := range pieces {
 		if p.Unknown && len(audit.Live(p, ok, kind)) > 0 && audit.CanHold(p, "{") && formatted(audit.Before(pieces, i)) {
-			return exit{audit.Live(p, ok, kind)[0], i, "stands in an f-string, where { begins code"}, true
+			return exit{Label: audit.Live(p, ok, kind)[0], Piece: i, Why: "stands in an f-string, where { begins code"}, true
 		}
 	}
 	return q.walk(pieces, ok, "code", kind)
@@ -197,9 +197,9 @@ func ldapExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
 		}
 		switch {
 		case filter && audit.CanHoldAny(p, `*()\`+"\x00"):
-			return exit{labels[0], i, "can hold * ( ) and \\, which a filter reads"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can hold * ( ) and \\, which a filter reads"}, true
 		case !filter && audit.CanHoldAny(p, `,+"\<>;=#`):
-			return exit{labels[0], i, "can hold , + = and others that a name is made of"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can hold , + = and others that a name is made of"}, true
 		}
 	}
 	return exit{}, false

@@ -21,13 +21,13 @@ func pathExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
 		slash := audit.CanHold(p, "/")
 		switch {
 		case before == "" && audit.CanBegin(p, '/'):
-			return exit{labels[0], i, "can be an absolute path"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can be an absolute path"}, true
 		case slash && audit.CanHold(p, "../"):
-			return exit{labels[0], i, "can hold ../"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can hold ../"}, true
 		case !slash && strings.HasPrefix(after, "/") && (before == "" || strings.HasSuffix(before, "/")) && audit.CanHold(p, ".."):
-			return exit{labels[0], i, "can be .."}, true
+			return exit{Label: labels[0], Piece: i, Why: "can be .."}, true
 		case !slash && kind == "path-delete" && after == "" && strings.HasSuffix(before, "/") && audit.CanHold(p, ".."):
-			return exit{labels[0], i, "can be .., the folder above"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can be .., the folder above"}, true
 		}
 	}
 	return exit{}, false
@@ -44,7 +44,7 @@ func importExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
 		if strings.Contains(audit.Before(pieces, i), ".") && !audit.CanHold(p, "/") || i > 0 && strings.HasSuffix(audit.Before(pieces, i), "_") {
 			continue
 		}
-		return exit{labels[0], i, "names the module that is loaded"}, true
+		return exit{Label: labels[0], Piece: i, Why: "names the module that is loaded"}, true
 	}
 	return exit{}, false
 }
@@ -84,16 +84,16 @@ func templateExit(pieces []pyflow.Piece, ok accept, mako bool) (exit, bool) {
 		switch {
 		case inside == '{':
 			if why := q.leaves(p, "expression", false); why != "" {
-				return exit{labels[0], i, "stands in a template's expression and " + strings.TrimPrefix(why, "stands ")}, true
+				return exit{Label: labels[0], Piece: i, Why: "stands in a template's expression and " + strings.TrimPrefix(why, "stands ")}, true
 			}
 		case inside == '#':
 			if audit.CanHold(p, "#}") {
-				return exit{labels[0], i, "stands in a comment, which #} closes"}, true
+				return exit{Label: labels[0], Piece: i, Why: "stands in a comment, which #} closes"}, true
 			}
 		case mako && (audit.CanHold(p, "${") || audit.CanHold(p, "<%") || audit.CanHoldAny(p, "%\n")):
-			return exit{labels[0], i, "can hold ${…}"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can hold ${…}"}, true
 		case !mako && (audit.CanHold(p, "{{") || audit.CanHold(p, "{%") || audit.CanHold(p, "{") && strings.HasSuffix(audit.Before(pieces, i), "{")):
-			return exit{labels[0], i, "can hold {{…}}"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can hold {{…}}"}, true
 		}
 	}
 	return exit{}, false
@@ -114,21 +114,21 @@ func redirectExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
 			// slashes, or with a scheme.
 			slash := audit.CanBegin(p, '/') && (audit.CanHold(p, "//") || audit.CanHold(p, `\`)) || audit.CanBegin(p, '\\')
 			if slash || audit.CanHold(p, ":") && audit.CanBegin(p, 'h') {
-				return exit{labels[0], i, "can be the address of another site"}, true
+				return exit{Label: labels[0], Piece: i, Why: "can be the address of another site"}, true
 			}
 		case before == "/":
 			// "/" and a path that begins with a slash is //host.
 			if audit.CanBegin(p, '/') || audit.CanBegin(p, '\\') {
-				return exit{labels[0], i, "can begin with a slash, which makes //host of it"}, true
+				return exit{Label: labels[0], Piece: i, Why: "can begin with a slash, which makes //host of it"}, true
 			}
 		case strings.HasPrefix(before, "//"), strings.HasPrefix(before, `/\`), strings.HasPrefix(before, `\`):
 			if !audit.HostFixed(pieces, i) {
-				return exit{labels[0], i, "chooses the host"}, true
+				return exit{Label: labels[0], Piece: i, Why: "chooses the host"}, true
 			}
 		case before[0] == '/', before[0] == '?', before[0] == '#', before[0] == '.':
 		case strings.Contains(before, ":"):
 			if !audit.HostFixed(pieces, i) {
-				return exit{labels[0], i, "can go on with the host's name"}, true
+				return exit{Label: labels[0], Piece: i, Why: "can go on with the host's name"}, true
 			}
 		}
 	}
@@ -139,7 +139,7 @@ func redirectExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
 func newlineExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
 	for i, p := range pieces {
 		if labels := audit.Live(p, ok, kind); len(labels) > 0 && audit.CanHoldAny(p, "\r\n") {
-			return exit{labels[0], i, "can hold a line end"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can hold a line end"}, true
 		}
 	}
 	return exit{}, false
