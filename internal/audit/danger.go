@@ -54,6 +54,8 @@ type Danger struct {
 	// Cause is [Finding.Cause], Confidence [Finding.Confidence].
 	Cause      string
 	Confidence Confidence
+	// Spot is where the data stands (payload.Sink), if the rule knows.
+	Spot string
 	// At is the place to mark, the hit's if nil.
 	At *pyflow.Span
 	// Edits repair it, if that is possible; called once for each finding.
@@ -141,8 +143,56 @@ func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
 		if best.d.Edits != nil {
 			f.Edits = best.d.Edits()
 		}
+		for _, x := range all {
+			f.Sources = addSources(f.Sources, x.h, x.d)
+		}
 		p.Report(f)
 	}
+}
+
+// addSources adds what of a request comes to a hit. What is harmless there by
+// its label is left out, unless it is what the rule found; that a piece cannot
+// hold what does harm is not looked at: more is better than less.
+func addSources(list []Source, h *pyflow.Hit, d Danger) []Source {
+	labels := []pyflow.Label{d.Label}
+	for _, v := range h.Focus {
+		kinds := []string{}
+		if h.Kind == "response" || h.Kind == "template" {
+			kinds = append(kinds, "html", "response", "template")
+		}
+		for _, l := range LiveIn(v, FromOutside, kinds...) {
+			if !slices.ContainsFunc(labels, func(o pyflow.Label) bool { return o.At == l.At && o.Kind == l.Kind && o.Note == l.Note }) {
+				labels = append(labels, l)
+			}
+		}
+	}
+	for _, l := range labels {
+		s := Source{Kind: l.Kind, Name: l.Name(), Values: l.Kind == "form" && strings.HasPrefix(l.Note, "query parameter or"), at: l.At}
+		if len(labels) == 1 || h.Output != nil {
+			s.Spot = d.Spot
+		}
+		i := slices.IndexFunc(list, func(o Source) bool { return o.Kind == s.Kind && o.Name == s.Name && o.at == s.at })
+		switch {
+		case i < 0:
+			list = append(list, s)
+		default:
+			list[i].Spot = bothSpots(list[i].Spot, s.Spot)
+		}
+	}
+	return list
+}
+
+// bothSpots joins places; one that is not known makes both unknown.
+func bothSpots(a, b string) string {
+	if a == "" || b == "" {
+		return ""
+	}
+	for s := range strings.SplitSeq(b, "|") {
+		if !slices.Contains(strings.Split(a, "|"), s) {
+			a += "|" + s
+		}
+	}
+	return a
 }
 
 // compareKept puts what comes with the request at hand before what an earlier

@@ -29,6 +29,8 @@ type RouteMap struct {
 	// Content is what the project's templates put into pages.
 	Content *csp.Source `json:"content,omitempty" jsonschema_description:"What templates put into pages: inline scripts and styles as hashes or patterns, and what is loaded from elsewhere. The guard makes a Content-Security-Policy of it."`
 	Unknown []MapGap    `json:"not_understood,omitempty" jsonschema_description:"What was seen and not understood: the map may lack routes."`
+	// Patches are there if they were asked for.
+	Patches []Patch `json:"patches,omitempty" jsonschema_description:"Findings of the audit that a guard can hold shut until they are fixed, with the parameters by which data comes in."`
 }
 
 // MapGap is something that was seen and not understood.

@@ -9,6 +9,7 @@ package audit
 
 import (
 	"github.com/dewar-security/dewar/internal/evidence"
+	"github.com/dewar-security/dewar/internal/pyflow"
 )
 
 // Severity is how bad it is if the finding is real.
@@ -56,6 +57,10 @@ type Rule struct {
 	// MitigatedBy names guard layers that keep an attacker from using the
 	// fault while they enforce. See evidence.Evidence.
 	MitigatedBy []string
+	// Patch is the language by which a guard can judge the values that flow
+	// into the fault (payload.Sink), so that a finding which is not fixed yet
+	// is held shut; empty where no judge of single values can.
+	Patch string
 	// Check looks at the whole project. It is called once per run, may run
 	// beside other rules, and reports through the pass.
 	Check func(*Pass)
@@ -94,6 +99,9 @@ type Finding struct {
 	// from source to sink for the rules that follow data.
 	Related []Step
 	Trace   []Step
+	// Sources say by which parts of a request the data comes in, all of them;
+	// nil for rules that do not follow data.
+	Sources []Source `json:"-"`
 	// Fix overrides Rule.Fix where the place allows a more exact advice.
 	Fix string
 	// Edits repair the fault when applied together, without changing what
@@ -106,6 +114,20 @@ type Finding struct {
 	Fingerprint string
 	// Suppressed is set when somebody decided to live with the finding.
 	Suppressed *Suppression
+}
+
+// Source is a part of a request that flows into a fault.
+type Source struct {
+	// Kind is that of the label: query, form, json, path, header, cookie, file,
+	// or another one, that is no named part of a request.
+	Kind, Name string
+	// Values is set where the program reads query and form as one.
+	Values bool
+	// Spot is where in the text the data stands (payload.Sink), "" if that is
+	// not known, or there are several places.
+	Spot string
+
+	at pyflow.Span
 }
 
 // Sure returns how sure the rule is of this finding.

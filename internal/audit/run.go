@@ -392,6 +392,10 @@ func (r *Result) Evidence(now time.Time) []evidence.Evidence {
 			e := base
 			e.Outcome, e.Summary, e.Fix = evidence.Fail, f.Message, cmp.Or(f.Fix, o.Rule.Fix)
 			e.MitigatedBy = o.Rule.MitigatedBy
+			if o.Rule.Patch != "" && len(f.Places) <= 1 {
+				// Only a guard that covers all of its sources says so.
+				e.MitigatedBy = append(slices.Clone(e.MitigatedBy), evidence.PatchCheck(f.Fingerprint))
+			}
 			if f.Span.File != "" {
 				e.Location = &evidence.Location{File: f.Span.File, Line: f.Span.Line, Column: f.Span.Column}
 			}

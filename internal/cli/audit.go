@@ -103,7 +103,7 @@ What could not be read or understood is always listed.` + exitHelp,
 			}
 			if routes {
 				return a.output(outs[0].file, func(w io.Writer) error {
-					return writeRoutes(c.Context(), w, read.project, outs[0].format.Name == "json")
+					return writeRoutes(c.Context(), w, read.project, outs[0].format.Name == "json", nil)
 				})
 			}
 			var cache *audit.Cache

@@ -177,11 +177,11 @@ func (a *app) routeMap(ctx context.Context, dir string) ([]byte, error) {
 		var out bytes.Buffer
 		b := &app{stdin: a.stdin, stdout: &out, stderr: a.stderr, environ: a.environ, configFile: a.configFile, profile: a.profile, color: "never"}
 		root := b.root()
-		root.SetArgs([]string{"routes", "--json", dir})
+		root.SetArgs([]string{"routes", "--json", "--patches", dir})
 		err := root.ExecuteContext(ctx)
 		return out.Bytes(), err
 	}
-	args := []string{"routes", "--json"}
+	args := []string{"routes", "--json", "--patches"}
 	if a.configFile != "" {
 		args = append(args, "--config", a.configFile)
 	}

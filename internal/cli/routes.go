@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -14,7 +16,7 @@ import (
 )
 
 func (a *app) routesCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, patches bool
 	c := &cobra.Command{
 		Use:   "routes [DIR]",
 		Short: "Print what the app answers, what each route reads and who is let in",
@@ -27,7 +29,7 @@ project.
 With --json the map is for programs; docs/route-map.schema.json is its schema.
 What was not understood is listed in both: a map may lack routes.` + exitHelp,
 		Example: `  dewar routes
-  dewar routes --json > routes.json`,
+  dewar routes --json --patches > dewar.policy.json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir, err := project(args)
@@ -42,16 +44,27 @@ What was not understood is listed in both: a map may lack routes.` + exitHelp,
 			if err != nil {
 				return err
 			}
-			return a.output("", func(w io.Writer) error { return writeRoutes(c.Context(), w, read.project, asJSON) })
+			if patches && !asJSON {
+				return errors.New("--patches is for --json")
+			}
+			var found []audit.Patch
+			if patches {
+				rules := slices.DeleteFunc(slices.Clone(read.rules), func(r *audit.Rule) bool { return r.Patch == "" })
+				res := audit.Run(c.Context(), read.project, rules, read.options)
+				found = read.project.Patches(read.project.Flow(c.Context()), res.Findings)
+			}
+			return a.output("", func(w io.Writer) error { return writeRoutes(c.Context(), w, read.project, asJSON, found) })
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&patches, "patches", false, "with --json: also the findings that a guard can hold shut, for dewar.policy.json")
 	return c
 }
 
 // writeRoutes prints the route map of a project.
-func writeRoutes(ctx context.Context, w io.Writer, p *audit.Project, asJSON bool) error {
+func writeRoutes(ctx context.Context, w io.Writer, p *audit.Project, asJSON bool, patches []audit.Patch) error {
 	m := p.RouteMap(ctx)
+	m.Patches = patches
 	if ctx.Err() != nil {
 		return errInterrupted
 	}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -125,14 +126,14 @@ func Fold(controls []*Control, all []evidence.Evidence, now time.Time) *Checklis
 func judge(c *Control, all []evidence.Evidence) Row {
 	slices.SortStableFunc(all, compare)
 	row := Row{Control: c, ID: c.ID, Title: c.Title, Promise: c.Promise, Evidence: all}
-	enforcing := make(map[string]bool)
+	enforcing := make(map[string]string) // by check, the layer's name
 	for _, e := range all {
 		if e.Face == evidence.Guard && e.Outcome == evidence.Pass {
-			enforcing[e.Check] = true
+			enforcing[e.Check] = cmp.Or(e.Layer, e.Check)
 		}
 	}
 	mitigated := func(e evidence.Evidence) bool {
-		return slices.ContainsFunc(e.MitigatedBy, func(layer string) bool { return enforcing[layer] })
+		return slices.ContainsFunc(e.MitigatedBy, func(layer string) bool { return enforcing[layer] != "" })
 	}
 	row.Cells = cells(c, all, mitigated)
 
@@ -246,10 +247,10 @@ func cells(c *Control, all []evidence.Evidence, mitigated func(evidence.Evidence
 	return out
 }
 
-func enforcingOf(layers []string, enforcing map[string]bool) string {
+func enforcingOf(layers []string, enforcing map[string]string) string {
 	for _, l := range layers {
-		if enforcing[l] {
-			return l
+		if name := enforcing[l]; name != "" {
+			return name
 		}
 	}
 	return ""

@@ -165,6 +165,11 @@ type Evidence struct {
 	Time time.Time `json:"time,omitzero"`
 }
 
+// PatchCheck returns the name under which a guard says that it holds a finding
+// of the audit shut, and by which the finding's evidence asks for it in
+// MitigatedBy. fingerprint is the finding's.
+func PatchCheck(fingerprint string) string { return "patch " + fingerprint }
+
 // Validate reports what makes e unusable as evidence: an unknown control
 // cannot be checked here, but a fact without an origin can.
 func (e Evidence) Validate() error {

@@ -784,7 +784,7 @@ func (c *Chain) Evidence() []evidence.Evidence {
 		for _, o := range c.overrides {
 			if m, ok := o.Modes[l.Spec.Name]; ok && m != Enforce && l.Mode == Enforce {
 				weaker = append(weaker, fmt.Sprintf("%s on %s because %s", m, o.Path, o.Reason))
-			} else if o.Stream && l.Mode == Enforce && (l.Spec.Name == "body" || l.Spec.Name == "files" || l.Spec.Name == "waf") {
+			} else if o.Stream && l.Mode == Enforce && slices.Contains(readsBodies, l.Spec.Name) {
 				weaker = append(weaker, fmt.Sprintf("request bodies stream past it on %s because %s", o.Path, o.Reason))
 			}
 		}
@@ -792,6 +792,15 @@ func (c *Chain) Evidence() []evidence.Evidence {
 			e.Summary += "; " + strings.Join(weaker, "; ")
 		}
 		out = append(out, e)
+		if p, ok := l.Layer.(Prover); ok && e.Outcome == evidence.Pass && len(weaker) == 0 {
+			for _, more := range p.Proves() {
+				more.Face, more.Layer, more.Time = evidence.Guard, l.Spec.Name, now
+				out = append(out, more)
+			}
+		}
 	}
 	return out
 }
+
+// readsBodies are the layers that see nothing of a body which streams past.
+var readsBodies = []string{"body", "parameters", "virtual-patches", "files", "waf"}

@@ -152,6 +152,15 @@ type Idler interface {
 	Idle() string
 }
 
+// A Prover is a Layer that can speak of more than itself: of findings of the
+// audit that it holds shut.
+type Prover interface {
+	Layer
+	// Proves returns evidence; the chain fills in face, layer and time. It is
+	// asked only while the layer enforces on every route.
+	Proves() []evidence.Evidence
+}
+
 // FailureMode says what a layer does when it cannot work.
 type FailureMode uint8
 

@@ -17,9 +17,9 @@ type Sink struct {
 	Language string
 	// Spot says where in the text the value stands: a quotation mark
 	// between two of which it stands, one of the words bare (outside of
-	// quotes), text (between the tags of a page), code (where any word means
-	// something), filter and name (of LDAP); empty if it is not known, or
-	// not always the same. Then all are assumed.
+	// quotes), text (between the tags of a page), unquoted (an attribute of a
+	// tag), code (where any word means something), filter and name (of LDAP);
+	// several with | between. Empty if it is not known: then all are assumed.
 	Spot string
 	// Host is the site's own, with its port, to which redirections may lead.
 	Host string
@@ -60,6 +60,18 @@ func (s Sink) breaks(text string) string {
 			return f[0].Kind.String() + ": " + f[0].Shape
 		}
 	}
+	if strings.IndexByte(s.Spot, '|') < 0 {
+		return s.leaves(text)
+	}
+	for spot := range strings.SplitSeq(s.Spot, "|") {
+		if why := (Sink{s.Language, spot, s.Host}).leaves(text); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+func (s Sink) leaves(text string) string {
 	switch s.Language {
 	case "sql":
 		return s.quoted(text, bareSQL, ";", "--", "/*", "#")
@@ -218,11 +230,14 @@ func (s Sink) html(text string) string {
 			return "tag" // what stands behind it goes on
 		}
 		return ""
-	case `"`, "'":
-		if strings.Contains(text, s.Spot) {
-			return "closes the quotes"
+	case "unquoted":
+		if strings.ContainsAny(text, " \t\r\n\f<>\"'`=") {
+			return "ends the attribute"
 		}
 		return ""
+	}
+	if addsAttribute(text) {
+		return "attribute"
 	}
 	if strings.ContainsAny(text, "<>\"'`") || strings.Contains(text, "${") {
 		return "quotation mark or bracket"
@@ -231,6 +246,25 @@ func (s Sink) html(text string) string {
 		return "URL that runs script"
 	}
 	return ""
+}
+
+// addsAttribute reports whether text could add an attribute to a tag in which
+// it stands without quotes: a space, a name and an equals sign.
+func addsAttribute(text string) bool {
+	for i := range len(text) {
+		if text[i] != '=' {
+			continue
+		}
+		name := strings.TrimRight(text[:i], " \t\r\n\f")
+		j := len(name)
+		for j > 0 && (isAlnum(name[j-1]) || name[j-1] == '-' || name[j-1] == ':' || name[j-1] == '_') {
+			j--
+		}
+		if j > 0 && j < len(name) && strings.IndexByte(" \t\r\n\f/\"'", name[j-1]) >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func breaksPath(text string) string {

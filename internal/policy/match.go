@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // A node is a place between two slashes of rules: the fixed texts that can
@@ -62,10 +63,27 @@ func (p *Policy) add(route *Route) error {
 	if fixed == route.Rule {
 		n.ends = append(n.ends, r)
 	} else {
-		expr, err := expression(route)
+		expr, err := expression(route, "(?:")
 		if err != nil {
 			return err
 		}
+		route.capture = sync.OnceValue(func() *capture {
+			c := &capture{}
+			expr, err := expression(route, "(")
+			if err == nil {
+				c.rx, err = regexp.Compile(expr)
+			}
+			if err != nil {
+				return nil
+			}
+			for _, m := range part.FindAllStringSubmatch(route.Rule, -1) {
+				c.names = append(c.names, m[3])
+			}
+			if c.rx.NumSubexp() != len(c.names) {
+				return nil
+			}
+			return c
+		})
 		if r.rx, err = regexp.Compile(expr); err != nil {
 			return fmt.Errorf("cannot be compiled: %w", err)
 		}
@@ -75,8 +93,8 @@ func (p *Policy) add(route *Route) error {
 	return nil
 }
 
-// expression returns what paths a rule matches.
-func expression(route *Route) (string, error) {
+// expression returns what paths a rule matches. group begins a variable part.
+func expression(route *Route, group string) (string, error) {
 	var b strings.Builder
 	b.WriteString(`^(?s:`)
 	rest := strings.TrimSuffix(route.Rule, "/")
@@ -92,7 +110,7 @@ func expression(route *Route) (string, error) {
 			}
 			return rest[m[2*i]:m[2*i+1]]
 		}
-		b.WriteString("(?:" + route.converter(sub(1), sub(2), sub(3)) + ")")
+		b.WriteString(group + route.converter(sub(1), sub(2), sub(3)) + ")")
 		rest = rest[m[1]:]
 	}
 	if strings.ContainsAny(rest, "<>") {
@@ -101,6 +119,33 @@ func expression(route *Route) (string, error) {
 	b.WriteString(regexp.QuoteMeta(rest))
 	b.WriteString(`/?)$`)
 	return b.String(), nil
+}
+
+// capture tells what the variable parts of a rule match.
+type capture struct {
+	rx    *regexp.Regexp
+	names []string
+}
+
+// PathValue returns what a variable part of the rule is for a path that the
+// rule matches; ok is false for another name or path.
+func (r *Route) PathValue(path, name string) (value string, ok bool) {
+	if r.capture == nil {
+		return "", false
+	}
+	c := r.capture()
+	if c == nil {
+		return "", false
+	}
+	i := slices.Index(c.names, name)
+	if i < 0 {
+		return "", false
+	}
+	m := c.rx.FindStringSubmatch(mergeSlashes(path))
+	if m == nil {
+		return "", false
+	}
+	return m[i+1], true
 }
 
 // converter returns the expression of one variable part, as Werkzeug's

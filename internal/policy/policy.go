@@ -53,6 +53,10 @@ type Policy struct {
 	content json.RawMessage
 	// tree finds the rules that can match a path by its first parts.
 	tree node
+
+	patches []*Patch
+	// everywhere are patched parameters that a hook reads on every route.
+	everywhere []Patched
 }
 
 // Route is one route of the app.
@@ -84,6 +88,9 @@ type Route struct {
 	// Extensions are those that the code compares the names of uploaded files
 	// with before it keeps them, in lower case without the dot.
 	Extensions []string `json:"extensions"`
+
+	patched []Patched
+	capture func() *capture // what its variable parts match
 }
 
 // Is says whether the route is for kind: login, logout, reset, upload, ….
@@ -103,6 +110,43 @@ type Field struct {
 	In   string `json:"in"`
 	Name string `json:"name"`
 	Type string `json:"type"`
+}
+
+// Patch is a finding of the audit that is not fixed yet, with the parameters by
+// which data flows into the fault: what the guard holds shut meanwhile.
+type Patch struct {
+	Check       string `json:"check"`   // the rule: DW-INJECTION-001
+	Control     string `json:"control"` // the promise that the finding breaks
+	Fingerprint string `json:"fingerprint"`
+	Message     string `json:"message"`
+	File        string `json:"file"`
+	Line        int    `json:"line"`
+	Severity    string `json:"severity"`   // low, medium, high, critical
+	Confidence  string `json:"confidence"` // possible, likely, certain
+	// Language is the judge of values: payload.Sink.
+	Language   string           `json:"language"`
+	Parameters []PatchParameter `json:"parameters"`
+	// Open are the finding's sources that no parameter covers. Unbound says
+	// that a parameter names a route which the map does not have.
+	Open    []string `json:"open"`
+	Unbound bool     `json:"-"`
+}
+
+// PatchParameter is one parameter of one route; rule * is every route, a
+// parameter without a name every name.
+type PatchParameter struct {
+	Rule     string   `json:"rule"`
+	Endpoint string   `json:"endpoint"`
+	Methods  []string `json:"methods"`
+	In       string   `json:"in"`
+	Name     string   `json:"name"`
+	Spot     string   `json:"spot"` // payload.Sink.Spot
+}
+
+// Patched is a parameter of a route with the patch that it belongs to.
+type Patched struct {
+	*Patch
+	In, Name, Spot string
 }
 
 // Gap is something in the source that was not understood: the map may lack
@@ -129,6 +173,7 @@ func Decode(r io.Reader) (*Policy, error) {
 		Content   json.RawMessage `json:"content"`
 		Unmounted []*Route        `json:"unmounted"`
 		Unknown   []Gap           `json:"not_understood"`
+		Patches   []*Patch        `json:"patches"`
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
 		var syntax *json.SyntaxError
@@ -157,7 +202,55 @@ func Decode(r io.Reader) (*Policy, error) {
 			p.gaps = append(p.gaps, Gap{File: route.File, Line: route.Line, What: "route " + route.Rule + " of a blueprint that nothing was seen to register"})
 		}
 	}
-	return p, nil
+	return p, p.bind(file.Patches)
+}
+
+// bind gives the patches to their routes.
+func (p *Policy) bind(patches []*Patch) error {
+	for i, x := range patches {
+		if x == nil || x.Check == "" || x.Fingerprint == "" || x.Language == "" {
+			return fmt.Errorf("policy: patch %d is not complete", i+1)
+		}
+		for _, param := range x.Parameters {
+			one := Patched{Patch: x, In: param.In, Name: param.Name, Spot: param.Spot}
+			if param.Rule == "*" {
+				p.everywhere = append(p.everywhere, one)
+				continue
+			}
+			bound := false
+			for exact := true; !bound; exact = false {
+				for _, r := range p.routes {
+					if r.Rule == param.Rule && r.Endpoint == param.Endpoint && (!exact || slices.Equal(r.Answers, param.Methods)) {
+						r.patched = append(r.patched, one)
+						bound = true
+					}
+				}
+				if !exact {
+					break
+				}
+			}
+			x.Unbound = x.Unbound || !bound
+		}
+		p.patches = append(p.patches, x)
+	}
+	return nil
+}
+
+// Patches returns the findings that are held shut, in the file's order. They
+// must not be changed.
+func (p *Policy) Patches() []*Patch { return p.patches }
+
+// Patched calls each with the patched parameters of a match: those of every
+// route that could answer, and those that a hook reads on every route.
+func (p *Policy) Patched(m Match, each func(*Route, Patched)) {
+	for _, one := range p.everywhere {
+		each(nil, one)
+	}
+	for _, r := range m.Routes {
+		for _, one := range r.patched {
+			each(r, one)
+		}
+	}
 }
 
 // New returns a policy of routes that are known otherwise than from a file: the

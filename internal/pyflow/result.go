@@ -2,6 +2,7 @@ package pyflow
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/jinja"
@@ -197,6 +198,21 @@ type Label struct {
 	// Trace is the way from the source, first step first.
 	Trace []Step
 	Harmless
+}
+
+// Name returns the name of the part of a request that the label stands for,
+// as its note has it in quotes; "" where it has none.
+func (l Label) Name() string {
+	i := strings.IndexByte(l.Note, '"')
+	if i < 0 {
+		return ""
+	}
+	quoted, err := strconv.QuotedPrefix(l.Note[i:])
+	if err != nil {
+		return ""
+	}
+	name, _ := strconv.Unquote(quoted)
+	return name
 }
 
 // Step is one stop on the way of a label.

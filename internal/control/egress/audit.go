@@ -13,6 +13,7 @@ import (
 var rules = []*audit.Rule{
 	{
 		ID: "DW-EGRESS-001", Control: "egress",
+		Patch:    "url", // a name can lead elsewhere a moment later
 		Title:    "What a client sends chooses which host the app connects to",
 		Why:      "The app stands inside of the network: through it a client reaches the cloud's metadata with its keys, databases, and services that trust whoever can reach them.",
 		Fix:      "Take the host from a fixed list, and keep it apart from what a client sends: \"https://api.example.com/\" with the last slash, then the value.",

@@ -25,7 +25,7 @@ func follow(p *audit.Pass, kinds []string, message, caret string, find func(*pyf
 		if !bad {
 			return nil
 		}
-		return []audit.Danger{{Label: e.Label, Message: message + ": it " + e.Why, Caret: caret, Confidence: sure(h)}}
+		return []audit.Danger{{Label: e.Label, Spot: e.Spot, Message: message + ": it " + e.Why, Caret: caret, Confidence: sure(h)}}
 	})
 }
 
@@ -60,6 +60,7 @@ func guessed(h *pyflow.Hit) bool { return strings.HasPrefix(h.Path, "*.") }
 var queryRules = []*audit.Rule{
 	{
 		ID: "DW-INJECTION-001", Control: "injection",
+		Patch:    "sql",
 		Title:    "What a client sends becomes part of an SQL statement",
 		Why:      "Whoever sends the request changes the statement: reads every table, changes or deletes rows, on some databases runs programs.",
 		Fix:      "Put placeholders into the statement and give the values as parameters; names of tables and columns come from a fixed list.",
@@ -115,6 +116,7 @@ def orders(user):
 	},
 	{
 		ID: "DW-INJECTION-003", Control: "injection",
+		Patch:    "nosql",
 		Title:    "What a client sends becomes a query of a document or graph database",
 		Why:      "Where a text was meant, a client sends an object with operators such as {\"$ne\": null} and matches every document, or script that the database runs.",
 		Fix:      "Turn what comes in into the type that is meant (str(value)) before it goes into a filter, and give values as parameters.",
@@ -146,6 +148,7 @@ def login():
 	},
 	{
 		ID: "DW-INJECTION-015", Control: "injection",
+		Patch:    "ldap",
 		Title:    "What a client sends becomes part of an LDAP filter or name",
 		Why:      "With * and ) in it, a name matches every entry: whoever signs in is found without the right password.",
 		Fix:      "Escape what goes into a filter with ldap3.utils.conv.escape_filter_chars or ldap.filter.escape_filter_chars, and into a name with escape_rdn or escape_dn_chars.",
@@ -185,6 +188,7 @@ def people():
 	},
 	{
 		ID: "DW-INJECTION-016", Control: "injection",
+		Patch:    "xpath",
 		Title:    "What a client sends becomes part of an XPath expression",
 		Why:      "With a quotation mark in it, the value changes what is selected: any part of the document is read, a login found without its password.",
 		Fix:      "Give the value as a variable: tree.xpath(\"//user[name=$name]\", name=value).",
@@ -230,7 +234,7 @@ func sqlRule(p *audit.Pass, ok accept) {
 			return nil
 		}
 		return []audit.Danger{{
-			Label: e.Label, Message: "%s becomes part of the SQL that is run: it " + e.Why, Caret: "the statement is run here", Confidence: sure(h),
+			Label: e.Label, Spot: e.Spot, Message: "%s becomes part of the SQL that is run: it " + e.Why, Caret: "the statement is run here", Confidence: sure(h),
 			Edits: func() []audit.Edit { return sqlEdits(p, h) },
 		}}
 	})
@@ -351,6 +355,7 @@ func scriptExitFor(cypher bool) func([]pyflow.Piece) (exit, bool) {
 var codeRules = []*audit.Rule{
 	{
 		ID: "DW-INJECTION-004", Control: "injection",
+		Patch:    "shell",
 		Title:    "What a client sends becomes part of a command",
 		Why:      "A shell runs what stands behind ; or in $(…): with the rights of the app, on its machine.",
 		Fix:      "Start the program with a list of arguments and without shell=True; where a shell is needed, put shlex.quote around each value, outside of quotes.",
@@ -378,6 +383,7 @@ def ping():
 	},
 	{
 		ID: "DW-INJECTION-025", Control: "injection",
+		Patch:    "option",
 		Title:    "What a client sends can be an option of a program",
 		Why:      "A value that begins with - is read as an option: git, tar, ssh, find and others have some that run programs or write files.",
 		Fix:      "Put \"--\" before the value, which ends the options, or a prefix such as \"./\".",
@@ -418,6 +424,7 @@ def clone():
 	},
 	{
 		ID: "DW-INJECTION-005", Control: "injection",
+		Patch:    "code",
 		Title:    "What a client sends is run as code",
 		Why:      "eval, exec and imports by name run whatever the text says, with the rights of the app.",
 		Fix:      "Look the wanted function up in a dictionary of those that are meant; read data with json.loads or ast.literal_eval.",
@@ -450,6 +457,7 @@ def total():
 	},
 	{
 		ID: "DW-INJECTION-006", Control: "injection",
+		Patch:    "template",
 		Title:    "What a client sends becomes part of a template",
 		Why:      "What stands in {{…}} is evaluated: it reaches the configuration with the secret key, and from any object Python's modules, so programs run.",
 		Fix:      "Keep the template's text fixed and give the value as a variable: render_template(\"page.html\", name=name).",
@@ -852,6 +860,7 @@ func resolves(h *pyflow.Hit, old bool) string {
 var pageRules = []*audit.Rule{
 	{
 		ID: "DW-INJECTION-007", Control: "injection",
+		Patch:    "html",
 		Title:    "What a client sends comes back as a part of the page",
 		Why:      "A link with a script in it, opened by a visitor, runs in the visitor's session: it reads the page, sends forms, changes the password.",
 		Fix:      "Render a template, which escapes, or put markupsafe.escape around the value; send data as JSON.",
@@ -880,6 +889,7 @@ def hello():
 	},
 	{
 		ID: "DW-INJECTION-008", Control: "injection",
+		Patch:    "html",
 		Title:    "A template puts out what a client sends where a script can begin",
 		Why:      "A link with a script in it, opened by a visitor, runs in the visitor's session. Escaping helps in the text and between quotes only.",
 		Fix:      "Leave escaping on, put attributes into quotes, give values to scripts with |tojson, and check URLs for http or https.",
@@ -963,7 +973,7 @@ func responseDanger(h *pyflow.Hit, ok accept, message string) []audit.Danger {
 		}
 		for _, t := range bodies(v) {
 			if e, bad := pageExit(t.Pieces, ok, jinja.State{}); bad && stillPage(h.Answer, ok) {
-				return []audit.Danger{{Label: e.Label, Message: message + ": it " + e.Why, Caret: "the page is sent here"}}
+				return []audit.Danger{{Label: e.Label, Spot: e.Spot, Message: message + ": it " + e.Why, Caret: "the page is sent here"}}
 			}
 		}
 	}
@@ -1016,7 +1026,7 @@ func outputDanger(h *pyflow.Hit, ok accept, message string) []audit.Danger {
 				if !h.Output.Escaped || t.Safe {
 					caret = "put out here without escaping"
 				}
-				return []audit.Danger{{Label: e.Label, Message: message + ": it " + e.Why, Caret: caret}}
+				return []audit.Danger{{Label: e.Label, Spot: e.Spot, Message: message + ": it " + e.Why, Caret: caret}}
 			}
 		}
 	}

@@ -142,13 +142,40 @@ func pageExit(pieces []pyflow.Piece, ok accept, from jinja.State) (exit, bool) {
 			p := withURL(p, ok)
 			for _, c := range s.Contexts() {
 				if why := htmlExit(c, p, escaped); why != "" {
-					return exit{Label: l, Piece: i, Why: why}, true
+					return exit{Label: l, Piece: i, Why: why, Spot: spotIn(s.Contexts())}, true
 				}
 			}
 		}
 		s = s.Output()
 	}
 	return exit{}, false
+}
+
+// spotIn names the places in a page for a judge of values.
+func spotIn(at []jinja.Context) string {
+	var spots []string
+	for _, c := range at {
+		spot := ""
+		switch {
+		case c.Unquoted():
+			spot = "unquoted"
+		case c.Kind == jinja.KindText:
+			spot = "text"
+		case c.Kind == jinja.KindScript || c.Kind == jinja.KindEvent || c.Kind == jinja.KindScriptURL:
+			switch c.Lexeme {
+			case jinja.LexDouble, jinja.LexSingle, jinja.LexTemplate, jinja.LexRegexp, jinja.LexLine, jinja.LexComment:
+			default:
+				spot = "code"
+			}
+		}
+		if spot == "" {
+			return ""
+		}
+		if !slices.Contains(spots, spot) {
+			spots = append(spots, spot)
+		}
+	}
+	return strings.Join(spots, "|")
 }
 
 // withURL marks a piece as a harmless URL when all of its labels are.
@@ -179,7 +206,7 @@ func outputExit(o *pyflow.Output, t audit.FlowText, ok accept) (exit, bool) {
 		}
 		clean := escaped || l.Kind == "url" || len(audit.Live(p, ok, "html", "response", "template")) == 0
 		if why := htmlExit(at, withURL(p, ok), clean); why != "" {
-			return exit{Label: l, Piece: i, Why: why}, true
+			return exit{Label: l, Piece: i, Why: why, Spot: spotIn([]jinja.Context{at})}, true
 		}
 	}
 	return exit{}, false

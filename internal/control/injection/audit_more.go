@@ -12,6 +12,7 @@ import (
 var pathRules = []*audit.Rule{
 	{
 		ID: "DW-INJECTION-010", Control: "injection",
+		Patch:    "path",
 		Title:    "What a client sends chooses which file is read",
 		Why:      "With ../ or an absolute path the name leaves its folder: configuration, keys, the database, the source come back.",
 		Fix:      "Use flask.send_from_directory or werkzeug.utils.safe_join, or take a number or a name from a fixed list.",
@@ -43,6 +44,7 @@ def manual():
 	},
 	{
 		ID: "DW-INJECTION-011", Control: "injection",
+		Patch:    "path",
 		Title:    "What a client sends chooses which file is written or deleted",
 		Why:      "With ../ or an absolute path the name leaves its folder: the app's code, its templates or the account's SSH keys are overwritten.",
 		Fix:      "Choose the name yourself (secrets.token_hex); or pass it through werkzeug.utils.secure_filename and safe_join.",
@@ -80,6 +82,7 @@ def save():
 	},
 	{
 		ID: "DW-INJECTION-024", Control: "injection",
+		Patch:    "path",
 		Title:    "What a client sends chooses which file is asked for",
 		Why:      "With ../ or an absolute path the answer tells which files, accounts and programs the server has.",
 		Fix:      "Put the name through werkzeug.utils.safe_join before the question, or take a number or a name from a fixed list.",
@@ -173,6 +176,7 @@ func writes(h *pyflow.Hit) bool {
 var otherRules = []*audit.Rule{
 	{
 		ID: "DW-INJECTION-017", Control: "injection",
+		Patch:    "redirect",
 		Title:    "What a client sends chooses where a redirection leads",
 		Why:      "A link that begins with the site's own address ends on the attacker's copy of its login page; tokens in the address go along.",
 		Fix:      "Redirect to endpoints with url_for; where the target has to come from outside, take a path only, and refuse what begins with //, /\\ or a scheme.",
@@ -212,12 +216,13 @@ def item(name):
 				if !bad {
 					return nil
 				}
-				return []audit.Danger{{Label: e.Label, Message: "%s chooses where the visitor is sent: it " + e.Why, Caret: "the visitor is sent on here"}}
+				return []audit.Danger{{Label: e.Label, Spot: e.Spot, Message: "%s chooses where the visitor is sent: it " + e.Why, Caret: "the visitor is sent on here"}}
 			})
 		},
 	},
 	{
 		ID: "DW-INJECTION-018", Control: "injection",
+		Patch:    "header",
 		Title:    "What a client sends becomes a header of the answer",
 		Why:      "Who chooses a header's name sets cookies and policies. A line end in a value begins another header; Werkzeug refuses those since 0.9, so a value alone is an error page at worst, and a header of its own under other servers.",
 		Fix:      "Choose names from a fixed list; take line ends out of values.",
@@ -562,7 +567,7 @@ func headerDanger(h *pyflow.Hit) []audit.Danger {
 	for _, v := range h.Focus {
 		for _, t := range audit.Texts(v) {
 			if e, bad := newlineExit(t.Pieces, lineEnds, "header"); bad {
-				return []audit.Danger{{Label: e.Label, Message: "%s becomes a header of the answer: it " + e.Why, Caret: "set here"}}
+				return []audit.Danger{{Label: e.Label, Spot: e.Spot, Message: "%s becomes a header of the answer: it " + e.Why, Caret: "set here"}}
 			}
 		}
 	}

@@ -93,7 +93,11 @@ func shellExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
 			why = "stands in the command without quotes"
 		}
 		if why != "" {
-			return exit{Label: labels[0], Piece: i, Why: why}, true
+			e := exit{Label: labels[0], Piece: i, Why: why}
+			if s.quote != 0 && !made {
+				e.Spot = string(s.quote)
+			}
+			return e, true
 		}
 		s.word = true
 	}

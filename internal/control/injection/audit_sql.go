@@ -16,6 +16,7 @@ type exit struct {
 	Label pyflow.Label
 	Piece int
 	Why   string // where it stands and what it can do there: a clause
+	Spot  string // payload.Sink.Spot, "" if it does not fit any
 }
 
 // quoted walks the literal text between labelled pieces as a language with
@@ -97,6 +98,17 @@ func (q *quoted) leaves(p pyflow.Piece, language string, again bool) string {
 	return ""
 }
 
+// spot names the place for a judge of values.
+func (q *quoted) spot() string {
+	switch q.state {
+	case 0:
+		return "bare"
+	case '-', '*':
+		return ""
+	}
+	return string(q.state)
+}
+
 // walk returns how a labelled piece gets out of its place, the first one that
 // does.
 func (q *quoted) walk(pieces []pyflow.Piece, ok accept, language string, kinds ...string) (exit, bool) {
@@ -114,7 +126,7 @@ func (q *quoted) walk(pieces []pyflow.Piece, ok accept, language string, kinds .
 			again = again || len(audit.Live(later, ok, kinds...)) > 0
 		}
 		if why := q.leaves(p, language, again); why != "" {
-			return exit{Label: labels[0], Piece: i, Why: why}, true
+			return exit{Label: labels[0], Piece: i, Why: why, Spot: q.spot()}, true
 		}
 	}
 	return exit{}, false
@@ -197,9 +209,9 @@ func ldapExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
 		}
 		switch {
 		case filter && audit.CanHoldAny(p, `*()\`+"\x00"):
-			return exit{Label: labels[0], Piece: i, Why: "can hold * ( ) and \\, which a filter reads"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can hold * ( ) and \\, which a filter reads", Spot: "filter"}, true
 		case !filter && audit.CanHoldAny(p, `,+"\<>;=#`):
-			return exit{Label: labels[0], Piece: i, Why: "can hold , + = and others that a name is made of"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can hold , + = and others that a name is made of", Spot: "name"}, true
 		}
 	}
 	return exit{}, false

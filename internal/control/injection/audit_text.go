@@ -84,7 +84,7 @@ func templateExit(pieces []pyflow.Piece, ok accept, mako bool) (exit, bool) {
 		switch {
 		case inside == '{':
 			if why := q.leaves(p, "expression", false); why != "" {
-				return exit{Label: labels[0], Piece: i, Why: "stands in a template's expression and " + strings.TrimPrefix(why, "stands ")}, true
+				return exit{Label: labels[0], Piece: i, Why: "stands in a template's expression and " + strings.TrimPrefix(why, "stands "), Spot: "code"}, true
 			}
 		case inside == '#':
 			if audit.CanHold(p, "#}") {

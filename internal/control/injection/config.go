@@ -2,6 +2,7 @@ package injection
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/guard"
@@ -13,6 +14,8 @@ import (
 type Config struct {
 	Mode              guard.Mode  `toml:"mode" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the waf layer."`
 	Routes            guard.Mode  `toml:"routes" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the routes layer: what the app has no route for gets the app's own 404 or 405 without reaching it, where that is certain; the rest is only noted."`
+	VirtualPatches    guard.Mode  `toml:"virtual-patches" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the virtual-patches layer: findings of the audit at the start are held shut until they are fixed."`
+	PatchFrom         string      `toml:"patch-from" default:"high" jsonschema:"enum=low,enum=medium,enum=high,enum=critical" jsonschema_description:"Lowest severity of a finding that is held shut; of others, and of those the audit is not rather sure of, it is only noted what would be refused."`
 	Paranoia          int         `toml:"paranoia" default:"1" jsonschema:"minimum=1,maximum=4" jsonschema_description:"Paranoia level of the OWASP Core Rule Set. 1 suits every app; higher levels catch more and refuse more honest requests."`
 	Threshold         int         `toml:"threshold" default:"5" jsonschema:"minimum=1" jsonschema_description:"Anomaly score at which a request is refused; one critical match scores 5."`
 	Structure         bool        `toml:"structure" default:"true" jsonschema_description:"Judge values by grammar as well: refuse what a database, shell, browser or template engine would read structure in, also in Base64, and let prose pass that the rules refuse for its words."`
@@ -51,6 +54,9 @@ func (c *Config) Problems() []guard.Problem {
 		if n.v < 0 {
 			add(n.key, "must be positive")
 		}
+	}
+	if c.PatchFrom != "" && !slices.Contains(severities, c.PatchFrom) {
+		add("patch-from", "%q: write one of %s", c.PatchFrom, strings.Join(severities, ", "))
 	}
 	switch c.Oversize {
 	case "", "refuse", "inspect-prefix":
