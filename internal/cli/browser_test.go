@@ -80,7 +80,7 @@ func TestPolicyInABrowser(t *testing.T) {
 	}
 	writeFile(t, filepath.Join(dir, "app.py"), cspApp)
 	writeFile(t, filepath.Join(dir, "templates", "page.html"), cspPage)
-	writeFile(t, filepath.Join(dir, "dewar.toml"), "[injection]\nmode = \"off\"\n[headers]\ncsp-mode = \"enforce\"\n")
+	writeFile(t, filepath.Join(dir, "dewar.toml"), "[injection]\nmode = \"off\"\nvirtual-patches = \"off\"\n[headers]\ncsp-mode = \"enforce\"\n")
 	s := start(t, dir, nil)
 	const own = `data-ran="head string 2.5 row-a row-b 42px rgb(1,2,3) onload"`
 	dom, console := open(s.https + "/")
@@ -114,7 +114,7 @@ func TestPolicyInABrowser(t *testing.T) {
 		}
 	}
 	// The same page without a policy: the attacks are attacks.
-	writeFile(t, filepath.Join(dir, "dewar.toml"), "[injection]\nmode = \"off\"\n[headers]\ncsp-mode = \"off\"\n")
+	writeFile(t, filepath.Join(dir, "dewar.toml"), "[injection]\nmode = \"off\"\nvirtual-patches = \"off\"\n[headers]\ncsp-mode = \"off\"\n")
 	eventually(t, "no policy", func() bool {
 		return s.ask(s.client(), "GET", s.https+"/", "").Header.Get("Content-Security-Policy") == ""
 	})
