@@ -86,10 +86,22 @@ type WAF struct {
 
 // NewWAF loads the rules and returns the waf layer.
 func NewWAF(cfg Config, env guard.Env) (guard.Layer, error) {
+	return newWAF(cfg, env, false)
+}
+
+// NewReference is [NewWAF] with Coraza alone, which judges every request at a
+// hundred times the cost: what the layer is compared with.
+func NewReference(cfg Config, env guard.Env) (guard.Layer, error) {
+	return newWAF(cfg, env, true)
+}
+
+func newWAF(cfg Config, env guard.Env, reference bool) (guard.Layer, error) {
 	if p := cfg.Problems(); len(p) > 0 {
 		return nil, fmt.Errorf("injection.%s: %s", p[0].Key, p[0].Message)
 	}
-	engine, err := waf.New(cfg.engineConfig())
+	of := cfg.engineConfig()
+	of.Reference = reference
+	engine, err := waf.New(of)
 	if err != nil {
 		return nil, err
 	}
