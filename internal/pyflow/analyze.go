@@ -234,7 +234,7 @@ func (p *program) prepare() []*fileInfo {
 		}
 	}
 	delete(kinds, "*")
-	for _, k := range [...]string{"response", "template", "tojson", "script", "html"} {
+	for _, k := range [...]string{"response", "template", "tojson", "script", "html", pathSetting} {
 		kinds[k] = true
 	}
 	for i, k := range sortedKeys(kinds) {

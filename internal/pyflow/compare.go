@@ -203,6 +203,12 @@ func (it *interp) equalUnlabelled(st *state, a, b *value) *value {
 		case ownAddress(la) && !ownAddress(lb):
 			return equalClean(b)
 		}
+		// A folder that the app has stored.
+		for _, p := range [2][2]*value{{a, b}, {b, a}} {
+			if allStored(it.labelsOf(st, p[1])) && !allStored(it.labelsOf(st, p[0])) && normalPath(p[0]) {
+				return it.insideTest(p[0])
+			}
+		}
 	}
 	return boolean
 }
@@ -398,11 +404,9 @@ func (it *interp) contains(st *state, a, b *value) *value {
 		}
 		return boolean
 	case vBound, vInst, vLib:
-		if b.kind == vInst && b.str == "pathlib.parents" && len(it.labelsOf(st, a)) == 0 {
-			for _, s := range symsOf(b.elems[0]) {
-				if normalized(s) {
-					return it.insideTest(b.elems[0])
-				}
+		if b.kind == vInst && b.str == "pathlib.parents" && allStored(it.labelsOf(st, a)) {
+			if normalPath(b.elems[0]) {
+				return it.insideTest(b.elems[0])
 			}
 			return boolean
 		}

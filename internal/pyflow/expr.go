@@ -2,6 +2,7 @@ package pyflow
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/dewar-security/dewar/internal/pysyntax"
@@ -782,6 +783,10 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 		return deadFrom(st), st
 	}
 	no = st.fork()
+	if name := it.setting(st, id, v); name != "" {
+		it.learnSetting(st, name, true)
+		it.learnSetting(no, name, false)
+	}
 	if f.Kind(id) == pysyntax.Call && v.kind == vUnknown {
 		it.judged(st, id)
 	}
@@ -799,6 +804,42 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 		it.bindName(no, f.Name(id), it.onlyTruth(no, v, false))
 	}
 	return st, no
+}
+
+// setting returns the name of the app's own setting that a condition asks for,
+// config.STRICT or current_app.config["STRICT"]; "" for any other condition.
+func (it *interp) setting(st *state, id pysyntax.ID, v *value) string {
+	if it.loading {
+		return ""
+	}
+	f := it.fr.f
+	name := ""
+	switch f.Kind(id) {
+	case pysyntax.Attribute:
+		_, name = f.Attribute(id)
+	case pysyntax.Subscript:
+		_, k := f.Subscript(id)
+		name, _ = f.StringValue(k)
+	case pysyntax.Call:
+		if fn, args, _ := f.Call(id); len(args) > 0 {
+			if _, m := f.Attribute(fn); m == "get" {
+				name, _ = f.StringValue(args[0])
+			}
+		}
+	case pysyntax.Compare: // config.STRICT is True
+		if left, rest := f.Compare(id); len(rest) == 1 {
+			switch f.Kind(rest[0].Right) {
+			case pysyntax.True, pysyntax.False, pysyntax.None:
+				if _, name = f.Attribute(left); name != "" {
+					name += string(f.Text(rest[0].Right))
+				}
+			}
+		}
+	}
+	if name == "" || name != strings.ToUpper(name) && f.Kind(id) != pysyntax.Compare || len(it.labelsOf(st, v)) > 0 {
+		return ""
+	}
+	return name
 }
 
 // judged learns from a call of which nothing is known but that it said yes to

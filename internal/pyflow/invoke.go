@@ -232,6 +232,9 @@ func (it *interp) call(st *state, fn *value, c *call) *value {
 		}
 		return it.callLib(st, fn.str+".__call__", fn, c)
 	case vUnion:
+		if one := onePathMethod(fn); one != nil {
+			return it.callBound(st, one, c)
+		}
 		return it.callEach(st, fn.elems, c)
 	case vModule:
 		return unknown

@@ -153,16 +153,45 @@ func (it *interp) commonKnowledge(a, b *knowledge) *knowledge {
 	}
 	out := x
 	seen := map[*sym]bool{}
+	parted := partedBySetting(a, b, x)
+	paths := it.pathTags()
+	one := func(r *refinement, a, b tags) {
+		if parted && (a^b)&paths != 0 {
+			r.clean |= it.tag(pathSetting)
+		}
+	}
+	if parted {
+		for k := b; k != x; k = k.next {
+			if seen[k.sym] {
+				continue
+			}
+			if _, ok := a.of(k.sym); ok {
+				continue
+			}
+			seen[k.sym] = true
+			if k.fact.clean&paths != 0 {
+				n := 1
+				if out != nil {
+					n = out.n + 1
+				}
+				out = &knowledge{next: out, sym: k.sym, fact: refinement{clean: it.tag(pathSetting)}, n: n}
+			}
+		}
+	}
 	for k := a; k != x; k = k.next {
-		if seen[k.sym] {
+		if seen[k.sym] || k.sym.op == "setting" {
 			continue
 		}
 		seen[k.sym] = true
 		other, ok := b.of(k.sym)
-		if !ok {
+		if !ok && (!parted || k.fact.clean&paths == 0) {
 			continue
 		}
-		r := common(k.fact, other)
+		r := refinement{}
+		if ok {
+			r = common(k.fact, other)
+		}
+		one(&r, k.fact.clean, other.clean)
 		n := 1
 		if out != nil {
 			n = out.n + 1
@@ -170,6 +199,35 @@ func (it *interp) commonKnowledge(a, b *knowledge) *knowledge {
 		out = &knowledge{next: out, sym: k.sym, fact: r, n: n}
 	}
 	return out
+}
+
+// pathSetting is the kind of sinks for which a path counts as harmless that was
+// found to stay in its folder unless a setting switches that off.
+const pathSetting = "path-setting"
+
+// settingSym stands for the settings that conditions ask for.
+var settingSym = &sym{op: "settings"}
+
+// learnSetting notes on which side of a condition on a setting of the app's own
+// a state is.
+func (it *interp) learnSetting(st *state, name string, truth bool) {
+	st.learn(it.derive("setting", name, settingSym), func(r *refinement) { r.eq = boolOf(truth) })
+}
+
+// partedBySetting reports whether two ways parted, after they had end in
+// common, at a condition on a setting.
+func partedBySetting(a, b, end *knowledge) bool {
+	for k := a; k != end; k = k.next {
+		if k.sym.op != "setting" {
+			continue
+		}
+		for j := b; j != end; j = j.next {
+			if j.sym == k.sym {
+				return k.fact.eq != j.fact.eq
+			}
+		}
+	}
+	return false
 }
 
 // bounds returns the characters that are left; ok is false when nothing is

@@ -63,6 +63,39 @@ func pathOfText(t *value) *value {
 	return &value{kind: vInst, str: "pathlib.Path", elems: []*value{t}, sym: t.sym}
 }
 
+// onePathMethod is the question whether a path of pathlib, whichever of several
+// it is, is in a folder; nil for other methods. What it says holds of all.
+func onePathMethod(v *value) *value {
+	var t *value
+	name := v.elems[0].str
+	if name != "relative_to" && name != "is_relative_to" {
+		return nil
+	}
+	for _, b := range v.elems {
+		if b.kind != vBound || b.str != name || b.recv == nil || b.recv.kind != vInst || b.recv.str != "pathlib.Path" || len(b.recv.elems) == 0 {
+			return nil
+		}
+		t = join(t, b.recv.elems[0])
+	}
+	return &value{kind: vBound, recv: pathOfText(t), str: name}
+}
+
+// normalPath reports whether a path, whichever of several it is, has no "..":
+// it is known, or was normalised.
+func normalPath(t *value) bool {
+	some := false
+	for _, a := range t.alts() {
+		if a.isConstText() {
+			continue
+		}
+		if !slices.ContainsFunc(symsOf(a), normalized) {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
 // joinPaths is os.path.join(a, b).
 func (it *interp) joinPaths(st *state, a, b *value) *value {
 	return over2(a, b, func(a, b *value) *value {
@@ -350,13 +383,11 @@ func pathlibText(it *interp, st *state, self *value, c *call) *value { return it
 
 func pathlibInside(it *interp, st *state, self *value, c *call) *value {
 	t := it.pathText(st, self)
-	if t == nil || len(c.args) == 0 || len(it.labelsOf(st, c.args[0])) > 0 {
+	if t == nil || len(c.args) == 0 || !allStored(it.labelsOf(st, c.args[0])) {
 		return boolean
 	}
-	for _, s := range symsOf(t) {
-		if normalized(s) {
-			return it.insideTest(t)
-		}
+	if normalPath(t) {
+		return it.insideTest(t)
 	}
 	return boolean
 }
@@ -366,15 +397,10 @@ func pathlibRelative(it *interp, st *state, self *value, c *call) *value {
 	if t == nil || len(c.args) == 0 {
 		return nil
 	}
-	if len(it.labelsOf(st, c.args[0])) == 0 {
+	if allStored(it.labelsOf(st, c.args[0])) && normalPath(t) {
+		// It raises unless the path is below the other one.
 		for _, s := range symsOf(t) {
-			if normalized(s) {
-				// It raises unless the path is below the other one.
-				for _, s := range symsOf(t) {
-					st.learnClean(s, it.pathTags(), 0)
-				}
-				break
-			}
+			st.learnClean(s, it.pathTags(), 0)
 		}
 	}
 	return pathOfText(it.refined(st, it.part(t, "relpath", "")))

@@ -593,8 +593,9 @@ func textStarts(it *interp, st *state, self *value, c *call) *value {
 	}
 	norm := len(self.text) >= 1 && self.text[0].sym != nil && normalized(self.text[0].sym)
 	if !ok {
-		// A beginning that does not come from outside.
-		if arg != nil && norm && len(it.labelsOf(st, arg)) == 0 {
+		// A beginning that does not come from outside: the folder of the visitor's
+		// account is the app's choice, too.
+		if arg != nil && norm && allStored(it.labelsOf(st, arg)) {
 			end := fromPieces(it.pieces(st, arg))
 			if n := len(end.text); n > 0 && end.text[n-1].sym == nil && strings.HasSuffix(end.text[n-1].lit, "/") || end.isConstText() && strings.HasSuffix(end.str, "/") {
 				return it.insideTest(self)

@@ -34,7 +34,7 @@ def manual():
     return send_from_directory("/srv/manuals", request.args["file"])
 `,
 		Check: func(p *audit.Pass) {
-			follow(p, []string{"path-read", "send-file"}, "%s chooses which file is read", "the file is opened here", func(h *pyflow.Hit) (exit, bool) {
+			followPath(p, []string{"path-read", "send-file"}, "%s chooses which file is read", "the file is opened here", func(h *pyflow.Hit) (exit, bool) {
 				if writes(h) {
 					return exit{}, false
 				}
@@ -72,7 +72,7 @@ def save():
     return {"saved": True}
 `,
 		Check: func(p *audit.Pass) {
-			follow(p, []string{"path-read", "path-write", "path-delete"}, "%s chooses which file is changed", "the file is changed here", func(h *pyflow.Hit) (exit, bool) {
+			followPath(p, []string{"path-read", "path-write", "path-delete"}, "%s chooses which file is changed", "the file is changed here", func(h *pyflow.Hit) (exit, bool) {
 				if h.Kind == "path-read" && !writes(h) {
 					return exit{}, false
 				}
@@ -107,13 +107,29 @@ def has():
     return {"there": path is not None and os.path.exists(path)}
 `,
 		Check: func(p *audit.Pass) {
-			follow(p, []string{"path-stat"}, "%s chooses which file is asked for", "the question is put here", pathDanger)
+			followPath(p, []string{"path-stat"}, "%s chooses which file is asked for", "the question is put here", pathDanger)
 		},
 	},
 }
 
 // pathDanger looks at the paths that a sink is given. What is no text is a
 // file that is open already, or bytes.
+// followPath is follow for paths. Where a check that a setting of the app's own
+// switches off stands before, that setting decides.
+func followPath(p *audit.Pass, kinds []string, message, caret string, find func(*pyflow.Hit) (exit, bool)) {
+	p.Follow(p.Hits("sink", kinds...), func(h *pyflow.Hit) []audit.Danger {
+		e, bad := find(h)
+		if !bad {
+			return nil
+		}
+		d := audit.Danger{Label: e.Label, Message: message + ": it " + e.Why, Caret: caret, Confidence: sure(h)}
+		if e.Label.Harmless.For("path-setting") {
+			d.Confidence, d.Caret = audit.Possible, caret+", unless the setting is on by which the path is checked"
+		}
+		return []audit.Danger{d}
+	})
+}
+
 func pathDanger(h *pyflow.Hit) (exit, bool) {
 	return inTexts(h, func(t audit.FlowText) (exit, bool) {
 		return pathExit(t.Pieces, func(l pyflow.Label) bool {
