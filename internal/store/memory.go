@@ -191,35 +191,6 @@ func NewMemory(o MemoryOptions) *Memory {
 	}
 }
 
-// limit is a [Rate] as GCRA counts it.
-type limit struct {
-	interval int64 // nanoseconds per unit
-	burst    int
-	full     int64 // nanoseconds in which a bucket fills
-}
-
-// limitOf checks what a caller asks for. A zero limit is none.
-func limitOf(rate Rate, cost int) (limit, error) {
-	if rate.IsZero() {
-		return limit{}, nil
-	}
-	if rate.Requests < 0 || rate.Per <= 0 || rate.Burst < 0 {
-		return limit{}, fmt.Errorf("store: %v is no rate", rate)
-	}
-	l := limit{burst: rate.Burst, interval: max(int64(rate.Per)/int64(rate.Requests), 1)}
-	if l.burst == 0 {
-		l.burst = rate.Requests
-	}
-	if int64(l.burst) > math.MaxInt64/4/l.interval {
-		return limit{}, fmt.Errorf("store: %v is out of range", rate)
-	}
-	l.full = l.interval * int64(l.burst)
-	if int64(cost) > int64(l.burst) || int64(cost) < -math.MaxInt64/4/l.interval {
-		return limit{}, fmt.Errorf("store: a cost of %d is out of range for %v", cost, rate)
-	}
-	return l, nil
-}
-
 // unlimited is the answer under the zero rate.
 var unlimited = Result{Allowed: true, Limit: math.MaxInt, Remaining: math.MaxInt}
 
@@ -228,8 +199,8 @@ func (m *Memory) Allow(_ context.Context, key string, rate Rate, cost int) (Resu
 	if m.closed.Load() {
 		return Result{}, errClosed
 	}
-	l, err := limitOf(rate, cost)
-	if err != nil || l.full == 0 {
+	l, err := rate.Limit(cost)
+	if err != nil || l.IsZero() {
 		return unlimited.or(err), err
 	}
 	return m.take(key, l, cost), nil
@@ -248,31 +219,32 @@ func (m *Memory) AllowMany(_ context.Context, takes []Take) ([]Result, error) {
 		return nil, errClosed
 	}
 	for _, t := range takes {
-		if _, err := limitOf(t.Rate, t.Cost); err != nil {
+		if _, err := t.Rate.Limit(t.Cost); err != nil {
 			return nil, err
 		}
 	}
 	out := make([]Result, len(takes))
 	for i, t := range takes {
 		out[i] = unlimited
-		if l, _ := limitOf(t.Rate, t.Cost); l.full != 0 {
+		if l, _ := t.Rate.Limit(t.Cost); !l.IsZero() {
 			out[i] = m.take(t.Key, l, t.Cost)
 		}
 	}
 	return out, nil
 }
 
-func (m *Memory) take(key string, l limit, cost int) Result {
+func (m *Memory) take(key string, l Limit, cost int) Result {
+	interval, full := int64(l.Interval), int64(l.Full)
 	var h maphash.Hash
 	h.SetSeed(m.seed)
 	h.WriteString(key)
 	// The same key under two rates is two buckets: a timestamp means
 	// something else under each.
-	maphash.WriteComparable(&h, [2]int64{l.interval, l.full})
+	maphash.WriteComparable(&h, [2]int64{interval, full})
 	sum := h.Sum64()
 	s := &m.sets[sum&m.mask]
 	// The low bits chose the set; the tag takes the others.
-	tag := sum&^(1<<classBits-1) | class(l.full)
+	tag := sum&^(1<<classBits-1) | class(full)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -284,8 +256,8 @@ func (m *Memory) take(key string, l limit, cost int) Result {
 			break
 		}
 	}
-	next := max(tat+int64(cost)*l.interval, now)
-	r := Result{Allowed: next-now <= l.full, Limit: l.burst}
+	next := max(tat+int64(cost)*interval, now)
+	r := Result{Allowed: next-now <= full, Limit: l.Burst}
 	if r.Allowed {
 		if cost != 0 && next > now {
 			if way < 0 {
@@ -298,10 +270,10 @@ func (m *Memory) take(key string, l limit, cost int) Result {
 		}
 		tat = next
 	} else {
-		r.RetryAfter = time.Duration(next - now - l.full)
+		r.RetryAfter = time.Duration(next - now - full)
 	}
 	r.ResetAfter = time.Duration(tat - now)
-	r.Remaining = int((l.full - (tat - now)) / l.interval)
+	r.Remaining = int((full - (tat - now)) / interval)
 	return r
 }
 
@@ -413,7 +385,7 @@ func (m *Memory) put(now time.Time, e *entry) error {
 		m.remove(m.expiry[0])
 	}
 	if !m.fits(e) {
-		return fmt.Errorf("%w: full (%d entries, %d bytes)", ErrUnavailable, len(m.values), m.bytes)
+		return fmt.Errorf("%w: (%d entries, %d bytes)", ErrFull, len(m.values), m.bytes)
 	}
 	if old := m.values[e.valueKey]; old != nil {
 		m.remove(old)
@@ -556,7 +528,7 @@ func (m *Memory) Changes(_ context.Context, folderName, after string) ([]Entry, 
 	name, number, _ := strings.Cut(after, "-")
 	from, err := strconv.ParseUint(number, 10, 64)
 	if err != nil || name != m.name || from > m.changes {
-		return nil, "", fmt.Errorf("store: changes of %s: %w", folderName, ErrLost)
+		return nil, "", fmt.Errorf("store: changes of %s: %w", folderName, ErrReset)
 	}
 	f := m.folders[folderName]
 	if forgot := m.forgot; f == nil && from < forgot || f != nil && from < f.forgot {

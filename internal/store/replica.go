@@ -30,7 +30,8 @@ type FollowOptions struct {
 // were ended. Asking it costs no round trip and cannot fail. It is as old as
 // [Replica.Synced] says; when the store is gone it stays what it was last, so
 // that no ban ends for that, and what is put meanwhile counts here at once and
-// reaches the store when it is back.
+// reaches the store when it is back. A store that came back empty gets all of
+// it.
 type Replica struct {
 	store  Store
 	folder string
@@ -257,10 +258,11 @@ func (r *Replica) refresh(ctx context.Context) error {
 	if err := r.pay(ctx, keys...); err != nil {
 		return err
 	}
+	reset := false
 	for at != "" {
 		changes, next, err := r.store.Changes(ctx, r.folder, at)
 		if errors.Is(err, ErrLost) {
-			at = ""
+			at, reset = "", errors.Is(err, ErrReset)
 			break
 		}
 		if err != nil {
@@ -292,15 +294,30 @@ func (r *Replica) refresh(ctx context.Context) error {
 	}); err != nil || failed != nil {
 		return errors.Join(err, failed)
 	}
-	var gone []string
+	var gone []Entry
 	r.Range(func(e Entry) bool {
 		if !seen[e.Key] {
-			gone = append(gone, e.Key)
+			gone = append(gone, e)
 		}
 		return true
 	})
-	for _, key := range gone {
-		if err := r.learn(ctx, Entry{Key: key}); err != nil {
+	for _, e := range gone {
+		if reset {
+			// It was not deleted, the store forgot it: here it is again.
+			r.mu.Lock()
+			if _, owed := r.owed[e.Key]; !owed {
+				r.owe(e.Key, e.TTL)
+			}
+			r.mu.Unlock()
+		} else if err := r.learn(ctx, Entry{Key: e.Key}); err != nil {
+			return err
+		}
+	}
+	if reset {
+		r.mu.Lock()
+		keys := slices.Collect(maps.Keys(r.owed))
+		r.mu.Unlock()
+		if err := r.pay(ctx, keys...); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,14 @@ var ErrUnavailable = errors.New("store unavailable")
 // ErrLost reports that a position of [Store.Changes] is too old, or of another
 // store: changes since then are not known one by one any more.
 var ErrLost = errors.New("the changes since then are not known any more")
+
+// ErrReset reports, as an [ErrLost], that the store itself is another one than
+// it was: it began anew, or lost what was written last.
+var ErrReset = fmt.Errorf("%w: the store is not what it was", ErrLost)
+
+// ErrFull reports, as an [ErrUnavailable], that the store answers and cannot
+// take more. What is there can be read and deleted.
+var ErrFull = fmt.Errorf("%w: full", ErrUnavailable)
 
 // ErrKeep is what the function given to [Store.Update] returns to leave the
 // value as it is.
@@ -105,6 +114,8 @@ type Take struct {
 	Key  string
 	Rate Rate
 	Cost int
+	// Gone is what counts while the store is gone; see [Resilient].
+	Gone Gone
 }
 
 // An Entry is a value with its key. From [Store.Changes], an entry with a TTL
@@ -137,6 +148,39 @@ type Rate struct {
 
 // IsZero reports whether r sets no limit.
 func (r Rate) IsZero() bool { return r.Requests == 0 }
+
+// Limit is a [Rate] as GCRA counts it: a bucket is Full away from empty, and
+// each unit takes an Interval of that.
+type Limit struct {
+	Interval, Full time.Duration
+	Burst          int
+}
+
+// IsZero reports whether l sets no limit.
+func (l Limit) IsZero() bool { return l.Full == 0 }
+
+// Limit returns r as GCRA counts it, or the error of a caller whose rate is
+// none or whose cost could never pass.
+func (r Rate) Limit(cost int) (Limit, error) {
+	if r.IsZero() {
+		return Limit{}, nil
+	}
+	if r.Requests < 0 || r.Per <= 0 || r.Burst < 0 {
+		return Limit{}, fmt.Errorf("store: %v is no rate", r)
+	}
+	l := Limit{Burst: r.Burst, Interval: max(r.Per/time.Duration(r.Requests), 1)}
+	if l.Burst == 0 {
+		l.Burst = r.Requests
+	}
+	if int64(l.Burst) > math.MaxInt64/4/int64(l.Interval) {
+		return Limit{}, fmt.Errorf("store: %v is out of range", r)
+	}
+	l.Full = l.Interval * time.Duration(l.Burst)
+	if int64(cost) > int64(l.Burst) || int64(cost) < -math.MaxInt64/4/int64(l.Interval) {
+		return Limit{}, fmt.Errorf("store: a cost of %d is out of range for %v", cost, r)
+	}
+	return l, nil
+}
 
 // Result is the answer to [Store.Allow], with what the RateLimit header
 // fields (draft-ietf-httpapi-ratelimit-headers) need.
