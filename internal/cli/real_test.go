@@ -473,8 +473,11 @@ func TestForgedHeaders(t *testing.T) {
 
 	// The answer's way.
 	a := s.ask(c, "GET", "/cookie", "")
-	want := []string{"session=x; Path=/; Secure; HttpOnly; SameSite=Lax", "theme=dark; Path=/; Partitioned; Future=1; Secure; SameSite=Lax"}
+	want := []string{"__Host-session=; Path=/; Secure; HttpOnly; SameSite=Lax", "theme=dark; Path=/; Partitioned; Future=1; Secure; SameSite=Lax"}
 	for i, got := range a.Header["Set-Cookie"] {
+		if strings.Contains(got, "session=x") {
+			t.Errorf("the session is not sealed: %q", got)
+		}
 		for part := range strings.SplitSeq(want[min(i, 1)], "; ") {
 			if strings.Count(got, part) != 1 {
 				t.Errorf("cookie %q: %q stands there %d times", got, part, strings.Count(got, part))

@@ -107,8 +107,9 @@ var rules = []*audit.Rule{
 		Why:      "Flask's session cannot be revoked: a stolen cookie works until it expires.",
 		Fix:      "Set PERMANENT_SESSION_LIFETIME to hours or a few days; Flask's default is 31 days.",
 		Severity: audit.Medium, Confidence: audit.Certain, CWE: []int{613}, OWASP: []string{"A07:2025"}, ASVS: []string{"7.3.1", "7.3.2"},
-		Bad:  "from datetime import timedelta\nfrom flask import Flask\napp = Flask(__name__)\napp.config[\"PERMANENT_SESSION_LIFETIME\"] = timedelta(days=365)\n",
-		Good: "from datetime import timedelta\nfrom flask import Flask\napp = Flask(__name__)\napp.config[\"PERMANENT_SESSION_LIFETIME\"] = timedelta(hours=12)\n",
+		MitigatedBy: []string{"session"},
+		Bad:         "from datetime import timedelta\nfrom flask import Flask\napp = Flask(__name__)\napp.config[\"PERMANENT_SESSION_LIFETIME\"] = timedelta(days=365)\n",
+		Good:        "from datetime import timedelta\nfrom flask import Flask\napp = Flask(__name__)\napp.config[\"PERMANENT_SESSION_LIFETIME\"] = timedelta(hours=12)\n",
 		Check: func(p *audit.Pass) {
 			const most = 31 * 24 * 3600
 			for _, s := range inProduction(p, "PERMANENT_SESSION_LIFETIME") {

@@ -51,6 +51,7 @@ var flowRules = []*audit.Rule{
 		Why:      "Flask signs its session cookie and does not encrypt it: whoever has the cookie, or a copy of it in a log or a backup, reads the password.",
 		Fix:      "Keep who is signed in (the account's id) in the session, never what was proven with.",
 		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{312, 539}, OWASP: []string{"A04:2025"}, ASVS: []string{"14.3.3"},
+		MitigatedBy: []string{"session"},
 		Bad: `from flask import Flask, request, session
 app = Flask(__name__)
 

@@ -50,7 +50,6 @@ var sessionSpec = &guard.Spec{
 
 const (
 	hostPrefix = "__Host-"
-	deviceName = "dewar-device"
 	// askHeader is the question to the app's worker, and its answer: what a
 	// session that is kept on the server holds. No client's ever passes the
 	// client layer.
@@ -66,8 +65,8 @@ const (
 	// anonymousEnd is how long it is remembered that a session of nobody was
 	// replaced by a login. Its cookie names nobody, then or later.
 	anonymousEnd = 24 * time.Hour
-	// deviceLife is how long a browser is known.
-	deviceLife = 365 * 24 * time.Hour
+	// rememberLife is Flask-Login's REMEMBER_COOKIE_DURATION.
+	rememberLife = 365 * 24 * time.Hour
 	// maxCookie is what browsers keep of a name and a value (RFC 6265bis).
 	maxCookie = 4096
 	// storeWait bounds what one request waits for the store.
@@ -81,7 +80,6 @@ const (
 	kindSession  kind = iota // the app's session
 	kindRemember             // Flask-Login's token that makes a session
 	kindOther                // of the setting also-seal
-	kindDevice               // the guard's own; the app never sees it
 )
 
 // sealed is a cookie that is sealed.
@@ -171,7 +169,7 @@ func NewSession(cfg Config, upstream bool, env guard.Env) (guard.Layer, error) {
 		}
 	}
 	var err error
-	if l.ring, err = openKeyring(secret, dir, time.Duration(cfg.RotateKeys), max(time.Duration(cfg.Lifetime), deviceLife)+24*time.Hour, env.Now); err != nil {
+	if l.ring, err = openKeyring(secret, dir, time.Duration(cfg.RotateKeys), max(time.Duration(cfg.Lifetime), rememberLife)+24*time.Hour, env.Now); err != nil {
 		return nil, fmt.Errorf("session.keys: %w", err)
 	}
 	if env.Store == nil {
@@ -256,9 +254,7 @@ func (l *seal) Describe() string {
 	k := l.known()
 	var names []string
 	for _, n := range k.names {
-		if n.kind != kindDevice {
-			names = append(names, n.app)
-		}
+		names = append(names, n.app)
 	}
 	s := fmt.Sprintf("%s sealed (%d made, %d opened, %d of others refused)", strings.Join(names, ", "), l.sealedN.Load(), l.openedN.Load(), l.refusedN.Load())
 	s += fmt.Sprintf("; %d logins, %d logouts", l.loginsN.Load(), l.logoutsN.Load())
@@ -308,9 +304,6 @@ func (l *seal) known() *known {
 	add(kindRemember, remember)
 	for _, name := range l.cfg.AlsoSeal {
 		add(kindOther, name)
-	}
-	if l.cfg.Device {
-		add(kindDevice, deviceName)
 	}
 	if !f.SecretKey.IsZero() {
 		k.keys = append(k.keys, f.SecretKey.Reveal())
@@ -411,9 +404,7 @@ func (l *seal) Request(x *guard.Exchange) guard.Decision {
 		changed = changed || h.what != absent && h.what != raw && h.what != adopted
 		if h.what == opened || h.what == stale {
 			l.openedN.Add(1)
-			if n.kind != kindDevice {
-				front = appendPair(front, n.app, h.t.value)
-			}
+			front = appendPair(front, n.app, h.t.value)
 		}
 		switch {
 		case h.what == absent, h.what == refused:
@@ -423,8 +414,6 @@ func (l *seal) Request(x *guard.Exchange) guard.Decision {
 			}
 		case n.kind == kindSession:
 			x.Identity.Account, x.Identity.Session = h.t.account, h.t.id.String()
-		case n.kind == kindDevice:
-			x.Identity.Device = h.t.id.String()
 		}
 	}
 	if !changed {
@@ -503,19 +492,17 @@ func (l *seal) take(x *guard.Exchange, k *known, n *sealed, h *held, header stri
 			x.Note(guard.Note{Event: "malicious_session", Severity: event.Warn, Reason: "session-ambiguous", Detail: fmt.Sprintf("%d more cookies %s, not sealed, beside the sealed one", strangeN, n.app)})
 		}
 		h.t = best
-		if l.judge(x, k, n, h); h.what == refused && !k.active && strangeN > 0 && n.kind != kindDevice {
+		if l.judge(x, k, n, h); h.what == refused && !k.active && strangeN > 0 {
 			// The app's own cookie came after it.
 			*h = held{plain: true}
 			l.watch(x, k, n, h, strange)
 		}
 	case strangeN == 0:
-	case k.active && n.kind != kindDevice:
+	case k.active:
 		if strangeN == 1 && l.adopt(k, n, h, strange[0]) {
 			return
 		}
 		l.foreign(x, k, n, h, strange)
-	case n.kind == kindDevice:
-		h.what = refused // nobody else has a use for it
 	default:
 		l.watch(x, k, n, h, strange)
 	}
@@ -556,12 +543,6 @@ func (l *seal) attributes(n *sealed, t ticket) map[string]string {
 func (l *seal) judge(x *guard.Exchange, k *known, n *sealed, h *held) {
 	now := l.now()
 	t := &h.t
-	if n.kind == kindDevice {
-		if h.what = opened; now.Unix() > t.until {
-			h.what = refused
-		}
-		return
-	}
 	if why := l.over(k, n, t, now); why != "" {
 		l.refuse(x, n, h, "session-expired", event.Info, why)
 		return
@@ -1004,7 +985,7 @@ func (l *seal) adopt(k *known, n *sealed, h *held, value string) bool {
 		h.t.login = now.Unix()
 	}
 	if n.kind == kindRemember {
-		h.t.until = now.Add(deviceLife).Unix()
+		h.t.until = now.Add(rememberLife).Unix()
 	}
 	h.t.attrs = "; HttpOnly; Path=" + k.path
 	if k.domain != "" {

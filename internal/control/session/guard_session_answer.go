@@ -79,7 +79,7 @@ func (a *answering) set(e *exchange, list []string) (out []string, changed bool)
 		c := parseSetCookie(header)
 		at := -1
 		for j, n := range e.k.names {
-			if c.name == n.app && n.kind != kindDevice {
+			if c.name == n.app {
 				at = j
 			}
 		}
@@ -214,7 +214,7 @@ func (a *answering) begin(n *sealed, h *held, t *ticket, has bool) {
 	case t.account == "" && before != "":
 		a.left(n, h)
 	case t.account != "":
-		a.x.Change = guard.Renewed
+		a.x.Change, a.x.Identity.Session = guard.Renewed, t.id.String()
 		attrs := a.l.attributes(n, *t)
 		attrs["before"] = h.t.id.String()
 		a.x.Note(guard.Note{Event: "session_renewed", Detail: "the app changed its rights, or its id", Attributes: attrs})
@@ -224,6 +224,7 @@ func (a *answering) begin(n *sealed, h *held, t *ticket, has bool) {
 // in notes a login.
 func (a *answering) in(n *sealed, t *ticket, before string) {
 	a.x.Change = guard.LoggedIn
+	a.x.Identity.Account, a.x.Identity.Session = t.account, t.id.String()
 	a.l.loginsN.Add(1)
 	note := guard.Note{Event: "authn_login_success", Detail: "the app's session belongs to an account now", Attributes: a.l.attributes(n, *t)}
 	switch {
@@ -234,9 +235,6 @@ func (a *answering) in(n *sealed, t *ticket, before string) {
 		note.Event, note.Detail = "session_created", "a remember token made a session"
 	}
 	a.x.Note(note)
-	if a.l.cfg.Device {
-		a.device()
-	}
 }
 
 // left notes a logout.
@@ -249,29 +247,10 @@ func (a *answering) left(n *sealed, h *held) {
 	a.x.Note(guard.Note{Event: "authn_logout", Detail: "the session has ended: a copy of its cookie is worth nothing", Attributes: a.l.attributes(n, h.t)})
 }
 
-// device makes the browser known, if it is not.
-func (a *answering) device() {
-	if a.x.Identity.Device != "" {
-		return
-	}
-	for _, n := range a.k.names {
-		if n.kind != kindDevice {
-			continue
-		}
-		t := ticket{id: newLineage(), born: a.now.Unix(), sealed: a.now.Unix(), until: a.now.Add(deviceLife).Unix()}
-		v, err := a.l.ring.seal(n.app, &t)
-		if err != nil {
-			return
-		}
-		c := parseSetCookie(n.app + "=x; Path=/; HttpOnly; SameSite=Lax; Max-Age=31536000")
-		a.more = append(a.more, a.named(n, &held{}, c, v))
-	}
-}
-
 // unset deals with a cookie that the app did not set: one that is to be sealed
 // anew, and one under a name that is not used any more.
 func (a *answering) unset(n *sealed, h *held) {
-	if n.kind == kindDevice || h.what == absent || h.what == raw {
+	if h.what == absent || h.what == raw {
 		return
 	}
 	if h.what == opened && n.kind == kindSession && a.isTold {
@@ -445,9 +424,6 @@ func private(lines []string) string {
 func (a *answering) watch(e *exchange, list []string) {
 	for i, n := range e.k.names {
 		h := &e.held[i]
-		if n.kind == kindDevice {
-			continue
-		}
 		account, rights := h.t.account, h.t.rights
 		said := false
 		for _, header := range list {
@@ -481,7 +457,7 @@ func (a *answering) watch(e *exchange, list []string) {
 		t := ticket{account: account, rights: rights}
 		switch {
 		case account != "" && account != h.t.account:
-			a.x.Change = guard.LoggedIn
+			a.x.Change, a.x.Identity.Account = guard.LoggedIn, account
 			a.l.loginsN.Add(1)
 			a.x.Note(guard.Note{Event: "authn_login_success", Detail: "the app's session belongs to an account now", Attributes: map[string]string{"account": account}})
 		case account == "" && h.t.account != "":

@@ -185,7 +185,7 @@ func newSite(t testing.TB, cfg Config) *site {
 func config() Config {
 	return Config{
 		Seal: SealAuto, Lifetime: guard.Duration(30 * 24 * time.Hour), Renew: guard.Duration(15 * time.Minute), Grace: guard.Duration(10 * time.Second),
-		Bind: "observe", HostPrefix: true, Device: true, RotateKeys: guard.Duration(30 * 24 * time.Hour),
+		Bind: "observe", HostPrefix: true, RotateKeys: guard.Duration(30 * 24 * time.Hour),
 		UserKeys: []string{"_user_id", "user_id"}, PrivilegeKeys: []string{"_fresh", "role"},
 	}
 }
@@ -340,7 +340,7 @@ func TestSealed(t *testing.T) {
 	if tok, ok := flasksession.Parse(strings.TrimPrefix(s.app.seen, "session=")); !ok || !tok.VerifiedBy(flasksession.Signer{}, appKey) {
 		t.Errorf("the app got %q", s.app.seen)
 	}
-	if x := s.x.Identity; x.Account != "alice" || len(x.Session) != 16 || len(x.Device) != 16 {
+	if x := s.x.Identity; x.Account != "alice" || len(x.Session) != 16 {
 		t.Errorf("%+v", x)
 	}
 	s.want()
@@ -384,7 +384,6 @@ func TestWorthless(t *testing.T) {
 		{"remember token with the real key", "remember_token=" + flasksessiontest.Remember(appKey, "admin"), []string{"malicious_session session-unsealed"}},
 		{"the cookie from before the login", before, []string{"session_use_after_expire session-ended"}},
 		{"under the name of another cookie", strings.Replace(during, "session=", "remember_token=", 1), []string{"malicious_session session-forged"}},
-		{"the device's cookie as a session", "__Host-session=" + victim.jar["__Host-dewar-device"], []string{"malicious_session session-forged"}},
 		{"cut", during[:len(during)-3], []string{"malicious_session session-forged"}},
 	} {
 		if got := attacker.ask("/me", c.cookie).Body.String(); got != "<nil>" {
@@ -915,7 +914,7 @@ func TestAnswers(t *testing.T) {
 	for _, c := range r.Header["Set-Cookie"] {
 		names = append(names, parseSetCookie(c).name)
 	}
-	if !slices.Equal(names, []string{"a", "b", "__Host-session", "__Host-dewar-device"}) || x.Change != guard.LoggedIn {
+	if !slices.Equal(names, []string{"a", "b", "__Host-session"}) || x.Change != guard.LoggedIn {
 		t.Errorf("%q %v", names, x.Change)
 	}
 }
