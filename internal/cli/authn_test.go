@@ -223,7 +223,7 @@ func TestLoginAtARealProvider(t *testing.T) {
 			p := make(t)
 			dir := project1(t, map[string]string{"app.py": loginApp, "dewar.toml": `[authn]
 remote-user = true
-secret = "env:RING"
+secrets = ["env:RING"]
 [authn.provider]
 issuer = "` + p.issuer + `"
 client-id = "` + p.client + `"

@@ -21,7 +21,7 @@ type Config struct {
 	Path       string     `toml:"path" default:"/_dewar/auth" jsonschema_description:"Where the guard's own addresses lie: PATH/login, /callback, /logout, /backchannel-logout and /keys. No route of the app may have them."`
 	RemoteUser bool       `toml:"remote-user" jsonschema_description:"Tell the app who asks as REMOTE_USER in the WSGI environment, too: for an app that dewar run starts. flask.request.remote_user reads it."`
 	Identity   string     `toml:"identity" default:"headers" jsonschema:"enum=headers,enum=off" jsonschema_description:"Tell the app who asks in X-Forwarded-User, -Email, -Preferred-Username and -Groups, and in X-Dewar-Assertion, a token signed with ES256 whose keys are at PATH/keys (headers), or not at all (off)."`
-	Secret     string     `toml:"secret" jsonschema_description:"The secret, as env:NAME or file:/path, of which the keys are made that seal sessions and sign assertions; at least 32 characters, the same on every node. Empty: new keys at every start, and everybody logs in again."`
+	Secrets    []string   `toml:"secrets" jsonschema_description:"The secrets, each as env:NAME or file:/path, of which the keys are made that seal sessions and sign assertions; at least 32 characters, the same on every node. The first one seals, all of them open: put a new one first, and take the old one away a day later. Empty: a random one in a file of this project's state that only you can read."`
 	Provider   Provider   `toml:"provider" jsonschema_description:"The OpenID Connect provider that people log in at."`
 	Session    Session    `toml:"session" jsonschema_description:"How long a login lasts."`
 	Bearer     Bearer     `toml:"bearer" jsonschema_description:"Access tokens in the Authorization header (RFC 6750)."`
@@ -141,7 +141,12 @@ func (c *Config) Problems() []guard.Problem {
 			}
 		}
 	}
-	secret("secret", c.Secret)
+	for _, s := range c.Secrets {
+		secret("secrets", s)
+		if s == "" {
+			bad("secrets", "an empty one")
+		}
+	}
 	if c.Path != "" && !plainPath(c.Path) {
 		bad("path", "%q is no plain path: write something like /_dewar/auth", c.Path)
 	}

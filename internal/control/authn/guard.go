@@ -185,12 +185,22 @@ func NewAuthn(cfg Config, env guard.Env) (guard.Layer, error) {
 		}
 		return s, nil
 	}
-	root, err := secret("secret", cfg.Secret)
-	if err != nil {
-		return nil, err
+	var roots []string
+	for _, ref := range cfg.Secrets {
+		s, err := secret("secrets", ref)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, s.Reveal())
 	}
-	if l.ring, err = newRing(root.Reveal()); err != nil {
-		return nil, fmt.Errorf("authn.secret: %w", err)
+	dir := ""
+	if len(roots) == 0 && env.DataDir != nil {
+		// Without one sessions end with the process; Describe says so.
+		dir, _ = env.DataDir()
+	}
+	var err error
+	if l.ring, err = newRing(roots, dir); err != nil {
+		return nil, fmt.Errorf("authn.secrets: %w", err)
 	}
 	way, err := transport(cfg.Provider.CAFile)
 	if err != nil {
@@ -392,7 +402,7 @@ func sessionIdentity(c *cached) *identity {
 	s := c.s
 	return &identity{
 		issuer: s.Issuer, subject: s.Subject, user: s.User, email: s.Email, name: s.Name, login: s.Login, groups: s.Groups, scopes: s.Scopes,
-		acr: s.ACR, authTime: s.AuthTime, expires: time.Unix(s.Ends, 0), session: c,
+		acr: s.ACR, authTime: s.AuthTime, expires: time.Unix(s.Ends, 0), signed: &c.signed,
 	}
 }
 
@@ -542,7 +552,7 @@ func (l *layer) Describe() string {
 	}
 	s := fmt.Sprintf("%s; %d rules, %s", strings.Join(parts, ", "), len(l.cfg.Rules), who)
 	if l.provider != nil && !l.ring.lasting {
-		s += "; sessions end with the process (authn.secret is not set)"
+		s += "; sessions end with the process (authn.secrets is not set)"
 	}
 	return s
 }

@@ -125,6 +125,7 @@ func (b *bearer) judge(ctx context.Context, token, asker string) (*identity, err
 		if end := id.expires.Add(b.skew); end.Before(until) {
 			until = end
 		}
+		id.signed = &assertion{}
 		b.judged.put(hash, judged{id, until})
 	}
 	return id, nil
@@ -235,7 +236,7 @@ func (b *bearer) introspect(ctx context.Context, token, hash, asker string, jwt 
 	if sealed, ok, err := b.store.Get(ctx, key); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnavailable, err)
 	} else if ok {
-		if raw, err := b.ring.seal.Open(nil, nil, sealed, []byte(key)); err == nil {
+		if raw, err := b.ring.open(key, sealed); err == nil {
 			return b.introspected(raw, jwt)
 		}
 	}
@@ -285,7 +286,7 @@ func (b *bearer) introspect(ctx context.Context, token, hash, asker string, jwt 
 		_, _ = b.store.Allow(ctx, limit, wrongRate, 1)
 	}
 	if life > 0 {
-		_ = b.store.Put(ctx, key, b.ring.seal.Seal(nil, nil, raw, []byte(key)), life) // the next one asks again
+		_ = b.store.Put(ctx, key, b.ring.seal(key, raw), life) // the next one asks again
 	}
 	return who, err
 }

@@ -186,6 +186,8 @@ func secrets(ref string) (guard.Secret, error) {
 	switch ref {
 	case "env:RING":
 		return guard.NewSecret("0123456789abcdef0123456789abcdef"), nil
+	case "env:RING2":
+		return guard.NewSecret("abcdef0123456789abcdef0123456789"), nil
 	case "env:CLIENT":
 		return guard.NewSecret("client secret & more"), nil
 	case "env:API":

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -93,12 +94,15 @@ type asserter struct {
 	signer jose.Signer
 	jwks   []byte
 	now    guard.Clock
-	recent *lru[assertion]
+	recent *lru[*assertion]
 }
 
+// assertion is the last one about somebody.
 type assertion struct {
-	text  string
-	until time.Time
+	mu     sync.Mutex
+	origin string
+	text   string
+	until  time.Time // when it is to be made anew
 }
 
 // assertionLife is how long an assertion is valid. It is made anew when half
@@ -106,33 +110,36 @@ type assertion struct {
 const assertionLife = 2 * time.Minute
 
 func newAsserter(r *ring, now guard.Clock) *asserter {
-	public := jose.JSONWebKey{Key: r.assertion.Public(), Algorithm: string(jose.ES256), Use: "sig"}
-	if t, err := public.Thumbprint(crypto.SHA256); err == nil {
-		public.KeyID = base64.RawURLEncoding.EncodeToString(t)
+	var set jose.JSONWebKeySet
+	for _, k := range r.all {
+		public := jose.JSONWebKey{Key: k.assertion.Public(), Algorithm: string(jose.ES256), Use: "sig"}
+		if t, err := public.Thumbprint(crypto.SHA256); err == nil {
+			public.KeyID = base64.RawURLEncoding.EncodeToString(t)
+		}
+		set.Keys = append(set.Keys, public)
 	}
-	key := jose.JSONWebKey{Key: r.assertion, KeyID: public.KeyID, Algorithm: string(jose.ES256)}
+	key := jose.JSONWebKey{Key: r.all[0].assertion, KeyID: set.Keys[0].KeyID, Algorithm: string(jose.ES256)}
 	signer, _ := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{}).WithType("JWT")) // the key fits
-	return &asserter{signer: signer, jwks: jsonText(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{public}}), now: now, recent: newLRU[assertion](8192)}
+	return &asserter{signer: signer, jwks: jsonText(set), now: now, recent: newLRU[*assertion](8192)}
 }
 
 // about returns an assertion about id for the app at origin, which is its
 // audience and its issuer's name.
 func (a *asserter) about(origin string, id *identity) string {
 	now := a.now()
-	key := ""
-	if c := id.session; c != nil {
-		c.mu.Lock()
-		text, until := c.assertion, c.until
-		c.mu.Unlock()
-		if text != "" && now.Before(until) && strings.HasPrefix(text, origin+" ") {
-			return text[len(origin)+1:]
+	last := id.signed
+	if last == nil {
+		sum := sha256.Sum256(jsonText([]any{id.issuer, id.subject, id.user, id.email, id.name, id.login, id.acr, id.groups, id.scopes, id.expires.Unix(), id.client}))
+		known := false
+		if last, known = a.recent.get(string(sum[:])); !known {
+			last = &assertion{}
+			a.recent.put(string(sum[:]), last)
 		}
-	} else {
-		sum := sha256.Sum256(jsonText([]any{origin, id.issuer, id.subject, id.user, id.email, id.name, id.login, id.acr, id.groups, id.scopes, id.expires.Unix(), id.client}))
-		key = string(sum[:])
-		if r, ok := a.recent.get(key); ok && now.Before(r.until) {
-			return r.text
-		}
+	}
+	last.mu.Lock()
+	defer last.mu.Unlock()
+	if last.origin == origin && now.Before(last.until) {
+		return last.text
 	}
 	b := make([]byte, 12)
 	_, _ = rand.Read(b)
@@ -175,16 +182,9 @@ func (a *asserter) about(origin string, id *identity) string {
 	if err != nil {
 		return ""
 	}
-	until := now.Add(assertionLife / 2)
-	if ends.Before(until) {
-		until = ends
-	}
-	if c := id.session; c != nil {
-		c.mu.Lock()
-		c.assertion, c.until = origin+" "+text, until
-		c.mu.Unlock()
-	} else {
-		a.recent.put(key, assertion{text, until})
+	last.origin, last.text, last.until = origin, text, now.Add(assertionLife/2)
+	if ends.Before(last.until) {
+		last.until = ends
 	}
 	return text
 }

@@ -36,13 +36,16 @@ func (l *layer) logout(x *guard.Exchange, own ownCookies) guard.Decision {
 	if key := l.sessions.key(own.login); key != "" {
 		c, err := l.sessions.get(ctx, key)
 		if err == nil && c != nil {
-			err = l.sessions.end(ctx, key)
+			var given tokens
+			if given, err = l.sessions.given(ctx, key); err == nil {
+				err = l.sessions.end(ctx, key)
+			}
+			if err == nil {
+				to, about = l.farewell(x, given), map[string]string{"session": c.s.Handle, "by": "user"}
+			}
 		}
 		if err != nil {
 			return l.unavailable(err) // a logout that did not happen must not look like one
-		}
-		if c != nil {
-			to, about = l.farewell(x, c.s), map[string]string{"session": c.s.Handle, "by": "user"}
 		}
 	}
 	return guard.Decision{Verdict: guard.Answer, Status: http.StatusSeeOther, Reason: "authn-logged-out", Event: logoutEvent, Severity: event.Info, Attributes: about, Header: http.Header{
@@ -52,15 +55,15 @@ func (l *layer) logout(x *guard.Exchange, own ownCookies) guard.Decision {
 
 // farewell takes leave of the provider: what it gave is given back, and the
 // address returned ends its session, too.
-func (l *layer) farewell(x *guard.Exchange, s *session) string {
+func (l *layer) farewell(x *guard.Exchange, given tokens) string {
 	to := l.cfg.Provider.AfterLogout
 	m, err := l.provider.get(x.Request.Context())
 	if err != nil {
 		return to
 	}
-	if m.Revocation != "" && s.Refresh != "" {
+	if m.Revocation != "" && given.Refresh != "" {
 		// RFC 7009. Nobody waits for it, and it ends within askTimeout.
-		go l.provider.revoke(m, s.Refresh)
+		go l.provider.revoke(m, given.Refresh)
 	}
 	if l.cfg.Provider.Logout == "local" || m.EndSession == "" {
 		return to
@@ -73,8 +76,8 @@ func (l *layer) farewell(x *guard.Exchange, s *session) string {
 	q := u.Query()
 	q.Set("client_id", l.cfg.Provider.ClientID)
 	q.Set("post_logout_redirect_uri", origin+to)
-	if s.IDToken != "" {
-		q.Set("id_token_hint", s.IDToken)
+	if given.ID != "" {
+		q.Set("id_token_hint", given.ID)
 	}
 	u.RawQuery = q.Encode()
 	return u.String()

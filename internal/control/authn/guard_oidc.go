@@ -406,7 +406,8 @@ func (l *layer) flows(cookie string) []flow {
 	if err != nil {
 		return nil
 	}
-	b, err = l.ring.cookie.Open(nil, nil, b, []byte(flowCookie))
+	// One that began under another secret begins again.
+	b, err = l.ring.all[0].cookie.Open(nil, nil, b, []byte(flowCookie))
 	if err != nil {
 		return nil
 	}
@@ -427,7 +428,7 @@ func (l *layer) flowsCookie(x *guard.Exchange, list []flow) string {
 	for len(list) > 0 {
 		b, _ := json.Marshal(list)
 		if len(list) <= maxFlows && len(b) <= maxFlowData {
-			value := base64.RawURLEncoding.EncodeToString(l.ring.cookie.Seal(nil, nil, b, []byte(flowCookie)))
+			value := base64.RawURLEncoding.EncodeToString(l.ring.all[0].cookie.Seal(nil, nil, b, []byte(flowCookie)))
 			return setCookie(x, flowCookie, value, flowLife, crossSite)
 		}
 		list = list[1:]
@@ -436,12 +437,12 @@ func (l *layer) flowsCookie(x *guard.Exchange, list []flow) string {
 }
 
 func (l *layer) nonce(f flow) string {
-	return base64.RawURLEncoding.EncodeToString(mac(l.ring.derive, "nonce", f.ID))
+	return base64.RawURLEncoding.EncodeToString(mac(l.ring.all[0].derive, "nonce", f.ID))
 }
 
 // verifier returns the PKCE verifier of a login: 43 characters (RFC 7636, 4.1).
 func (l *layer) verifier(f flow) string {
-	return base64.RawURLEncoding.EncodeToString(mac(l.ring.derive, "pkce", f.ID))
+	return base64.RawURLEncoding.EncodeToString(mac(l.ring.all[0].derive, "pkce", f.ID))
 }
 
 // origin returns this site's origin, as the provider knows it.
@@ -607,7 +608,7 @@ func (l *layer) returned(x *guard.Exchange, cookies ownCookies) guard.Decision {
 	if p["code"] == "" || len(p["code"]) > maxToken {
 		return failed(http.StatusBadRequest, "authn-response", "the answer has no code")
 	}
-	s, err := l.redeem(ctx, m, f, p["code"])
+	s, given, err := l.redeem(ctx, m, f, p["code"])
 	switch {
 	case errors.Is(err, errUnavailable):
 		return l.unavailable(err)
@@ -619,7 +620,7 @@ func (l *layer) returned(x *guard.Exchange, cookies ownCookies) guard.Decision {
 		return d
 	}
 	s.Client = x.Client.Addr.String()
-	id, err := l.sessions.start(ctx, s)
+	id, err := l.sessions.start(ctx, s, given)
 	if err != nil {
 		return l.unavailable(err)
 	}
@@ -634,20 +635,20 @@ func (l *layer) returned(x *guard.Exchange, cookies ownCookies) guard.Decision {
 }
 
 // redeem exchanges the code and returns who has logged in.
-func (l *layer) redeem(ctx context.Context, m *metadata, f flow, code string) (*session, error) {
+func (l *layer) redeem(ctx context.Context, m *metadata, f flow, code string) (s *session, given tokens, err error) {
 	ctx, cancel := context.WithTimeout(l.provider.context(ctx), askTimeout)
 	defer cancel()
 	p := l.provider
 	token, err := p.oauth2(m, f.Origin+l.callback()).Exchange(ctx, code, oauth2.VerifierOption(l.verifier(f)))
 	if err != nil {
-		return nil, tokenError(err)
+		return nil, given, tokenError(err)
 	}
 	if !strings.EqualFold(token.TokenType, "bearer") && token.TokenType != "" {
-		return nil, fmt.Errorf("the token is a %q one, which cannot be used", clip(token.TokenType))
+		return nil, given, fmt.Errorf("the token is a %q one, which cannot be used", clip(token.TokenType))
 	}
 	raw, _ := token.Extra("id_token").(string)
 	if raw == "" {
-		return nil, errors.New("the provider gave no ID token")
+		return nil, given, errors.New("the provider gave no ID token")
 	}
 	want := expected{nonce: l.nonce(f), access: token.AccessToken, maxAge: time.Duration(p.cfg.MaxAge), acr: p.cfg.ACR}
 	if f.ACRs != "" {
@@ -655,13 +656,16 @@ func (l *layer) redeem(ctx context.Context, m *metadata, f flow, code string) (*
 	}
 	c, err := p.idToken(ctx, raw, want)
 	if err != nil {
-		return nil, err
+		return nil, given, err
 	}
 	if err := p.userInfo(ctx, m, token, c); err != nil {
-		return nil, err
+		return nil, given, err
 	}
-	s := &session{Nonce: want.nonce, Renew: p.renewAt(token), IDToken: raw, Access: token.AccessToken, Refresh: token.RefreshToken, Scopes: p.granted(token)}
-	return s, p.person(c, s)
+	s = &session{Nonce: want.nonce, Scopes: p.granted(token)}
+	if token.RefreshToken != "" {
+		s.Renew = p.renewAt(token)
+	}
+	return s, tokens{raw, token.RefreshToken}, p.person(c, s)
 }
 
 // renewAt returns when a token is to be renewed; 0 for one that does not say
@@ -745,12 +749,12 @@ const renewPause = 15 * time.Second
 // expired and that is possible; nil when the provider has ended it.
 func (l *layer) renewed(x *guard.Exchange, key string, c *cached) *cached {
 	s := c.s
-	if !l.cfg.Session.Refresh || s.Refresh == "" || s.Renew == 0 || l.now().Unix() < s.Renew-10 {
+	if !l.cfg.Session.Refresh || s.Renew == 0 || l.now().Unix() < s.Renew-10 {
 		return c
 	}
 	ctx := x.Request.Context()
-	// The name is of the token: the next one has its own.
-	first, err := l.store.Once(ctx, renewFolder+l.ring.hidden("renew", key, s.Refresh), renewPause)
+	// Every token has its own name, which is when it is to be renewed.
+	first, err := l.store.Once(ctx, renewFolder+l.ring.hidden("renew", key, strconv.FormatInt(s.Renew, 10)), renewPause)
 	if err != nil || !first {
 		return c
 	}
@@ -758,9 +762,13 @@ func (l *layer) renewed(x *guard.Exchange, key string, c *cached) *cached {
 	if err != nil {
 		return c // sessions go on while the provider is down
 	}
+	given, err := l.sessions.given(ctx, key)
+	if err != nil || given.Refresh == "" {
+		return c
+	}
 	asking, cancel := context.WithTimeout(context.WithoutCancel(l.provider.context(ctx)), askTimeout)
 	defer cancel()
-	next, err := l.provider.refresh(asking, m, s)
+	next, err := l.provider.refresh(asking, m, s, &given)
 	var refused *refusedError
 	switch {
 	case errors.As(err, &refused) && refused.code == "invalid_grant", errors.Is(err, errToken), errors.Is(err, errUser):
@@ -770,8 +778,14 @@ func (l *layer) renewed(x *guard.Exchange, key string, c *cached) *cached {
 	case err != nil:
 		return c
 	}
+	if err := l.sessions.keep(asking, key, next, given); err != nil {
+		return c
+	}
 	if done, err := l.sessions.change(asking, key, c, next); err != nil || !done {
 		if c, err := l.sessions.get(asking, key); err == nil {
+			if c == nil {
+				_ = l.store.Delete(asking, tokensFolder+key) // a logout was faster
+			}
 			return c // somebody else has renewed it, or ended it
 		}
 		return c
@@ -783,17 +797,17 @@ func (l *layer) renewed(x *guard.Exchange, key string, c *cached) *cached {
 	return c
 }
 
-// refresh asks for new tokens.
-func (p *provider) refresh(ctx context.Context, m *metadata, s *session) (*session, error) {
-	old := &oauth2.Token{RefreshToken: s.Refresh, Expiry: time.Unix(1, 0)}
+// refresh asks for new tokens and puts them into given.
+func (p *provider) refresh(ctx context.Context, m *metadata, s *session, given *tokens) (*session, error) {
+	old := &oauth2.Token{RefreshToken: given.Refresh, Expiry: time.Unix(1, 0)}
 	token, err := p.oauth2(m, "").TokenSource(ctx, old).Token()
 	if err != nil {
 		return nil, tokenError(err)
 	}
 	next := *s
-	next.Access, next.Renew = token.AccessToken, p.renewAt(token)
+	next.Renew = p.renewAt(token)
 	if token.RefreshToken != "" {
-		next.Refresh = token.RefreshToken
+		given.Refresh = token.RefreshToken
 	}
 	raw, _ := token.Extra("id_token").(string)
 	if raw == "" && !p.cfg.UserInfo {
@@ -805,7 +819,7 @@ func (p *provider) refresh(ctx context.Context, m *metadata, s *session) (*sessi
 		if c, err = p.idToken(ctx, raw, expected{repeated: s.Nonce, access: token.AccessToken, subject: s.Subject}); err != nil {
 			return nil, err
 		}
-		next.IDToken = raw
+		given.ID = raw
 	}
 	if err := p.userInfo(ctx, m, token, c); err != nil {
 		return nil, err

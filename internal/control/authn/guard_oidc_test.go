@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -247,7 +248,7 @@ func (echo) Forward(w http.ResponseWriter, x *guard.Exchange, modify func(*http.
 
 func siteConfig(o *hostileOP) Config {
 	return Config{
-		Default: "anyone", Secret: "env:RING",
+		Default: "anyone", Secrets: []string{"env:RING"},
 		Provider: Provider{Issuer: o.URL, ClientID: clientID, ClientSecret: "env:CLIENT", ClockSkew: guard.Duration(30 * time.Second), UserClaim: "preferred_username"},
 		Session:  Session{Refresh: true},
 		Rules:    []Rule{{Path: "/admin/**", Roles: []string{"admins"}}, {Path: "/mfa", ACR: []string{"urn:mfa"}}, {Path: "/account/**"}},
@@ -386,7 +387,7 @@ func TestLogin(t *testing.T) {
 	}
 	// What is stored opens nothing and shows nobody.
 	n := 0
-	err := s.store.Scan(context.Background(), sessionFolder, func(e store.Entry) bool {
+	look := func(e store.Entry) bool {
 		n++
 		for _, secret := range []string{"access-", "refresh-", "ann", "u-1"} {
 			if bytes.Contains(e.Value, []byte(secret)) {
@@ -394,9 +395,10 @@ func TestLogin(t *testing.T) {
 			}
 		}
 		return true
-	})
-	if err != nil || n != 1 {
-		t.Errorf("%d sessions, %v", n, err)
+	}
+	err := errors.Join(s.store.Scan(context.Background(), sessionFolder, look), s.store.Scan(context.Background(), tokensFolder, look), s.store.Scan(context.Background(), indexFolder, look))
+	if err != nil || n != 4 {
+		t.Errorf("%d values, %v", n, err)
 	}
 }
 
@@ -439,10 +441,10 @@ func TestAssertion(t *testing.T) {
 	}
 	// With the same secret another node signs with the same key; with another
 	// one, with another.
-	r1, _ := newRing("0123456789abcdef0123456789abcdef")
-	r2, _ := newRing("0123456789abcdef0123456789abcdeF")
+	r1, _ := newRing([]string{"0123456789abcdef0123456789abcdef"}, "")
+	r2, _ := newRing([]string{"0123456789abcdef0123456789abcdeF"}, "")
 	same, _ := set.Keys[0].Thumbprint(crypto.SHA256)
-	k1, k2 := jose.JSONWebKey{Key: r1.assertion.Public()}, jose.JSONWebKey{Key: r2.assertion.Public()}
+	k1, k2 := jose.JSONWebKey{Key: r1.all[0].assertion.Public()}, jose.JSONWebKey{Key: r2.all[0].assertion.Public()}
 	t1, _ := k1.Thumbprint(crypto.SHA256)
 	t2, _ := k2.Thumbprint(crypto.SHA256)
 	if !bytes.Equal(same, t1) || bytes.Equal(same, t2) {

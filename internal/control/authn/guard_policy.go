@@ -22,7 +22,7 @@ type identity struct {
 	bearer          bool   // by a token in the Authorization header
 	client          string // the client that the token was given to
 	expires         time.Time
-	session         *cached // nil for a token
+	signed          *assertion // the last one for the app; nil for who is not remembered
 }
 
 // need is what some request must have: a login, and what its rule says beside.

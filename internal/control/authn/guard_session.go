@@ -15,7 +15,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -25,38 +28,60 @@ import (
 	"github.com/dewar-security/dewar/internal/store"
 )
 
-// ring holds what is made of the one secret: a key for each purpose.
-type ring struct {
+// keys is what is made of one secret: a key for each purpose.
+type keys struct {
 	seal      cipher.AEAD // sessions and introspected tokens in the store
 	cookie    cipher.AEAD // the cookie of logins under way
 	derive    []byte      // nonces and PKCE verifiers of those
 	name      []byte      // names of keys in the store
 	assertion *ecdsa.PrivateKey
-	lasting   bool // the secret outlives the process
 }
 
-// processSecret is the secret of a process that was given none. It outlives
-// reloads.
-var processSecret = sync.OnceValue(func() []byte {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // it never fails
-	return b
-})
+// ring holds the keys of every secret. The first ones seal and sign, all of
+// them open: that is how a secret is changed.
+type ring struct {
+	all     []*keys
+	lasting bool // they outlive the process
+}
+
+// processSecret is the secret of a process that was given none and can keep
+// none. It outlives reloads.
+var processSecret = sync.OnceValue(func() string { return rand.Text() + rand.Text() })
 
 // minSecret is how long a secret has to be, in characters.
 const minSecret = 32
 
-// newRing makes the keys. secret "" means that of the process.
-func newRing(secret string) (*ring, error) {
-	root := []byte(secret)
-	if secret == "" {
-		root = processSecret()
-	} else if len(secret) < minSecret {
-		return nil, fmt.Errorf("at least %d characters, such as \"openssl rand -base64 32\" makes", minSecret)
+// newRing makes the keys. Without a secret those of a file in dir are taken,
+// and without a dir those of the process.
+func newRing(secrets []string, dir string) (*ring, error) {
+	r := &ring{lasting: true}
+	if len(secrets) == 0 && dir != "" {
+		s, err := keptSecret(filepath.Join(dir, keyFile))
+		if err != nil {
+			return nil, err
+		}
+		secrets = []string{s}
 	}
+	if len(secrets) == 0 {
+		secrets, r.lasting = []string{processSecret()}, false
+	}
+	for _, s := range secrets {
+		if len(s) < minSecret {
+			return nil, fmt.Errorf("at least %d characters, such as \"openssl rand -base64 32\" makes", minSecret)
+		}
+		k, err := newKeys(s)
+		if err != nil {
+			return nil, err
+		}
+		r.all = append(r.all, k)
+	}
+	return r, nil
+}
+
+func newKeys(secret string) (*keys, error) {
 	var failed error
 	key := func(purpose string) []byte {
-		k, err := hkdf.Key(sha256.New, root, nil, "dewar authn "+purpose, 32)
+		k, err := hkdf.Key(sha256.New, []byte(secret), nil, "dewar authn "+purpose, 32)
 		failed = errors.Join(failed, err)
 		return k
 	}
@@ -70,12 +95,69 @@ func newRing(secret string) (*ring, error) {
 		failed = errors.Join(failed, err)
 		return a
 	}
-	r := &ring{seal: aead("store"), cookie: aead("cookie"), derive: key("derive"), name: key("name"), lasting: secret != ""}
+	k := &keys{seal: aead("store"), cookie: aead("cookie"), derive: key("derive"), name: key("name")}
 	// A number at random is a private key of P-256 nearly always.
-	for i := 0; r.assertion == nil && failed == nil; i++ {
-		r.assertion, _ = ecdsa.ParseRawPrivateKey(elliptic.P256(), key(fmt.Sprintf("assertion %d", i)))
+	for i := 0; k.assertion == nil && failed == nil; i++ {
+		k.assertion, _ = ecdsa.ParseRawPrivateKey(elliptic.P256(), key(fmt.Sprintf("assertion %d", i)))
 	}
-	return r, failed
+	return k, failed
+}
+
+// keyFile holds the secret of a guard that was given none, in the folder of
+// its project.
+const keyFile = "authn.key"
+
+// keptSecret reads the secret in a file, and makes one when there is none.
+// Several processes may do so at once.
+func keptSecret(name string) (string, error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		made, err := os.CreateTemp(filepath.Dir(name), keyFile+".*") // mode 0600
+		if err != nil {
+			return "", err
+		}
+		defer os.Remove(made.Name())
+		_, err = made.WriteString("# What seals the sessions of people who have logged in: whoever has it is any user.\n# Deleting this file logs everybody out.\n" + rand.Text() + rand.Text() + "\n")
+		if err = errors.Join(err, made.Sync(), made.Close()); err != nil {
+			return "", err
+		}
+		// A link is not made where there is a file: the first one counts.
+		if err := os.Link(made.Name(), name); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+		b, err = os.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+	} else if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			if len(line) < minSecret {
+				break
+			}
+			return line, nil
+		}
+	}
+	return "", fmt.Errorf("%s holds no secret: delete it (everybody logs in again)", name)
+}
+
+// seal seals a value for its place in the store.
+func (r *ring) seal(place string, value []byte) []byte {
+	return r.all[0].seal.Seal(nil, nil, value, []byte(place))
+}
+
+var errSealed = errors.New("sealed with another secret")
+
+// open opens a value from its place in the store.
+func (r *ring) open(place string, value []byte) ([]byte, error) {
+	for _, k := range r.all {
+		if b, err := k.seal.Open(nil, nil, value, []byte(place)); err == nil {
+			return b, nil
+		}
+	}
+	return nil, errSealed
 }
 
 func mac(key []byte, parts ...string) []byte {
@@ -88,8 +170,11 @@ func mac(key []byte, parts ...string) []byte {
 
 // hidden returns a name for a key in the store that shows nothing of what it
 // stands for.
-func (r *ring) hidden(parts ...string) string {
-	return base64.RawURLEncoding.EncodeToString(mac(r.name, parts...))
+func (r *ring) hidden(parts ...string) string { return r.hiddenBy(0, parts...) }
+
+// hiddenBy is hidden by the nth secret.
+func (r *ring) hiddenBy(n int, parts ...string) string {
+	return base64.RawURLEncoding.EncodeToString(mac(r.all[n].name, parts...))
 }
 
 // session is a login, as it lies sealed in the store.
@@ -107,17 +192,23 @@ type session struct {
 	Nonce    string   `json:"nonce,omitempty"`
 	AuthTime int64    `json:"auth_time,omitempty"` // Unix seconds, as all times here
 	Created  int64    `json:"created"`
-	Ends     int64    `json:"ends"` // whatever happens
-	IDToken  string   `json:"id_token,omitempty"`
-	Access   string   `json:"access,omitempty"`
-	Refresh  string   `json:"refresh,omitempty"`
-	Renew    int64    `json:"renew,omitempty"` // when Access has expired
+	Ends     int64    `json:"ends"`            // whatever happens
+	Renew    int64    `json:"renew,omitempty"` // when the tokens are to be renewed; 0: never
 	Client   string   `json:"client,omitempty"`
 	Handle   string   `json:"handle"` // names the session to an operator; opens nothing
 }
 
+// tokens are what the provider gave beside: needed at a refresh and at the
+// logout only, so they lie beside the session. The access token is not kept:
+// nobody here has a use for it.
+type tokens struct {
+	ID      string `json:"id,omitempty"`
+	Refresh string `json:"refresh,omitempty"`
+}
+
 // Folders of the store.
 const (
+	tokensFolder  = "authn-tokens/"
 	sessionFolder = "authn-session/"
 	indexFolder   = "authn-index/" // of sessions, by subject and by sid
 	endedFolder   = "authn-ended/" // what was a session
@@ -140,13 +231,12 @@ type sessions struct {
 // store is asked at every request all the same: what has ended there has
 // ended here.
 type cached struct {
-	blob []byte
-	s    *session
+	blob   []byte
+	s      *session
+	signed assertion
 
-	mu        sync.Mutex
-	touched   time.Time
-	assertion string
-	until     time.Time // when the assertion is to be made anew
+	mu      sync.Mutex
+	touched time.Time
 }
 
 // idBytes is how much of chance a session's id holds.
@@ -174,7 +264,7 @@ func (t *sessions) key(id string) string {
 }
 
 func (t *sessions) open(key string, blob []byte) (*session, error) {
-	b, err := t.ring.seal.Open(nil, nil, blob, []byte(sessionFolder+key))
+	b, err := t.ring.open(sessionFolder+key, blob)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +274,7 @@ func (t *sessions) open(key string, blob []byte) (*session, error) {
 
 func (t *sessions) sealed(key string, s *session) []byte {
 	b, _ := json.Marshal(s) // it holds nothing that cannot be encoded
-	return t.ring.seal.Seal(nil, nil, b, []byte(sessionFolder+key))
+	return t.ring.seal(sessionFolder+key, b)
 }
 
 // left is how long a session may lie in the store from now on.
@@ -226,6 +316,14 @@ func (t *sessions) get(ctx context.Context, key string) (*cached, error) {
 			}
 			return old, t.left(c.s), nil
 		})
+		if err == nil {
+			err = t.store.Update(ctx, tokensFolder+key, func(old []byte, ok bool) ([]byte, time.Duration, error) {
+				if !ok {
+					return nil, 0, store.ErrKeep
+				}
+				return old, t.left(c.s), nil
+			})
+		}
 		if err != nil {
 			c.mu.Lock()
 			c.touched = time.Time{}
@@ -236,7 +334,7 @@ func (t *sessions) get(ctx context.Context, key string) (*cached, error) {
 }
 
 // start keeps a new session and returns its id.
-func (t *sessions) start(ctx context.Context, s *session) (id string, err error) {
+func (t *sessions) start(ctx context.Context, s *session, given tokens) (id string, err error) {
 	id = newID()
 	key := t.key(id)
 	now := t.now()
@@ -245,7 +343,31 @@ func (t *sessions) start(ctx context.Context, s *session) (id string, err error)
 	if err := t.index(ctx, key, s); err != nil {
 		return "", err
 	}
+	if err := t.keep(ctx, key, s, given); err != nil {
+		return "", err
+	}
 	return id, t.store.Put(ctx, sessionFolder+key, t.sealed(key, s), t.left(s))
+}
+
+// keep puts the tokens of a session beside it.
+func (t *sessions) keep(ctx context.Context, key string, s *session, given tokens) error {
+	if given == (tokens{}) {
+		return nil
+	}
+	b, _ := json.Marshal(given) // two texts
+	return t.store.Put(ctx, tokensFolder+key, t.ring.seal(tokensFolder+key, b), t.left(s))
+}
+
+// given returns the tokens of a session; none when there are none.
+func (t *sessions) given(ctx context.Context, key string) (g tokens, err error) {
+	b, ok, err := t.store.Get(ctx, tokensFolder+key)
+	if err != nil || !ok {
+		return g, err
+	}
+	if b, err = t.ring.open(tokensFolder+key, b); err != nil {
+		return g, nil
+	}
+	return g, json.Unmarshal(b, &g)
 }
 
 // change puts another version of a session in the place of the one that was
@@ -268,7 +390,7 @@ const endedFor = 24 * time.Hour
 // end ends a session.
 func (t *sessions) end(ctx context.Context, key string) error {
 	t.cache.remove(key)
-	if err := t.store.Delete(ctx, sessionFolder+key); err != nil {
+	if err := errors.Join(t.store.Delete(ctx, sessionFolder+key), t.store.Delete(ctx, tokensFolder+key)); err != nil {
 		return err
 	}
 	_ = t.store.Put(ctx, endedFolder+key, []byte{}, endedFor) // it only helps to notice
@@ -291,11 +413,11 @@ type entry struct {
 	Ends int64  `json:"e"`
 }
 
-// names returns the indexes that a session is in.
-func (t *sessions) names(issuer, subject, sid string) (bySubject, bySID string) {
-	bySubject = indexFolder + t.ring.hidden("sub", issuer, subject)
+// names returns the indexes that a session is in, by the nth secret.
+func (t *sessions) names(n int, issuer, subject, sid string) (bySubject, bySID string) {
+	bySubject = indexFolder + t.ring.hiddenBy(n, "sub", issuer, subject)
 	if sid != "" {
-		bySID = indexFolder + t.ring.hidden("sid", issuer, sid)
+		bySID = indexFolder + t.ring.hiddenBy(n, "sid", issuer, sid)
 	}
 	return bySubject, bySID
 }
@@ -303,7 +425,7 @@ func (t *sessions) names(issuer, subject, sid string) (bySubject, bySID string) 
 // index notes a session under its subject and the provider's session, so that
 // a logout there finds it.
 func (t *sessions) index(ctx context.Context, key string, s *session) error {
-	bySubject, bySID := t.names(s.Issuer, s.Subject, s.SID)
+	bySubject, bySID := t.names(0, s.Issuer, s.Subject, s.SID)
 	var over []string
 	for _, name := range []string{bySubject, bySID} {
 		if name == "" {
@@ -344,16 +466,20 @@ func (t *sessions) entries(b []byte) []entry {
 // endAll ends the sessions of a subject, or of one session at the provider,
 // and returns how many there were. With both, those that are of both.
 func (t *sessions) endAll(ctx context.Context, issuer, subject, sid string) (n int, err error) {
-	bySubject, bySID := t.names(issuer, subject, sid)
-	name := bySubject
-	if bySID != "" {
-		name = bySID
+	var list []entry
+	for i := range t.ring.all {
+		bySubject, bySID := t.names(i, issuer, subject, sid)
+		name := bySubject
+		if bySID != "" {
+			name = bySID
+		}
+		b, _, err := t.store.Get(ctx, name)
+		if err != nil {
+			return 0, err
+		}
+		list = append(list, t.entries(b)...)
 	}
-	b, _, err := t.store.Get(ctx, name)
-	if err != nil {
-		return 0, err
-	}
-	for _, e := range t.entries(b) {
+	for _, e := range list {
 		blob, ok, err := t.store.Get(ctx, sessionFolder+e.Key)
 		if err != nil {
 			return n, err

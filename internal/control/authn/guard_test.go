@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -774,7 +776,9 @@ func TestReload(t *testing.T) {
 		c := newClock()
 		o := newHostileOP(t, c)
 		cfg := siteConfig(o)
-		cfg.Secret = secret
+		if cfg.Secrets = nil; secret != "" {
+			cfg.Secrets = []string{secret}
+		}
 		s := newSite(t, cfg, c)
 		b := s.browser()
 		b.visit(s.URL + "/account/")
@@ -791,11 +795,100 @@ func TestReload(t *testing.T) {
 		if secret == "" {
 			continue
 		}
-		cfg.Secret = ""
+		cfg.Secrets = nil
 		other, _ := NewAuthn(cfg, guard.Env{Store: s.store, Now: c.now, Secret: secrets})
 		if d := other.Request(exchange("GET", "/account/", "Cookie: "+k.Name+"="+k.Value)); d.Verdict == guard.Allow {
 			t.Error("a session that was sealed with another secret is opened")
 		}
+	}
+}
+
+// TestSecrets: a secret is changed by putting a new one first: who has logged in
+// stays, the provider can still end their sessions, and the app can verify
+// what either signed. One that nobody gave lies in a file, made once.
+func TestSecrets(t *testing.T) {
+	c := newClock()
+	o := newHostileOP(t, c)
+	cfg := siteConfig(o)
+	s := newSite(t, cfg, c)
+	b := s.browser()
+	b.visit(s.URL + "/account/")
+	u, _ := url.Parse(s.URL)
+	field := "Cookie: " + b.Jar.Cookies(u)[0].String()
+	cfg.Secrets = []string{"env:RING2", "env:RING"}
+	v, err := NewAuthn(cfg, guard.Env{Store: s.store, Now: c.now, Secret: secrets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := v.(*layer)
+	if d := next.Request(exchange("GET", "/account/", field)); d.Verdict != guard.Allow {
+		t.Errorf("%+v", d)
+	}
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal(next.assert.jwks, &set); err != nil || len(set.Keys) != 2 || set.Keys[0].KeyID == set.Keys[1].KeyID {
+		t.Errorf("%s", next.assert.jwks)
+	}
+	if n, err := next.sessions.endAll(t.Context(), o.URL, "", "sid-1"); n != 1 || err != nil {
+		t.Errorf("%d %v", n, err)
+	}
+	if d := next.Request(exchange("GET", "/account/", field)); d.Verdict != guard.Deny {
+		t.Errorf("%+v", d)
+	}
+	if _, err := newRing([]string{"short"}, ""); err == nil {
+		t.Error("a short secret")
+	}
+	dir := t.TempDir()
+	var kids [8]string
+	var wg sync.WaitGroup
+	for n := range kids {
+		wg.Go(func() {
+			r, err := newRing(nil, dir)
+			if err != nil || !r.lasting {
+				t.Error(err)
+				return
+			}
+			kids[n] = r.hidden("x")
+		})
+	}
+	wg.Wait()
+	for _, k := range kids {
+		if k != kids[0] {
+			t.Error("two processes made two secrets")
+		}
+	}
+	if st, err := os.Stat(filepath.Join(dir, keyFile)); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", st, err)
+	}
+	if list, _ := os.ReadDir(dir); len(list) != 1 {
+		t.Errorf("%v", list)
+	}
+	_ = os.WriteFile(filepath.Join(dir, keyFile), []byte("# nothing\n"), 0o600)
+	if _, err := newRing(nil, dir); err == nil {
+		t.Error("an empty file is a secret")
+	}
+}
+
+// TestStoreDown: sessions cannot be looked up: nobody gets in, and what is for
+// everybody goes on.
+func TestStoreDown(t *testing.T) {
+	c := newClock()
+	o := newHostileOP(t, c)
+	s := newSite(t, siteConfig(o), c)
+	b := s.browser()
+	b.visit(s.URL + "/account/")
+	back := callbackOf(t, s, s.browser(), "/account/")
+	s.store.Close()
+	if code, _, _ := b.visit(s.URL + "/account/"); code != 503 {
+		t.Errorf("%d", code)
+	}
+	if code, _, body := b.visit(s.URL + "/"); code != 200 || !strings.Contains(body, `user=""`) {
+		t.Errorf("%d %s", code, body)
+	}
+	if code, _, _ := b.visit(s.URL+"/_dewar/auth/logout", "Sec-Fetch-Site: same-origin"); code != 503 {
+		t.Errorf("a logout that did not happen looks like one: %d", code)
+	}
+	if code, _, _ := b.visit(back); code == 200 {
+		t.Errorf("%d", code)
 	}
 }
 
@@ -845,7 +938,7 @@ func TestManySessions(t *testing.T) {
 	ctx := context.Background()
 	var first string
 	for n := range maxSessions + 10 {
-		id, err := s.layer.sessions.start(ctx, &session{Issuer: o.URL, Subject: "u-1", User: "ann", SID: fmt.Sprint(n)})
+		id, err := s.layer.sessions.start(ctx, &session{Issuer: o.URL, Subject: "u-1", User: "ann", SID: fmt.Sprint(n)}, tokens{})
 		if err != nil {
 			t.Fatal(err)
 		}
