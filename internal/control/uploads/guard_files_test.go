@@ -16,7 +16,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -596,4 +598,123 @@ func (swallow) Forward(w http.ResponseWriter, x *guard.Exchange, _ func(*http.Re
 	_, err := io.Copy(io.Discard, x.Request.Body)
 	w.WriteHeader(204)
 	return err
+}
+
+// endless is a file of so many bytes that nobody keeps.
+type endless struct {
+	head, tail string
+	size       int64
+	at         int64
+	block      []byte
+}
+
+func (e *endless) length() int64 { return int64(len(e.head)) + e.size + int64(len(e.tail)) }
+
+// Read implements [io.Reader].
+func (e *endless) Read(p []byte) (int, error) {
+	n := 0
+	switch head := int64(len(e.head)); {
+	case e.at < head:
+		n = copy(p, e.head[e.at:])
+	case e.at < head+e.size:
+		n = copy(p[:min(int64(len(p)), head+e.size-e.at)], e.block[(e.at-head)%int64(len(e.block)):])
+	case e.at < e.length():
+		n = copy(p, e.tail[e.at-head-e.size:])
+	default:
+		return 0, io.EOF
+	}
+	e.at += int64(n)
+	return n, nil
+}
+
+// bigUpload sends a file of so many bytes through the body and files layers.
+func bigUpload(t testing.TB, size int64, cfg Config) {
+	t.Helper()
+	cfg.MaxBody, cfg.MaxFile = guard.Size(size+1<<20), guard.Size(size+1<<20)
+	c, err := guard.NewChain(guard.Options{
+		Layers:  []guard.Bound{{Spec: bodySpec, Layer: newLayer(t, cfg)}, {Spec: filesSpec, Layer: newFiles(t, cfg, guard.Env{})}},
+		Forward: swallow{}, Spool: guard.NewSpool(8<<20, guard.Size(size+64<<20)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 1<<20)
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range block {
+		block[i] = byte(r.Uint32())
+	}
+	for i := range block {
+		if block[i] == '-' {
+			block[i] = '+' // the boundary does not come up
+		}
+	}
+	body := &endless{head: "--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x.bin\"\r\n\r\n", tail: "\r\n" + end, size: size, block: block}
+	req := httptest.NewRequest("POST", "/upload", body)
+	req.ContentLength = body.length()
+	req.Header.Set("Content-Type", mp)
+	w := httptest.NewRecorder()
+	if c.ServeHTTP(w, req); w.Code != 204 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestFlatMemory: a large file is on disk and nowhere else: the memory that it
+// takes does not grow with it.
+func TestFlatMemory(t *testing.T) {
+	size := int64(200 << 20)
+	if s := os.Getenv("DEWAR_UPLOAD_MB"); s != "" { // a gigabyte, to see it for oneself
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size = n << 20
+	}
+	var most uint64
+	done := make(chan struct{})
+	sampled := make(chan struct{})
+	go func() {
+		defer close(sampled)
+		var m runtime.MemStats
+		for {
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapInuse)
+			select {
+			case <-done:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
+	begun := time.Now()
+	bigUpload(t, size, Config{})
+	took := time.Since(begun)
+	close(done)
+	<-sampled
+	t.Logf("%d MiB: heap of %d MiB at most, %v", size>>20, most>>20, took)
+	if most > 64<<20 {
+		t.Errorf("%d MiB of heap", most>>20)
+	}
+}
+
+// BenchmarkUpload is a file of 64 MiB from the client to the app: gathered,
+// bounded, looked into, and scanned.
+func BenchmarkUpload(b *testing.B) {
+	const size = 64 << 20
+	for _, c := range []struct {
+		name string
+		cfg  func() Config
+	}{
+		{"without-clamav", func() Config { return Config{} }},
+		{"clamav", func() Config {
+			return Config{ClamAV: clamdtest.Start(b, "StreamMaxLength 200M", "MaxScanSize 200M", "MaxFileSize 200M")}
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			cfg := c.cfg()
+			b.SetBytes(size)
+			for b.Loop() {
+				bigUpload(b, size, cfg)
+			}
+		})
+	}
 }
