@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/invopop/jsonschema"
 
@@ -65,6 +66,7 @@ type MappedRoute struct {
 	Kinds       []flask.RouteKind `json:"kinds" jsonschema_description:"All that the route does: its kind, and upload, redirect, fetch, write."`
 	WritesState bool              `json:"writes_state,omitempty"`
 	Sinks       []string          `json:"sinks,omitempty" jsonschema_description:"What its code reaches, whatever flows there: sql, command, path-read, url, …"`
+	Extensions  []string          `json:"extensions,omitempty" jsonschema_description:"Of file names, in lower case without the dot: what the code compares the name of the one file that it takes with."`
 }
 
 // RouteParam is one variable part of a rule.
@@ -144,14 +146,15 @@ func (p *Project) RouteMap(ctx context.Context) *RouteMap {
 		}
 	}
 	rich := p.richFields()
+	lists := sync.OnceValue(p.extensionLists)
 	for _, r := range p.Flask.Routes {
 		if f := p.File(r.File); f == nil || !f.Test {
-			m.Routes = append(m.Routes, p.mapped(r, entries, checked, rich))
+			m.Routes = append(m.Routes, p.mapped(r, entries, checked, rich, lists))
 		}
 	}
 	for _, r := range p.Flask.Unmounted {
 		if f := p.File(r.File); f == nil || !f.Test {
-			m.Unmounted = append(m.Unmounted, p.mapped(r, entries, checked, rich))
+			m.Unmounted = append(m.Unmounted, p.mapped(r, entries, checked, rich, lists))
 		}
 	}
 	for _, u := range p.Flask.Unknown {
@@ -190,7 +193,7 @@ func (p *Project) entriesOf(r *flask.Route, entries map[entryPlace][]*pyflow.Ent
 	return out
 }
 
-func (p *Project) mapped(r *flask.Route, entries map[entryPlace][]*pyflow.Entry, checked bool, rich map[string]bool) MappedRoute {
+func (p *Project) mapped(r *flask.Route, entries map[entryPlace][]*pyflow.Entry, checked bool, rich map[string]bool, lists func() *extensionLists) MappedRoute {
 	out := MappedRoute{
 		Rule: r.Rule, Methods: r.Methods, Answers: r.Allowed(), Endpoint: r.Endpoint, Function: r.Function, File: r.File, Line: r.Line, Blueprint: r.Blueprint,
 		OtherFields: r.DynamicKeys, ReadsBody: r.ReadsBody, Kind: r.Kind, WritesState: r.WritesState,
@@ -256,6 +259,16 @@ func (p *Project) mapped(r *flask.Route, entries map[entryPlace][]*pyflow.Entry,
 		out.CSRF = "none"
 	}
 	out.Kinds = kindsOf(r, &out)
+	files := 0
+	for _, field := range out.Fields {
+		if field.In == "file" {
+			files++
+		}
+	}
+	if files == 1 || files == 0 && r.Uploads {
+		// Of two files each may have its own list.
+		out.Extensions = lists().of(r)
+	}
 	return out
 }
 

@@ -3,6 +3,7 @@ package audit_test
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -256,5 +257,105 @@ def page():
 		if typ, ok := got[key]; !ok || typ != want {
 			t.Errorf("%s: %q (%v), want %q", key, typ, ok, want)
 		}
+	}
+}
+
+const uploadApp = `
+-- app.py --
+import os
+from flask import Flask, abort, request, current_app
+from flask_wtf import FlaskForm
+from flask_wtf.file import FileField, FileAllowed
+from werkzeug.utils import secure_filename
+import media
+app = Flask(__name__)
+app.config["UPLOAD_EXTENSIONS"] = [".PDF", ".txt"]
+ALLOWED_EXTENSIONS = {"png", "jpg", "jpeg"}
+WORDS = {"red", "green"}
+
+def allowed_file(filename):
+    return "." in filename and filename.rsplit(".", 1)[1].lower() in ALLOWED_EXTENSIONS
+
+@app.post("/picture")
+def picture():
+    f = request.files["picture"]
+    if f and allowed_file(f.filename):
+        f.save(os.path.join("uploads", secure_filename(f.filename)))
+    return "ok"
+
+@app.post("/config")
+def config():
+    f = request.files["f"]
+    ext = os.path.splitext(f.filename)[1]
+    if ext not in current_app.config["UPLOAD_EXTENSIONS"]:
+        abort(400)
+    f.save("x")
+    return "ok"
+
+@app.post("/stored")
+def stored():
+    return media.keep(request.files["f"])
+
+@app.post("/two")
+def two():
+    a, b = request.files["a"], request.files["b"]
+    if not allowed_file(a.filename):
+        abort(400)
+    return "ok"
+
+@app.post("/any")
+def anything():
+    f = request.files["f"]
+    if request.form["colour"] in WORDS:
+        f.save("x")
+    return "ok"
+
+@app.post("/both")
+def both():
+    f = request.files["f"]
+    ext = f.filename.rsplit(".", 1)[-1]
+    if ext in ("png", "gif"):
+        return "image"
+    if ext in ("pdf",):
+        return "document"
+    abort(400)
+
+class Upload(FlaskForm):
+    photo = FileField(validators=[FileAllowed(["jpg", "png"], "Images only")])
+
+@app.route("/form", methods=["GET", "POST"])
+def form():
+    form = Upload()
+    if form.validate_on_submit():
+        form.photo.data.save("x")
+    return "ok"
+-- media.py --
+from pathlib import Path
+TYPES = {".png": "image/png", ".webp": "image/webp"}
+
+def keep(upload):
+    suffix = Path(upload.filename).suffix.lower()
+    if suffix not in TYPES:
+        raise ValueError("no")
+    upload.save("x" + suffix)
+    return "ok"
+`
+
+// TestRouteExtensions: the lists that the code compares a file's name with, in
+// the usual styles, and no list where it is not sure that there is one.
+func TestRouteExtensions(t *testing.T) {
+	m := audittest.Project(t, txtar.Parse([]byte(uploadApp))).RouteMap(t.Context())
+	want := map[string][]string{
+		"/picture": {"jpeg", "jpg", "png"}, "/config": {"pdf", "txt"}, "/stored": {"png", "webp"}, "/two": nil, "/any": nil, "/both": nil, "/form": {"jpg", "png"},
+	}
+	for _, r := range m.Routes {
+		w, ok := want[r.Rule]
+		if ok && !slices.Equal(r.Extensions, w) {
+			t.Errorf("%s: %q, want %q", r.Rule, r.Extensions, w)
+		}
+		delete(want, r.Rule)
+	}
+	if len(want) > 0 {
+		t.Errorf("no routes %v", want)
 	}
 }

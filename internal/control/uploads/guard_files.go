@@ -39,7 +39,7 @@ var filesSpec = &guard.Spec{
 		{Name: "files-count", Why: "More parts than are looked at.", Fix: "Raise max-files or max-fields."},
 		{Name: "files-storage", Why: "There is no room to unpack the file for a look.", Fix: "Make room in $TMPDIR, or raise uploads.disk."},
 		{Name: "files-slow", Why: "The file could not be looked at in the time that there is for it.", Fix: "Raise uploads.inspect-timeout."},
-		{Name: "file-extension", Why: "The file's extension is not one of those that are allowed here, by the settings or by the app's own list (CWE-434).", Fix: "Add it to uploads.extensions, or to files.extensions of the route; source-extensions = \"off\" leaves the app's own list to the app."},
+		{Name: "file-extension", Why: "The file's extension is not one of those that are allowed here, by the settings or by the app's own list (CWE-434).", Fix: "Add it to uploads.extensions, or to files.extensions of the route; the app's own list is only noted unless source-extensions = \"enforce\"."},
 		{Name: "file-malware", Why: "ClamAV knows the file as malware.", Fix: "Look at it with \"dewar quarantine show\"; \"dewar quarantine release\" lets the same file pass from then on."},
 		{Name: "file-unscanned", Why: "ClamAV could not be asked, or does not take files of that size: an unscanned file does not pass unless clamav-failure = \"open\".", Fix: "See why with \"dewar check\"; raise StreamMaxLength in clamd.conf for larger files."},
 		{Name: "file-reencode", Why: "The image cannot be decoded, and this route takes images only in a form that was written anew.", Fix: "Set images = \"keep\" on the route."},
