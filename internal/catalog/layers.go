@@ -62,6 +62,8 @@ var Layers = []Layer{
 		func(c *Config) guard.Mode { return c.Uploads.Mode }, func(c *Config, e guard.Env) (guard.Layer, error) { return uploads.NewBody(c.Uploads, e) }},
 	{spec(abuse.Control, "login"), "what is tried is known once the body is here; the answer tells what came of it",
 		func(c *Config) guard.Mode { return c.Abuse.Login }, func(c *Config, e guard.Env) (guard.Layer, error) { return abuse.NewLogin(c.Abuse, e) }},
+	{spec(injection.Control, "parameters"), "fields are compared with what the source reads once the body is here",
+		func(c *Config) guard.Mode { return c.Injection.Parameters }, func(c *Config, e guard.Env) (guard.Layer, error) { return injection.NewParameters(c.Injection, e) }},
 	{spec(injection.Control, "virtual-patches"), "what the audit found open is held shut at the very parameter, before a net with holes is asked",
 		func(c *Config) guard.Mode { return c.Injection.VirtualPatches }, func(c *Config, e guard.Env) (guard.Layer, error) { return injection.NewPatches(c.Injection, e) }},
 	{spec(uploads.Control, "files"), "what a file holds costs more than anything before; rules read the body that the app will get",

@@ -270,14 +270,20 @@ func (p *Policy) Match(method, path string) Match {
 	}
 }
 
-func (m *Match) found(r *Route, method string) {
-	m.Path = true
+// Takes says whether the route answers a method. One without methods answers
+// all.
+func (r *Route) Takes(method string) bool {
 	answers := r.Answers
 	if len(answers) == 0 {
 		answers = r.Methods
 	}
-	if slices.Contains(answers, method) || len(answers) == 0 {
-		m.Routes = append(m.Routes, r) // a rule without methods answers all
+	return slices.Contains(answers, method) || len(answers) == 0
+}
+
+func (m *Match) found(r *Route, method string) {
+	m.Path = true
+	if r.Takes(method) {
+		m.Routes = append(m.Routes, r)
 		return
 	}
 	m.Others = append(m.Others, r)

@@ -14,6 +14,9 @@ import (
 type Config struct {
 	Mode              guard.Mode  `toml:"mode" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the waf layer."`
 	Routes            guard.Mode  `toml:"routes" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the routes layer: what the app has no route for gets the app's own 404 or 405 without reaching it, where that is certain; the rest is only noted."`
+	Parameters        guard.Mode  `toml:"parameters" default:"observe" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the parameters layer: fields that by the source the route does not read, or not as what they are. The source may be misread, and apps answer wrong values themselves: so the default is to note them."`
+	Fields            []FieldRule `toml:"field" jsonschema_description:"What single fields of single routes may be, where the source does not show it, or more strictly than it does. dewar policy propose writes them from real traffic."`
+	Learn             bool        `toml:"learn" jsonschema_description:"Learn which fields real traffic brings to each route, of what type and length, without keeping values: for dewar policy report and dewar policy propose."`
 	VirtualPatches    guard.Mode  `toml:"virtual-patches" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the virtual-patches layer: findings of the audit at the start are held shut until they are fixed."`
 	PatchFrom         string      `toml:"patch-from" default:"high" jsonschema:"enum=low,enum=medium,enum=high,enum=critical" jsonschema_description:"Lowest severity of a finding that is held shut; of others, and of those the audit is not rather sure of, it is only noted what would be refused."`
 	Paranoia          int         `toml:"paranoia" default:"1" jsonschema:"minimum=1,maximum=4" jsonschema_description:"Paranoia level of the OWASP Core Rule Set. 1 suits every app; higher levels catch more and refuse more honest requests."`
@@ -35,6 +38,17 @@ type Exclusion struct {
 	Rules      []int    `toml:"rules" jsonschema_description:"Ids of rules, as events name them; empty means every rule that looks at parameters."`
 	Parameters []string `toml:"parameters" jsonschema_description:"Query, form or JSON parameters (a.b, a.*.b) that the rules leave out; empty means that the rules are off altogether."`
 	Reason     string   `toml:"reason" jsonschema_description:"Why. Required: it stands in evidence."`
+}
+
+// FieldRule is one [[injection.field]] table.
+type FieldRule struct {
+	Route     string `toml:"route" jsonschema_description:"The rule of the route, as dewar routes prints it: /order/<int:id>."`
+	In        string `toml:"in" jsonschema:"enum=query,enum=form,enum=json,enum=file" jsonschema_description:"Where the field stands."`
+	Name      string `toml:"name" jsonschema_description:"The field's name; of JSON that of a key of the outermost object."`
+	Type      string `toml:"type" jsonschema:"enum=,enum=int,enum=float,enum=UUID" jsonschema_description:"What values must be; empty: any text."`
+	Repeated  bool   `toml:"repeated" jsonschema_description:"The app reads all values of a field that comes several times."`
+	MaxLength int    `toml:"max-length" jsonschema:"minimum=0" jsonschema_description:"Most bytes of a value; 0: no bound of its own."`
+	Reason    string `toml:"reason" jsonschema_description:"Why. Required."`
 }
 
 // Problems reports settings that cannot be used. Ids of rules and the contents
@@ -62,6 +76,22 @@ func (c *Config) Problems() []guard.Problem {
 	case "", "refuse", "inspect-prefix":
 	default:
 		add("oversize", "%q: write \"refuse\" or \"inspect-prefix\"", c.Oversize)
+	}
+	for i, f := range c.Fields {
+		switch {
+		case !strings.HasPrefix(f.Route, "/"):
+			add("field", "number %d: route %q does not begin with a slash: write the rule as dewar routes prints it", i+1, f.Route)
+		case !slices.Contains([]string{"query", "form", "json", "file"}, f.In):
+			add("field", "number %d: in %q: write query, form, json or file", i+1, f.In)
+		case f.Name == "":
+			add("field", "number %d has no name", i+1)
+		case f.Type != "" && typeChecks[f.Type] == nil:
+			add("field", "number %d: type %q: write int, float or UUID, or leave it out", i+1, f.Type)
+		case f.MaxLength < 0:
+			add("field", "number %d: max-length must be positive", i+1)
+		case strings.TrimSpace(f.Reason) == "":
+			add("field", "number %d gives no reason: add reason = \"why the source does not show it\"", i+1)
+		}
 	}
 	for i, x := range c.Exclude {
 		if strings.TrimSpace(x.Reason) == "" {

@@ -20,7 +20,7 @@ import (
 	"github.com/dewar-security/dewar/internal/waf"
 )
 
-var layers = []*guard.Spec{routesSpec, patchesSpec, wafSpec}
+var layers = []*guard.Spec{routesSpec, parametersSpec, patchesSpec, wafSpec}
 
 var wafSpec = &guard.Spec{
 	Name:     "waf",
