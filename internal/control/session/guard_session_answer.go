@@ -321,6 +321,10 @@ func (a *answering) seal(n *sealed, t *ticket, c setCookie) (string, bool) {
 	t.stored = false
 	v, err := a.l.ring.seal(n.app, t)
 	if err == nil && len(name)+1+len(v) > maxCookie {
+		if t.account == "" && !a.l.spills.take(a.now) {
+			a.x.Note(guard.Note{Event: "dewar_degraded", Severity: event.Warn, Reason: "session-unrecorded", Detail: "too many large sessions of visitors that are not logged in: one was dropped"})
+			return "", false
+		}
 		var big string
 		if big, err = a.l.ring.seal(valueName(n, t), &ticket{id: t.id, value: t.value}); err == nil && len(big) > maxSealed {
 			a.x.Note(guard.Note{Event: "dewar_degraded", Severity: event.High, Reason: "session-unrecorded", Detail: "the app's cookie " + n.app + " is larger than any browser keeps: it was dropped"})
@@ -329,7 +333,11 @@ func (a *answering) seal(n *sealed, t *ticket, c setCookie) (string, bool) {
 		if err == nil {
 			ctx, cancel := waiting(a.x.Request.Context())
 			defer cancel()
-			if err = a.l.env.Store.Put(ctx, valueFolder+t.id.String(), []byte(big), a.l.rest(a.k, n, t, a.now)); err == nil {
+			ttl := a.l.rest(a.k, n, t, a.now)
+			if t.account == "" {
+				ttl = min(ttl, 24*time.Hour)
+			}
+			if err = a.l.env.Store.Put(ctx, valueFolder+t.id.String(), []byte(big), ttl); err == nil {
 				short := *t
 				short.stored, short.value = true, ""
 				v, err = a.l.ring.seal(n.app, &short)

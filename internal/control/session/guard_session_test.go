@@ -1243,3 +1243,112 @@ func BenchmarkSession(b *testing.B) {
 		}
 	})
 }
+
+// TestSizes: the seal costs little, and what does not fit goes to the store
+// for those who are known, and for others not without end.
+func TestSizes(t *testing.T) {
+	s := newSite(t, config())
+	b := s.browser()
+	b.get("/login?u=alice")
+	b.get("/set?k=pad&v=" + strings.Repeat("y", 2700)) // 3.7 KB in Flask's cookie
+	if n := len(b.session()); n < 3500 || n > 4096 {
+		t.Errorf("%d bytes", n)
+	}
+	n := 0
+	_ = s.store.Scan(context.Background(), valueFolder, func(store.Entry) bool { n++; return true })
+	if n != 0 {
+		t.Error("a value that fits went to the store")
+	}
+	for range 500 {
+		s.browser().get("/big")
+	}
+	n = 0
+	_ = s.store.Scan(context.Background(), valueFolder, func(store.Entry) bool { n++; return true })
+	if n == 0 || n > 210 {
+		t.Errorf("%d values in the store for visitors that nobody knows", n)
+	}
+	if got := b.get("/big"); got != "alice" || len(b.session()) > 1000 {
+		t.Errorf("%q, %d bytes", got, len(b.session()))
+	}
+}
+
+// TestNothingForNobody: who comes and goes without a login leaves nothing in
+// the store that lasts.
+func TestNothingForNobody(t *testing.T) {
+	s := newSite(t, config())
+	for range 300 {
+		b := s.browser()
+		b.get("/set?k=cart&v=1")
+		b.get("/me")
+		b.get("/clear")
+	}
+	s.clock.pass(2 * time.Minute)
+	n := 0
+	for _, folder := range []string{endedFolder, recordFolder, valueFolder} {
+		_ = s.store.Scan(context.Background(), folder, func(store.Entry) bool { n++; return true })
+	}
+	if n != 0 {
+		t.Errorf("%d entries", n)
+	}
+}
+
+// TestHandshake: a WebSocket's request carries the session like any other.
+func TestHandshake(t *testing.T) {
+	s := newSite(t, config())
+	b := s.browser()
+	b.get("/login?u=alice")
+	r := httptest.NewRequest("GET", "https://shop.example/ws", nil)
+	r.Header.Set("Cookie", b.cookie())
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", "websocket")
+	s.chain.ServeHTTP(httptest.NewRecorder(), r)
+	if !strings.HasPrefix(s.app.seen, "session=") || s.x.Identity.Account != "alice" {
+		t.Errorf("%q %+v", s.app.seen, s.x.Identity)
+	}
+	x := &guard.Exchange{Request: r, Client: guard.Client{Scheme: "https"}}
+	res := &http.Response{StatusCode: 101, Header: http.Header{"Set-Cookie": {"session=x; Path=/"}}}
+	if s.layer.Response(x, res); !strings.HasPrefix(res.Header.Get("Set-Cookie"), "__Host-session=") {
+		t.Errorf("%q", res.Header)
+	}
+}
+
+// TestJSReadable: what scripts read is not sealed, and a layer that seals
+// nothing says so.
+func TestJSReadable(t *testing.T) {
+	cfg := config()
+	cfg.JSReadable = []string{"session", "remember_token"}
+	s := newSite(t, cfg)
+	b := s.browser()
+	b.get("/login?u=alice")
+	if tok, ok := flasksession.Parse(b.jar["session"]); !ok || !tok.VerifiedBy(flasksession.Signer{}, appKey) || s.layer.Health() == nil {
+		t.Errorf("%v %v", b.jar, s.layer.Health())
+	}
+}
+
+// TestAlsoSeal: a JWT in a cookie is left alone, or sealed by order.
+func TestAlsoSeal(t *testing.T) {
+	for _, also := range [][]string{nil, {"access_token_cookie"}} {
+		cfg := config()
+		cfg.AlsoSeal = also
+		s := newSite(t, cfg)
+		jwt := "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+		x := &guard.Exchange{Request: httptest.NewRequest("GET", "/", nil), Client: guard.Client{Scheme: "https"}}
+		res := &http.Response{StatusCode: 200, Header: http.Header{"Set-Cookie": {"access_token_cookie=" + jwt + "; Path=/; HttpOnly; Max-Age=900"}}}
+		s.layer.Response(x, res)
+		got := parseSetCookie(res.Header.Get("Set-Cookie"))
+		if (got.value() == jwt) != (also == nil) {
+			t.Errorf("%v: %q", also, res.Header)
+		}
+		x.Request.Header.Set("Cookie", got.name+"="+got.value())
+		s.layer.Request(x)
+		if c := x.Request.Header.Get("Cookie"); c != "access_token_cookie="+jwt {
+			t.Errorf("%v: the app gets %q", also, c)
+		}
+		s.clock.pass(15*time.Minute + time.Second)
+		x.Request.Header.Set("Cookie", got.name+"="+got.value())
+		s.layer.Request(x)
+		if c := x.Request.Header.Get("Cookie"); (c == "") != (also != nil) {
+			t.Errorf("%v: after Max-Age the app gets %q", also, c)
+		}
+	}
+}

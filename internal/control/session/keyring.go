@@ -397,6 +397,3 @@ type openRoom struct {
 }
 
 var openRooms = sync.Pool{New: func() any { return new(openRoom) }}
-
-// strictURL has one spelling for each value.
-var strictURL = base64.RawURLEncoding.Strict()

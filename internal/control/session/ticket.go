@@ -3,6 +3,7 @@ package session
 import (
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"strings"
@@ -62,6 +63,7 @@ const (
 	ticketVersion = 1
 	flagStored    = 1
 	flagNoRecord  = 2
+	flagPacked    = 4
 	// maxAccount is how long an account may be; a longer one is cut, which is
 	// as good for telling one from another.
 	maxAccount = 200
@@ -79,6 +81,10 @@ func (t *ticket) append(b []byte) []byte {
 	if t.unrecorded {
 		flags |= flagNoRecord
 	}
+	packed, ok := pack(t.value)
+	if ok {
+		flags |= flagPacked
+	}
 	b = append(b, ticketVersion, flags)
 	b = append(b, t.id[:]...)
 	for _, v := range [...]int64{t.born, t.login, t.sealed, t.until} {
@@ -91,7 +97,62 @@ func (t *ticket) append(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
+	if ok {
+		return append(b, packed...)
+	}
 	return append(b, t.value...)
+}
+
+// strictURL has one spelling for each value.
+var strictURL = base64.RawURLEncoding.Strict()
+
+// pack takes the base64 out of what itsdangerous signed, which the cookie puts
+// around it again: the sealed cookie is hardly longer than the app's. ok is
+// false for a value that is not made of base64 and dots alone.
+func pack(value string) (b []byte, ok bool) {
+	if strings.IndexByte(value, '.') < 0 {
+		return nil, false
+	}
+	b = make([]byte, 0, len(value))
+	b = binary.AppendUvarint(b, uint64(strings.Count(value, ".")+1))
+	for part := range strings.SplitSeq(value, ".") {
+		n := strictURL.DecodedLen(len(part))
+		if len(part)%4 == 1 || strings.ContainsAny(part, "\r\n") { // Go skips line ends
+			return nil, false
+		}
+		b = binary.AppendUvarint(b, uint64(n))
+		at := len(b)
+		b = append(b, make([]byte, n)...)
+		if _, err := strictURL.Decode(b[at:], []byte(part)); err != nil {
+			return nil, false
+		}
+	}
+	return b, true
+}
+
+// unpack is the inverse of pack.
+func unpack(b []byte) (string, error) {
+	parts, size := binary.Uvarint(b)
+	if size <= 0 || parts > uint64(len(b)) {
+		return "", errTicket
+	}
+	b = b[size:]
+	out := make([]byte, 0, len(b)*4/3+8)
+	for i := range parts {
+		n, size := binary.Uvarint(b)
+		if size <= 0 || n > uint64(len(b)-size) {
+			return "", errTicket
+		}
+		if i > 0 {
+			out = append(out, '.')
+		}
+		out = strictURL.AppendEncode(out, b[size:size+int(n)])
+		b = b[size+int(n):]
+	}
+	if len(b) > 0 {
+		return "", errTicket
+	}
+	return string(out), nil
 }
 
 // read is the inverse of append.
@@ -99,6 +160,7 @@ func (t *ticket) read(b []byte) error {
 	if len(b) < 2+len(t.id) || b[0] != ticketVersion {
 		return errTicket
 	}
+	packed := b[1]&flagPacked != 0
 	t.stored, t.unrecorded = b[1]&flagStored != 0, b[1]&flagNoRecord != 0
 	copy(t.id[:], b[2:])
 	b = b[2+len(t.id):]
@@ -122,6 +184,11 @@ func (t *ticket) read(b []byte) error {
 		}
 		*s = rest[size : size+int(n)]
 		b, rest = b[size+int(n):], rest[size+int(n):]
+	}
+	if packed {
+		var err error
+		t.value, err = unpack(b)
+		return err
 	}
 	t.value = rest
 	return nil
