@@ -142,9 +142,9 @@ func (s *crsSite) ask(raw []byte) (outcome string, ids []int) {
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	_, _ = c.Write(raw)
-	status := 0
+	status, id := 0, ""
 	if res, err := http.ReadResponse(bufio.NewReader(c), nil); err == nil {
-		status = res.StatusCode
+		status, id = res.StatusCode, res.Header.Get("X-Request-Id")
 		// To the end: the events are written behind the answer.
 		res.Close = true
 		_, _ = io.Copy(io.Discard, res.Body)
@@ -162,6 +162,9 @@ func (s *crsSite) ask(raw []byte) (outcome string, ids []int) {
 	defer s.mu.Unlock()
 	outcome = strconv.Itoa(status)
 	for _, e := range s.events {
+		if id != "" && e.RequestID != id {
+			continue // bytes behind the request, which make another one
+		}
 		if e.Layer == "waf" {
 			outcome += fmt.Sprintf(" %s %s", e.Verdict, e.Reason)
 			for m := range strings.FieldsSeq(e.Attributes["waf.matches"]) {

@@ -1,6 +1,10 @@
 package payload
 
-import "strings"
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
 
 // The judge of paths asks whether a text climbs out of the folder it is put
 // into, names a file that only an attack asks for, or is a URL of a scheme
@@ -16,6 +20,9 @@ func judgePath(text string, place Place, _ []string) string {
 		if strings.HasPrefix(l, p) || place == Text && strings.Contains(l, "="+p) {
 			return "scheme that reads"
 		}
+	}
+	if metadataURL(l) {
+		return "metadata address"
 	}
 	climbs, longest := 0, 0
 	for i := 0; i+2 < len(t); i++ {
@@ -44,6 +51,8 @@ func judgePath(text string, place Place, _ []string) string {
 	switch {
 	case climbs > 0 && sensitive:
 		return "traversal"
+	case climbs == 2 && place == Text && strings.IndexByte(t, 0) < 0 && assetPath(l):
+		// A page's link to its own style sheet, which everybody may read.
 	case climbs >= 2 && strings.IndexByte(t, ' ') < 0 && strings.IndexByte(t, '\n') < 0 && (climbs >= 3 || place == Segment || strings.HasPrefix(t, "..") || strings.HasPrefix(t, "/") || strings.HasPrefix(t, `\`)):
 		return "traversal"
 	case climbs >= 1 && strings.IndexByte(t, 0) >= 0:
@@ -62,6 +71,98 @@ func judgePath(text string, place Place, _ []string) string {
 		return "overlong encoding"
 	}
 	return ""
+}
+
+// assetPath says that a relative path, in small letters, is one by which pages
+// link to what browsers load beside them: ../../static/site.css.
+func assetPath(s string) bool {
+	s, _, _ = strings.Cut(s, "?")
+	dot := strings.LastIndexByte(s, '.')
+	if dot < 0 || !assetTypes[s[dot+1:]] {
+		return false
+	}
+	for s = s[:dot]; strings.HasPrefix(s, "../"); {
+		s = s[3:]
+	}
+	for i := range len(s) {
+		if c := s[i]; !isAlnum(c) && c != '/' && c != '-' && c != '_' && c != '.' || c == '.' && i > 0 && s[i-1] == '.' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+var assetTypes = set("css", "js", "mjs", "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "woff", "woff2", "ttf")
+
+// metadataURL says that a text, in small letters, is as a whole a URL of the
+// address at which clouds tell a machine its credentials (CWE-918), however it
+// is written. No page has a reason to link there.
+func metadataURL(s string) bool {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		rest, ok = strings.CutPrefix(s, "//")
+		scheme = "http"
+	}
+	if !ok || scheme != "http" && scheme != "https" && scheme != "ftp" && scheme != "url:http" || strings.ContainsAny(rest, " \t\r\n") {
+		return false
+	}
+	if i := strings.IndexAny(rest, `/\?#`); i >= 0 {
+		rest = rest[:i]
+	}
+	rest = rest[strings.LastIndexByte(rest, '@')+1:]
+	if inner, found := strings.CutPrefix(rest, "["); found {
+		inner, _, _ = strings.Cut(inner, "]")
+		inner, _, _ = strings.Cut(inner, "%")
+		a, err := netip.ParseAddr(inner)
+		return err == nil && (metadataAddr(a.Unmap()) || a == netip.MustParseAddr("fd00:ec2::254"))
+	}
+	host, _, _ := strings.Cut(rest, ":")
+	host = strings.TrimSuffix(host, ".")
+	switch host {
+	case "metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal":
+		return true
+	}
+	// 169.254.169.254.nip.io and the like lead there, too.
+	if strings.HasPrefix(host, "169.254.169.254.") || strings.HasPrefix(host, "169-254-169-254.") {
+		return true
+	}
+	a, ok := looseIPv4(host)
+	return ok && metadataAddr(a)
+}
+
+// metadataAddr says that an address is link-local, where the metadata services
+// of nearly all clouds are (RFC 3927), or that of another one's.
+func metadataAddr(a netip.Addr) bool {
+	return a.Is4() && (a.IsLinkLocalUnicast() || a == netip.AddrFrom4([4]byte{100, 100, 100, 200}) || a == netip.AddrFrom4([4]byte{192, 0, 0, 192}))
+}
+
+// looseIPv4 reads an IPv4 address as inet_aton does: one to four parts, each
+// decimal, octal or hexadecimal, the last one filling what is left.
+func looseIPv4(s string) (netip.Addr, bool) {
+	parts := strings.Split(s, ".")
+	if len(parts) > 4 {
+		return netip.Addr{}, false
+	}
+	var sum uint64
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 0, 64)
+		if err != nil || strings.Contains(p, "_") {
+			return netip.Addr{}, false
+		}
+		most := uint64(255)
+		if i == len(parts)-1 {
+			most = 1<<(8*(4-i)) - 1
+			if n <= most {
+				sum |= n
+			}
+		} else {
+			sum |= n << (8 * (3 - i))
+		}
+		if n > most {
+			return netip.Addr{}, false
+		}
+	}
+	return netip.AddrFrom4([4]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)}), true
 }
 
 // pathLookalikes are other spellings of dots and slashes that some decoder

