@@ -34,9 +34,10 @@ const (
 	keysLifetime = time.Hour
 	keysAtLeast  = 5 * time.Minute
 	keysAtMost   = 24 * time.Hour
-	// keysPause is how long an unknown key waits after the last time the keys
-	// were fetched: tokens that name keys of fancy must not make the guard
-	// flood the issuer. A rotation is seen after it.
+	// keysPause is how long an unknown key waits after the keys were fetched
+	// for one that was not there, or could not be fetched: tokens that name
+	// keys of fancy must not make the guard flood the issuer. A rotation is
+	// seen at once, or after it.
 	keysPause = 10 * time.Second
 	// keysStale is how long keys are believed after their time while the
 	// issuer does not answer.
@@ -69,6 +70,7 @@ type keySet struct {
 	fetched time.Time     // when keys came
 	expires time.Time     // when they are to be fetched again
 	tried   time.Time     // when they were last asked for
+	vain    time.Time     // when that was last for a key that was not there
 	failure error         // of the last try
 	flight  chan struct{} // closed when the fetch that is under way ends
 }
@@ -174,7 +176,7 @@ func (s *keySet) find(ctx context.Context, h header) ([]jose.JSONWebKey, error) 
 	s.mu.Lock()
 	now := s.now()
 	keys, fresh, believed := s.keys, now.Before(s.expires), now.Before(s.expires.Add(keysStale))
-	old := !fresh && s.flight == nil && now.Sub(s.tried) >= s.pause
+	old := !fresh && s.flight == nil && !s.resting(now)
 	s.mu.Unlock()
 	if believed {
 		if found, err := candidates(keys, h); err == nil {
@@ -188,7 +190,18 @@ func (s *keySet) find(ctx context.Context, h header) ([]jose.JSONWebKey, error) 
 	if err != nil {
 		return nil, err
 	}
-	return candidates(keys, h)
+	found, err := candidates(keys, h)
+	if err != nil {
+		s.mu.Lock()
+		s.vain = s.now()
+		s.mu.Unlock()
+	}
+	return found, err
+}
+
+// resting reports whether the keys are not to be fetched now. s.mu is held.
+func (s *keySet) resting(now time.Time) bool {
+	return now.Sub(s.vain) < s.pause || s.failure != nil && now.Sub(s.tried) < s.pause
 }
 
 // candidates returns the keys for h: those with its kid, or the only one that
@@ -259,7 +272,7 @@ func (s *keySet) refresh(ctx context.Context) ([]jose.JSONWebKey, error) {
 		}
 	}
 	now := s.now()
-	if s.tried.IsZero() || now.Sub(s.tried) >= s.pause {
+	if !s.resting(now) {
 		flight := make(chan struct{})
 		s.flight, s.tried = flight, now
 		s.mu.Unlock()

@@ -368,6 +368,24 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
+// TestRotationBetweenLogins: the provider changes its key without a word; the
+// next login is verified with the new one.
+func TestRotationBetweenLogins(t *testing.T) {
+	c := newClock()
+	o := newHostileOP(t, c)
+	s := newSite(t, siteConfig(o), c)
+	for _, name := range []string{"rsa", "rsa2", "rsa"} {
+		k := testKeys()[name]
+		o.change(func() { o.signer, o.keys = k, []jose.JSONWebKey{k.public()} })
+		if code, _, body := s.browser().visit(s.URL + "/account/"); code != 200 {
+			t.Errorf("%s: %d %s", name, code, body)
+		}
+	}
+	if n := o.fetches.Load(); n != 3 {
+		t.Errorf("the keys were fetched %d times", n)
+	}
+}
+
 // TestLogout: the session ends here and at the provider, what it gave is given
 // back, another site cannot do it, and a copy of the cookie is worthless.
 func TestLogout(t *testing.T) {
