@@ -279,6 +279,9 @@ func settings() []byte {
 				def += "; development `" + f.Development + "`"
 			}
 			fmt.Fprintf(b, "| `%s` | %s | %s | %s `$%s` |\n", f.Key, cell(f.Type), cell(def), cell(f.Doc), f.Environment)
+			for _, c := range f.Table {
+				fmt.Fprintf(b, "| `[[%s]]` `%s` | %s | – | %s |\n", f.Key, c.Key, cell(c.Type), cell(c.Doc))
+			}
 		}
 	}
 	return b.Bytes()

@@ -346,3 +346,35 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestReadmeLogin: the settings that README.md shows for a login at a provider
+// are settings.
+func TestReadmeLogin(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(readme), "## Log in at a provider")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var file strings.Builder
+	for rest := section; ; {
+		_, after, ok := strings.Cut(rest, "```toml\n")
+		if !ok {
+			break
+		}
+		block, after, _ := strings.Cut(after, "```")
+		file.WriteString(block)
+		rest = after
+	}
+	name := filepath.Join(t.TempDir(), "dewar.toml")
+	if err := os.WriteFile(name, []byte(file.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Load(Source{File: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := l.Config.Authn; len(c.Rules) != 3 || c.Provider.Issuer == "" || c.Bearer.Audience == "" || c.LayerMode() != guard.Enforce {
+		t.Errorf("%+v", c)
+	}
+}

@@ -106,6 +106,36 @@ type Field struct {
 	Development string
 	Doc         string
 	Environment string
+	// Table is what one of the tables can hold, when the setting is a list of
+	// them.
+	Table []Field
+}
+
+// tableOf lists what one table of a list of tables can hold: Key, Type and
+// Doc only.
+func tableOf(t reflect.Type, prefix string) []Field {
+	if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct {
+		t = t.Elem()
+	} else if prefix == "" {
+		return nil
+	}
+	if reflect.PointerTo(t).Implements(textUnmarshaler) {
+		return nil
+	}
+	var out []Field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name := f.Tag.Get("toml")
+		if name == "" || name == "-" {
+			continue
+		}
+		if f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(textUnmarshaler) {
+			out = append(out, tableOf(f.Type, prefix+name+".")...)
+			continue
+		}
+		out = append(out, Field{Key: prefix + name, Type: typeName(f), Doc: f.Tag.Get("jsonschema_description")})
+	}
+	return out
 }
 
 // SectionDoc is one section of the reference.
@@ -144,6 +174,7 @@ func Reference() []SectionDoc {
 				return textOf(v)
 			}
 			field.Default, field.Staging, field.Development = show("default"), show("staging"), show("development")
+			field.Table = tableOf(l.field.Type, "")
 			sec.Fields = append(sec.Fields, field)
 		}
 		if len(sec.Fields) > 0 {
