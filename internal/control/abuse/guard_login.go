@@ -85,6 +85,9 @@ const (
 	// Wider networks get a multiple of what one client gets: a provider's
 	// customer often has a /56 or a /48, a rented block of IPv4 a /24.
 	wider24, wider56, wider48 = 8, 4, 16
+	// aliasFor is how long a name is known to be that of an account. It is
+	// short because every account that logs in takes a place in the store.
+	aliasFor = 48 * time.Hour
 	// knownBasic is how many pairs of HTTP Basic are remembered as right, and
 	// for how long: an API client sends them with every request.
 	knownBasic    = 4096
@@ -691,7 +694,7 @@ func (l *loginLayer) succeed(x *guard.Exchange, r *http.Response, t *tried, user
 		if id := handle(k.account, "user", user); id != name {
 			// Whatever names log in to one id are one account.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), storeTimeout)
-			err := l.store.Put(ctx, "login-alias/"+handle(k.account, "name", t.account), []byte(id), deviceFor)
+			err := l.store.Put(ctx, "login-alias/"+handle(k.account, "name", t.account), []byte(id), aliasFor)
 			cancel()
 			if err == nil {
 				name = id
