@@ -3,8 +3,12 @@ package guard
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
+
+	"github.com/dewar-security/dewar/internal/policy"
 )
 
 type override struct {
@@ -23,6 +27,11 @@ func compileOverrides(in []Override, layers []Bound) ([]override, error) {
 		where := fmt.Sprintf("route %q", o.Path)
 		if err := CheckPattern(o.Path); err != nil {
 			return nil, fmt.Errorf("[[route]]: path: %w", err)
+		}
+		if isRule(o.Path) {
+			if _, err := compileRule(o.Path); err != nil {
+				return nil, fmt.Errorf("[[route]]: path: %q is no rule of Flask's: %w", o.Path, err)
+			}
 		}
 		if strings.TrimSpace(o.Reason) == "" {
 			return nil, fmt.Errorf("[[route]]: %s: no reason: say why this route is different", where)
@@ -85,5 +94,28 @@ func (o *Override) matches(methods []string, method, path string) bool {
 	if len(methods) > 0 && !slices.Contains(methods, method) && (method != http.MethodHead || !slices.Contains(methods, http.MethodGet)) {
 		return false
 	}
+	if isRule(o.Path) {
+		rx, err := compileRule(o.Path)
+		return err == nil && rx.MatchString(path)
+	}
 	return MatchPattern(o.Path, path)
+}
+
+// isRule reports whether an override's path is a rule of Flask's, as the app's
+// own routes are written: /orders/<int:order_id>.
+func isRule(p string) bool { return strings.IndexByte(p, '<') >= 0 }
+
+// rules are the compiled rules of all overrides: as many as the settings ever
+// had.
+var rules sync.Map
+
+func compileRule(p string) (*regexp.Regexp, error) {
+	if rx, ok := rules.Load(p); ok {
+		return rx.(*regexp.Regexp), nil
+	}
+	rx, err := policy.Rule(p)
+	if err == nil {
+		rules.Store(p, rx)
+	}
+	return rx, err
 }

@@ -130,7 +130,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 // Override changes how the guard treats some routes: one [[route]] table of
 // dewar.toml. The first whose Path and Methods match a request applies.
 type Override struct {
-	Path    string          `toml:"path" jsonschema_description:"Pattern on the decoded path: * matches within a segment, ** across segments, /hooks/** also matches /hooks."`
+	Path    string          `toml:"path" jsonschema_description:"Pattern on the decoded path: * matches within a segment, ** across segments, /hooks/** also matches /hooks. Or a rule as the app has it, such as /orders/<int:order_id>."`
 	Methods []string        `toml:"methods" jsonschema_description:"Methods the override is for; empty means all."`
 	Reason  string          `toml:"reason" jsonschema_description:"Why this route is different. Required: it stands in evidence."`
 	Modes   map[string]Mode `toml:"modes" jsonschema_description:"Mode of single layers on these routes, such as { csrf = \"observe\" }."`

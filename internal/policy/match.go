@@ -121,6 +121,7 @@ func expression(route *Route, group string) (string, error) {
 	return b.String(), nil
 }
 
+
 // capture tells what the variable parts of a rule match.
 type capture struct {
 	rx    *regexp.Regexp
@@ -146,6 +147,30 @@ func (r *Route) PathValue(path, name string) (value string, ok bool) {
 		return "", false
 	}
 	return m[i+1], true
+}
+
+// Rule compiles one rule of Flask's, such as /orders/<int:order_id>, to what
+// paths it matches, with or without a slash at the end. Converters of the
+// project are errors: alone, a rule does not say what they accept.
+func Rule(rule string) (*regexp.Regexp, error) {
+	if !strings.HasPrefix(rule, "/") {
+		return nil, errors.New("a rule begins with a slash")
+	}
+	if len(rule) > maxRule {
+		return nil, fmt.Errorf("longer than %d bytes", maxRule)
+	}
+	for _, m := range part.FindAllStringSubmatch(rule, -1) {
+		switch m[1] {
+		case "", "default", "string", "int", "float", "uuid", "path", "any":
+		default:
+			return nil, fmt.Errorf("the converter %q is not one of Werkzeug's own", m[1])
+		}
+	}
+	expr, err := expression(&Route{Rule: rule}, "(?:")
+	if err != nil {
+		return nil, err
+	}
+	return regexp.Compile(expr)
 }
 
 // converter returns the expression of one variable part, as Werkzeug's

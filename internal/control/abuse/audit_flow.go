@@ -32,7 +32,7 @@ var flowRules = []*audit.Rule{
 		Why:      "A login, reset or token route without a limit is fed with millions of leaked passwords, or with every code of six digits.",
 		Fix:      "Put a limit on it: @limiter.limit(\"10 per hour\", methods=[\"POST\"]) of Flask-Limiter, per address and per account.",
 		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{307, 799}, OWASP: []string{"A07:2025"}, ASVS: []string{"6.3.1"},
-		MitigatedBy: []string{"rate-limit"},
+		MitigatedBy: []string{"rate-limit", "login"},
 		Bad: `from flask import Flask, request, session
 from werkzeug.security import check_password_hash
 app = Flask(__name__)

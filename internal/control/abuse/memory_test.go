@@ -31,7 +31,7 @@ func heap() int64 {
 // sketches take what they take with none. HOSTILE_CLIENTS=1000000 runs it with
 // a million.
 func TestMemoryOfHostileClients(t *testing.T) {
-	n := 50_000
+	n := 20_000
 	if v, err := strconv.Atoi(os.Getenv("HOSTILE_CLIENTS")); err == nil && v > 0 {
 		n = v
 	}
