@@ -8,6 +8,7 @@ import "github.com/dewar-security/dewar/internal/policy"
 type Identity struct {
 	// Account is the app's own user id, read from its session
 	// ("_user_id" of Flask-Login). It names a person: logs get it redacted.
+	// Once an answer has logged somebody in, it is that account.
 	Account string
 	// Session is a handle of the session, for logs and for the operator. It
 	// opens nothing.

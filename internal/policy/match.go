@@ -121,7 +121,6 @@ func expression(route *Route, group string) (string, error) {
 	return b.String(), nil
 }
 
-
 // capture tells what the variable parts of a rule match.
 type capture struct {
 	rx    *regexp.Regexp

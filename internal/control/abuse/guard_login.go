@@ -39,6 +39,11 @@ var loginSpec = &guard.Spec{
 			Fix:  "Raise abuse.login-client when many people share the address, or list it in abuse.allow.",
 		},
 		{
+			Name: "login-names",
+			Why:  "One login names more accounts than a form has fields for: it is made so that failures count for others.",
+			Fix:  "Send the fields that the app reads.",
+		},
+		{
 			Name: "login-parallel",
 			Why:  "More logins at once than people make: guessing that hopes to be faster than the count.",
 			Fix:  "Send logins one after another.",
@@ -88,6 +93,10 @@ const (
 	// aliasFor is how long a name is known to be that of an account. It is
 	// short because every account that logs in takes a place in the store.
 	aliasFor = 48 * time.Hour
+	// knownDevices is how many times an account's failures all browsers that
+	// know it may have together.
+	knownDevices = 4
+	aliasFolder  = "login-alias/"
 	// knownBasic is how many pairs of HTTP Basic are remembered as right, and
 	// for how long: an API client sends them with every request.
 	knownBasic    = 4096
@@ -203,9 +212,9 @@ func (l *loginLayer) Close() error {
 // tried is an attempt on its way, from the request to the answer.
 type tried struct {
 	attempt
-	name    string // handle of the account, "" for none
+	names   []string // handles of the accounts
 	device  *device
-	known   bool // the browser has logged in to the account before
+	known   bool // the browser has logged in to the account, the only one, before
 	client  netip.Prefix
 	takes   []store.Take // what it counts against: account or device, pair, client, networks
 	left    []store.Result
@@ -216,6 +225,13 @@ type tried struct {
 }
 
 type triedKey struct{}
+
+// one reports whether the attempt names exactly one account. Only then is it
+// sure whose a success is.
+func (t *tried) one() bool { return len(t.names) == 1 }
+
+// who names the accounts for the log.
+func (t *tried) who() string { return strings.Join(t.names, " ") }
 
 // Request implements [guard.Layer].
 func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
@@ -233,34 +249,38 @@ func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
 	t := &tried{attempt: a, release: func() {}}
 	addr := x.Client.Addr.Unmap().WithZone("")
 	t.client = l.network(addr)
+	if l.refuse && a.chosen != "" && l.isBreached(a.chosen) {
+		d := guard.Refuse(http.StatusUnprocessableEntity, "password-breached", "a known password was chosen")
+		d.Event, d.Severity = "dewar_password_breached", event.Info
+		return d
+	}
 	if a.kind == newPassword {
-		x.Request = x.Request.WithContext(context.WithValue(x.Request.Context(), triedKey{}, t))
-		if l.refuse && l.isBreached(t) {
-			d := guard.Refuse(http.StatusUnprocessableEntity, "password-breached", "a known password was chosen")
-			d.Event, d.Severity = "dewar_password_breached", event.Info
-			return d
-		}
+		x.SetValue(triedKey{}, t)
 		return guard.Pass()
 	}
 	if a.kind == basicAuth {
-		t.basic = [16]byte(handleBytes(handle(k.account, "basic", t.client.String()+"\x00"+a.account+"\x00"+a.password)))
+		t.basic = [16]byte(handleBytes(handle(k.account, "basic", t.client.String()+"\x00"+a.accounts[0]+"\x00"+a.password)))
 		if l.wasRight(t.basic, now) {
 			return guard.Pass()
 		}
 	}
-	if a.account != "" {
-		t.name = l.resolve(x, handle(k.account, "name", a.account))
+	if len(a.accounts) > maxNames {
+		return guard.Refuse(http.StatusBadRequest, "login-names", fmt.Sprintf("%d names of accounts", len(a.accounts)))
 	}
+	for _, n := range a.accounts {
+		t.names = append(t.names, handle(k.account, "name", n))
+	}
+	l.resolve(x, t.names)
 	if deviceValue != "" {
 		t.device = openDevice(k, deviceValue)
-		t.known = t.name != "" && t.device.knows(t.name, now)
+		t.known = t.one() && t.device.knows(t.names[0], now)
 	}
 	d := guard.Pass()
 	if !l.allow.holds(addr) {
 		d = l.judge(x, t, addr, proof, k, now)
 	}
 	if d.Verdict == guard.Allow || t.page != nil || l.mode != guard.Enforce {
-		x.Request = x.Request.WithContext(context.WithValue(x.Request.Context(), triedKey{}, t))
+		x.SetValue(triedKey{}, t)
 		// Whoever hangs up before the answer has tried all the same.
 		context.AfterFunc(x.Request.Context(), func() { t.release() })
 	} else {
@@ -284,17 +304,25 @@ func (l *loginLayer) account(x *guard.Exchange) guard.Decision {
 	return d
 }
 
-// resolve returns the handle that counts for a name: that of the account where
-// both a user name and an e-mail address were seen to be the same one, so that
-// two names do not double the tries.
-func (l *loginLayer) resolve(x *guard.Exchange, name string) string {
+// resolve puts the handle of the account in the place of that of a name, where
+// a user name and an e-mail address were seen to be the same account: two names
+// do not double the tries.
+func (l *loginLayer) resolve(x *guard.Exchange, names []string) {
+	if len(names) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(x.Request.Context(), storeTimeout)
 	defer cancel()
-	v, ok, err := l.store.Get(ctx, "login-alias/"+name)
-	if err == nil && ok && len(v) == len(name) {
-		return string(v)
+	ask := make([]string, len(names))
+	for i, n := range names {
+		ask[i] = aliasFolder + n
 	}
-	return name
+	found, err := l.store.GetMany(ctx, ask)
+	for i := range found {
+		if err == nil && len(found[i]) == len(names[i]) {
+			names[i] = string(found[i])
+		}
+	}
 }
 
 // judge says whether an attempt may be made. What it says depends on counts
@@ -315,8 +343,8 @@ func (l *loginLayer) judge(x *guard.Exchange, t *tried, addr netip.Addr, proof s
 			continue
 		}
 		after := refill(take.Rate, left[i], 2)
-		if strings.HasPrefix(take.Key, "login/a/") || strings.HasPrefix(take.Key, "login/d/") {
-			d := l.wait("login-held", "account "+t.name, after)
+		if strings.HasPrefix(take.Key, "login/a/") || strings.HasPrefix(take.Key, "login/d/") || strings.HasPrefix(take.Key, "login/k/") {
+			d := l.wait("login-held", "account "+t.who(), after)
 			d.Event = "authn_login_lock"
 			return d
 		}
@@ -332,7 +360,7 @@ func (l *loginLayer) judge(x *guard.Exchange, t *tried, addr netip.Addr, proof s
 		share := float64(left[i].Remaining) / float64(burstOf(take.Rate))
 		switch {
 		case strings.HasPrefix(take.Key, "login/a/"):
-			budget = share
+			budget = min(budget, share)
 		case strings.HasPrefix(take.Key, "login/c/"):
 			client = share
 		}
@@ -365,12 +393,13 @@ func (l *loginLayer) against(t *tried, addr netip.Addr, k *keys) {
 		}
 	}
 	kind := t.kind.String()[:1] // codes and passwords are counted apart
-	if t.name != "" {
+	for _, name := range t.names {
 		if t.known {
-			add("login/d/"+kind+handle(k.account, "device", string(t.device.id[:]))+t.name, l.perAccount)
+			add("login/d/"+kind+handle(k.account, "device", string(t.device.id[:]))+name, l.perAccount)
+			add("login/k/"+kind+name, times(l.perAccount, knownDevices))
 		} else {
-			add("login/a/"+kind+t.name, l.perAccount)
-			add("login/p/"+kind+t.name+"/"+t.client.String(), l.perAccount)
+			add("login/a/"+kind+name, l.perAccount)
+			add("login/p/"+kind+name+"/"+t.client.String(), l.perAccount)
 		}
 	}
 	if !t.client.IsValid() {
@@ -462,15 +491,19 @@ func (l *loginLayer) attack(reason string, on [attacks]bool, detail string) guar
 
 // enter counts the attempt among those that run; t.release takes it out.
 func (l *loginLayer) enter(t *tried) bool {
-	account, client := "a"+t.name, "c"+t.client.String()
+	held := []string{"c" + t.client.String()}
+	for _, n := range t.names {
+		held = append(held, "a"+n)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t.name != "" && l.inFlight[account] >= perAccount || l.inFlight[client] >= perClient || len(l.inFlight) >= maxInFlight {
-		return false
+	for i, h := range held {
+		if n := l.inFlight[h]; i == 0 && n >= perClient || i > 0 && n >= perAccount {
+			return false
+		}
 	}
-	held := []string{client}
-	if t.name != "" {
-		held = append(held, account)
+	if len(l.inFlight) >= maxInFlight {
+		return false
 	}
 	for _, h := range held {
 		l.inFlight[h]++
@@ -563,9 +596,9 @@ func (l *loginLayer) isRight(basic [16]byte, now time.Time) {
 	l.right[basic] = now
 }
 
-// isBreached reports whether the attempt's password is in a list.
-func (l *loginLayer) isBreached(t *tried) bool {
-	found, err := l.breached.has(t.password)
+// isBreached reports whether a password is in a list.
+func (l *loginLayer) isBreached(password string) bool {
+	found, err := l.breached.has(password)
 	if err != nil {
 		l.checked.Store(&err)
 	}
@@ -574,7 +607,7 @@ func (l *loginLayer) isBreached(t *tried) bool {
 
 // Response implements [guard.Responder].
 func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decision {
-	t, _ := x.Request.Context().Value(triedKey{}).(*tried)
+	t, _ := x.Value(triedKey{}).(*tried)
 	if t == nil || t.done {
 		return guard.Pass()
 	}
@@ -588,18 +621,22 @@ func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 		return guard.Pass()
 	}
 	o, why, user := l.infer(x, r, &t.attempt)
+	if t.chosen != "" && o != failure && o != untried && l.isBreached(t.chosen) {
+		x.Note(guard.Note{Event: "dewar_password_breached", Severity: event.Warn, Reason: "password-breached", Detail: "chosen", Attributes: map[string]string{"kind": t.kind.String()}})
+	}
 	if t.kind == newPassword {
-		if (o == success || o == unknown) && l.isBreached(t) {
-			x.Note(guard.Note{Event: "dewar_password_breached", Severity: event.Warn, Reason: "password-breached", Detail: "chosen", Attributes: map[string]string{"kind": t.kind.String()}})
-		}
 		return guard.Pass()
 	}
 	l.seen[o].Add(1)
 	now := l.now()
-	if o == unknown && t.name != "" && l.variety.another(t.name, t.password, now) {
-		o, why = failure, "another password for the same account"
+	if o == unknown {
+		for _, n := range t.names {
+			if l.variety.another(n, t.password, now) {
+				o, why = failure, "another password for the same account"
+			}
+		}
 	}
-	attributes := map[string]string{"kind": t.kind.String(), "account": t.name, "why": why, "route": t.route, "device": "unknown"}
+	attributes := map[string]string{"kind": t.kind.String(), "account": t.who(), "why": why, "route": t.route, "device": "unknown"}
 	if t.known {
 		attributes["device"] = "known"
 	}
@@ -652,7 +689,7 @@ func (l *loginLayer) observe(x *guard.Exchange, t *tried, certainly bool) {
 	if t.known || t.kind != login && t.kind != basicAuth {
 		return
 	}
-	for _, a := range l.watch.tried(t.name, t.client, t.password, certainly) {
+	for _, a := range l.watch.tried(t.who(), t.client, t.password, certainly) {
 		n := guard.Note{Event: "malicious_credential_stuffing", Severity: event.Critical, Reason: "login-attack", Detail: "many pairs of names and passwords are tried, and few are right"}
 		if a == spraying {
 			n.Event, n.Detail = "malicious_password_spraying", "one password is tried on many accounts"
@@ -672,7 +709,7 @@ func (l *loginLayer) succeed(x *guard.Exchange, r *http.Response, t *tried, user
 	fails := 0
 	var back []store.Take
 	for i, take := range t.takes {
-		if i < len(t.left) && (strings.HasPrefix(take.Key, "login/p/") || strings.HasPrefix(take.Key, "login/d/")) {
+		if i < len(t.left) && t.one() && (strings.HasPrefix(take.Key, "login/p/") || strings.HasPrefix(take.Key, "login/d/")) {
 			fails = burstOf(take.Rate) - t.left[i].Remaining
 		}
 	}
@@ -685,16 +722,16 @@ func (l *loginLayer) succeed(x *guard.Exchange, r *http.Response, t *tried, user
 		attributes["retries"] = strconv.Itoa(int(math.Ceil(float64(fails) / 2)))
 		x.Note(guard.Note{Event: "authn_login_successafterfail", Attributes: attributes})
 	}
-	if t.name == "" {
+	if !t.one() {
 		return
 	}
 	k := l.keys.get()
-	name := t.name
+	name := t.names[0]
 	if user != "" {
 		if id := handle(k.account, "user", user); id != name {
 			// Whatever names log in to one id are one account.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), storeTimeout)
-			err := l.store.Put(ctx, "login-alias/"+handle(k.account, "name", t.account), []byte(id), aliasFor)
+			err := l.store.Put(ctx, aliasFolder+handle(k.account, "name", t.accounts[0]), []byte(id), aliasFor)
 			cancel()
 			if err == nil {
 				name = id
@@ -704,7 +741,7 @@ func (l *loginLayer) succeed(x *guard.Exchange, r *http.Response, t *tried, user
 	if t.kind == login {
 		// Only a browser keeps a cookie; every other client ignores it.
 		setCookie(r.Header, deviceCookie, t.device.learn(name, now).seal(k), x.Client.Scheme == "https", deviceFor)
-		if l.isBreached(t) {
+		if t.chosen == "" && l.isBreached(t.password) {
 			x.Note(guard.Note{Event: "dewar_password_breached", Severity: event.Warn, Reason: "password-breached", Detail: "in use", Attributes: map[string]string{"kind": t.kind.String(), "account": name}})
 		}
 	}

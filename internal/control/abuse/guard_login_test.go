@@ -346,7 +346,7 @@ func TestParallel(t *testing.T) {
 	l := w.login
 	var all []*tried
 	for i := range 20 {
-		tr := &tried{name: "x", client: mustPrefix(fmt.Sprintf("203.0.113.%d/32", i))}
+		tr := &tried{names: []string{"x"}, client: mustPrefix(fmt.Sprintf("203.0.113.%d/32", i))}
 		if l.enter(tr) {
 			all = append(all, tr)
 		}
@@ -419,9 +419,45 @@ func TestAliases(t *testing.T) {
 	}
 }
 
+// TestDecoys: a field that the app does not read, or a name given twice, frees
+// nobody from the count of the account that is guessed at; and who logs in to
+// an account of his own beside it is not known to another's.
+func TestDecoys(t *testing.T) {
+	w := newSite(t, noChallenge(t), nil, styles["200 re-render"], map[string]string{"kim": "right", "mine": "mine"})
+	post := func(i int, body string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", "/login", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Test-Client", fmt.Sprintf("203.0.%d.7", i))
+		rec := httptest.NewRecorder()
+		w.chain.ServeHTTP(rec, r)
+		return rec
+	}
+	for i := range 60 {
+		post(i, []string{
+			fmt.Sprintf("username=kim&username=decoy%d&password=%d", i, i),
+			fmt.Sprintf("username=kim&email=decoy%d&password=%d", i, i),
+			fmt.Sprintf("email=decoy%d&username=kim&password=%d&password=right", i, i),
+			fmt.Sprintf("username=kim&password=%d&new_password=x&confirm=x", i),
+		}[i%4])
+	}
+	if w.tries != 10 {
+		t.Errorf("%d guesses with decoys reached the app", w.tries)
+	}
+	rec := post(200, "username=mine&email=kim&password=mine")
+	for _, c := range rec.Result().Cookies() {
+		if c.Name == deviceCookie {
+			t.Error("a browser is known that named two accounts")
+		}
+	}
+	if rec := post(201, "username=a&username=b&username=c&username=d&username=e&username=f&username=kim&password=right"); rec.Code != 400 {
+		t.Errorf("seven names: %d", rec.Code)
+	}
+}
+
 func TestDetect(t *testing.T) {
 	p, err := policy.Decode(strings.NewReader(`{"version":1,"routes":[
 		{"rule":"/enter","methods":["POST"],"answers":["POST"],"kind":"login","kinds":["login"],"fields":[{"in":"form","name":"badge"},{"in":"form","name":"password"}]},
+		{"rule":"/read","methods":["POST"],"answers":["POST"],"kind":"login","fields":[{"in":"form","name":"email"},{"in":"form","name":"password"}]},
 		{"rule":"/change","methods":["POST"],"answers":["POST"],"kind":"page","kinds":["page","login"]},
 		{"rule":"/reset","methods":["POST"],"answers":["POST"],"kind":"reset"},
 		{"rule":"/join","methods":["POST"],"answers":["POST"],"kind":"register"}]}`))
@@ -448,11 +484,16 @@ func TestDetect(t *testing.T) {
 		{"POST", "/api/v1/session", "text", `{"login": "kim", "password": "x"}`, "", login, "kim", "x"},
 		{"POST", "/login", "form", "user%5Bemail%5D=a@b&user%5Bpassword%5D=x", "", login, "a@b", "x"},
 		{"POST", "/login", "multipart", "username=kim&password=x", "", login, "kim", "x"},
-		{"POST", "/change", "form", "current_password=x&new_password=y&new_password2=y", "", newPassword, "", "x"},
+		{"POST", "/login", "form", "username=a&username=b&email=c&password=x", "", login, "a b c", "x"},
+		{"POST", "/api/v1/session", "json", `{"login": "decoy", "login": "kim", "password": "x"}`, "", login, "decoy kim", "x"},
+		{"POST", "/enter", "form", "username=decoy&badge=A7&password=x", "", login, "a7 decoy", "x"},
+		{"POST", "/read", "form", "username=decoy&email=kim&password=x", "", login, "kim", "x"},
+		{"POST", "/change", "form", "current_password=x&new_password=y&new_password2=y", "", login, "", "x"},
 		{"POST", "/register", "form", "email=a&password=x", "", newPassword, "a", "x"},
 		{"POST", "/join", "form", "email=a&password=x", "", newPassword, "a", "x"},
 		{"POST", "/reset", "form", "email=a&code=1234&password=y", "", resetCode, "a", "1234"},
 		{"POST", "/2fa", "form", "otp=123456", "", secondFactor, "", "123456"},
+		{"POST", "/backoffice/door", "form", "password=x", "", login, "", "x"},
 		{"POST", "/cart", "form", "quantity=2&csrf_token=x", "", noAttempt, "", ""},
 		{"POST", "/comment", "form", "name=kim&text=my+password+is", "", noAttempt, "", ""},
 		{"GET", "/login", "", "", "", noAttempt, "", ""},
@@ -483,8 +524,8 @@ func TestDetect(t *testing.T) {
 			r.Header.Set("Authorization", c.header)
 		}
 		a := l.(*loginLayer).detect(&guard.Exchange{Request: r, Path: r.URL.Path})
-		if a.kind != c.want || c.want.guesses() && (a.account != c.account || a.password != c.secret) || c.want == newPassword && a.password != c.secret {
-			t.Errorf("%s %s %s: %s %q %q, want %s %q %q", c.method, c.target, c.body, a.kind, a.account, a.password, c.want, c.account, c.secret)
+		if a.kind != c.want || c.want.guesses() && (strings.Join(a.accounts, " ") != c.account || a.password != c.secret) || c.want == newPassword && a.password != c.secret {
+			t.Errorf("%s %s %s: %s %q %q, want %s %q %q", c.method, c.target, c.body, a.kind, a.accounts, a.password, c.want, c.account, c.secret)
 		}
 	}
 }

@@ -24,7 +24,7 @@ const (
 	basicAuth                // the same, in an Authorization header (RFC 7617)
 	secondFactor             // a code
 	resetCode                // a code or token that sets a new password
-	newPassword              // registration, reset or change: a password is chosen
+	newPassword              // registration or reset: a password is chosen, none is proven
 )
 
 func (k attemptKind) String() string {
@@ -35,17 +35,25 @@ func (k attemptKind) String() string {
 // many.
 func (k attemptKind) guesses() bool { return k != noAttempt && k != newPassword }
 
-// attempt is what a request tries. Account and Password are the client's
-// words: they stay in the attempt and are never written anywhere.
+// attempt is what a request tries. The accounts and the password are the
+// client's words: they stay in the attempt and are never written anywhere.
 type attempt struct {
-	kind     attemptKind
-	account  string // normalised
+	kind attemptKind
+	// accounts are the names of accounts in the request, normalised. Where
+	// nothing says which one the app reads, all of them count: a field that
+	// only distracts frees nobody.
+	accounts []string
 	password string
+	chosen   string // a password that is to be one from now on
 	route    string // the route's rule, or the path
 	// certain says that the route map, or the operator, calls this a login;
 	// otherwise it only looks like one.
 	certain bool
 }
+
+// maxNames is the most names of accounts in one attempt. Forms have one, or a
+// name and an address; more than that is meant to mislead.
+const maxNames = 6
 
 // maxName bounds an account's name and a password, in bytes: what is longer is
 // cut for counting (NIST SP 800-63B asks verifiers for 64 characters).
@@ -71,7 +79,7 @@ func newSecretName(n string) bool {
 // codeNames are fields of one-time codes.
 var codeNames = []string{"otp", "totp", "code", "token", "mfa", "mfacode", "otpcode", "totpcode", "twofactorcode", "verificationcode", "authcode", "2fa", "2facode", "pin", "backupcode", "recoverycode", "resetcode"}
 
-// accountNames are fields of accounts' names, the likeliest first.
+// accountNames are fields of accounts' names.
 var accountNames = []string{"username", "email", "user", "login", "identity", "identifier", "userid", "account", "accountid", "accountname", "useremail", "emailaddress", "mail", "loginname", "loginid", "nickname", "handle", "uname", "phone", "mobile", "name"}
 
 // plainName takes what forms put around a field's name away: user[password],
@@ -115,7 +123,7 @@ func (l *loginLayer) detect(x *guard.Exchange) attempt {
 	}
 	if v := r.Header["Authorization"]; len(v) == 1 && len(v[0]) > 6 && strings.EqualFold(v[0][:6], "basic ") {
 		if name, password, ok := r.BasicAuth(); ok {
-			return attempt{kind: basicAuth, account: normalName(name), password: clip(password, maxName), route: "basic", certain: true}
+			return attempt{kind: basicAuth, accounts: []string{normalName(name)}, password: clip(password, maxName), route: "basic", certain: true}
 		}
 	}
 	return attempt{}
@@ -144,8 +152,9 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 	if len(fields) == 0 {
 		return attempt{}
 	}
-	var account, password, code string
-	best, secrets, chosen, codes := len(accountNames), 0, 0, false
+	var password, choice, code string
+	var names, read []string // of accounts; those that the route is known to read
+	secrets, chosen, codes := 0, 0, false
 	first, hasFirst := "", false
 	look := func(f *guard.Field) {
 		if f.File || f.Kind == guard.JSONObject || f.Kind == guard.JSONList || len(f.Name) > 100 {
@@ -156,6 +165,7 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 		case secretName(n):
 			if newSecretName(n) {
 				chosen++
+				choice = f.Value
 			} else {
 				secrets++
 			}
@@ -167,8 +177,13 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 				code, codes = f.Value, true
 			}
 		default:
-			if i := slices.Index(accountNames, n); i >= 0 && i < best {
-				account, best = f.Value, i
+			if slices.Contains(accountNames, n) {
+				if v := normalName(f.Value); v != "" && !slices.Contains(names, v) && len(names) <= maxNames {
+					names = append(names, v)
+				}
+				if len(m.Routes) > 0 && l.reads(m, f) {
+					read = append(read, normalName(f.Value))
+				}
 			} else if !hasFirst && (f.In == policy.Form || f.In == policy.JSON) && !strings.Contains(n, "csrf") && !strings.Contains(n, "token") && n != "next" && n != "submit" && n != "remember" {
 				first, hasFirst = f.Value, true
 			}
@@ -191,6 +206,9 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 	path := strings.ToLower(strings.TrimRight(x.Path, "/"))
 	sensitive := slices.ContainsFunc(l.patterns, func(p string) bool { return guard.MatchPattern(p, path) })
 	a := attempt{route: clip(x.Path, 200), password: clip(password, maxName)}
+	if chosen > 0 {
+		a.chosen = clip(choice, maxName)
+	}
 	if len(m.Routes) > 0 {
 		a.route = m.Routes[0].Rule
 	}
@@ -198,8 +216,8 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 	switch {
 	case primary(m, "login", "token") && has:
 		a.kind, a.certain = login, true
-		if best == len(accountNames) {
-			account = first // the map says it is a login: its other field names who
+		if len(names) == 0 || len(read) == 0 && hasFirst {
+			names = append(names, normalName(first)) // the map says it is a login: its other field names who
 		}
 	case primary(m, "login", "token") && codes:
 		a.kind, a.certain, a.password = secondFactor, true, clip(code, maxName)
@@ -209,23 +227,30 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 		if has {
 			a.kind = newPassword
 		}
-	case has && (chosen > 0 || secrets > 1):
-		a.kind = newPassword
 	case has && sensitive && (strings.Contains(path, "regist") || strings.Contains(path, "signup") || strings.Contains(path, "sign-up")):
 		a.kind = newPassword
-	case has && (best < len(accountNames) || sensitive):
+	case has:
+		// A second password beside the first does not make it a change: an
+		// app that takes a login does not look at it.
 		a.kind, a.certain = login, sensitive
-		if best == len(accountNames) {
-			account = first
+		if len(names) == 0 {
+			names = append(names, normalName(first))
 		}
 	case codes && sensitive:
 		a.kind, a.certain, a.password = secondFactor, true, clip(code, maxName)
 	default:
 		return attempt{}
 	}
-	a.account = normalName(account)
-	if a.account == "" && x.Identity.Account != "" {
-		a.account = "id:" + x.Identity.Account
+	if len(read) > 0 && !slices.ContainsFunc(m.Routes, func(r *policy.Route) bool { return r.OtherFields }) {
+		names = read // which fields the app reads is known
+	}
+	slices.Sort(names)
+	if a.kind == newPassword && a.chosen == "" {
+		a.chosen = a.password
+	}
+	a.accounts = slices.DeleteFunc(slices.Compact(names), func(n string) bool { return n == "" })
+	if len(a.accounts) == 0 && x.Identity.Account != "" {
+		a.accounts = []string{"id:" + x.Identity.Account}
 	}
 	return a
 }

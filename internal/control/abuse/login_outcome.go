@@ -74,7 +74,8 @@ var userKeys = []string{"_user_id", "user_id", "userid", "uid", "user", "usernam
 // or says that it was wrong. why names the sign. user is the app's own id of
 // the account, where the session shows it.
 func (l *loginLayer) infer(x *guard.Exchange, r *http.Response, a *attempt) (o outcome, why, user string) {
-	if x.Change == guard.LoggedIn || x.Change == guard.Renewed {
+	// Renewed is no sign: it may be a session that the client brought itself.
+	if x.Change == guard.LoggedIn {
 		l.learned.show(a.route, r)
 		return success, "the session belongs to an account now", x.Identity.Account
 	}
@@ -219,7 +220,8 @@ func (l *loginLayer) redirected(x *guard.Exchange, r *http.Response, a *attempt)
 			return failure, "sent on with an error", ""
 		}
 	}
-	if l.learned.shown(a.route, r) {
+	// Who had a session already may be sent on without a new one.
+	if x.Identity.Account == "" && l.learned.shown(a.route, r) {
 		return failure, "sent where logins are sent, without a session", ""
 	}
 	return unknown, "sent elsewhere", ""

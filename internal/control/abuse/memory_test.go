@@ -103,7 +103,7 @@ func TestMemoryOfBans(t *testing.T) {
 	}
 	took := heap() - before
 	t.Logf("%d bans: %.1f MB, %d bytes each", n, float64(took)/1e6, took/int64(n))
-	if took/int64(n) > 1200 {
+	if took/int64(n) > 2000 {
 		t.Errorf("%d bytes a ban", took/int64(n))
 	}
 	if n == maxBans {
