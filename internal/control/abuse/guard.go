@@ -122,7 +122,17 @@ func (l *rateLimit) take(x *guard.Exchange, scope string, addr netip.Addr, rate 
 		return guard.Pass()
 	}
 	ctx, cancel := context.WithTimeout(x.Request.Context(), storeTimeout)
-	res, err := l.store.Allow(ctx, l.key(scope, addr), rate, 1)
+	var res store.Result
+	var err error
+	if scope == "s" {
+		// What stands before a guesser tightens while the store is gone.
+		var all []store.Result
+		if all, err = l.store.AllowMany(ctx, []store.Take{{Key: l.key(scope, addr), Rate: rate, Cost: 1, Gone: store.Tighten}}); err == nil {
+			res = all[0]
+		}
+	} else {
+		res, err = l.store.Allow(ctx, l.key(scope, addr), rate, 1)
+	}
 	cancel()
 	if err != nil {
 		// A client that hung up cancels the context: no fault of the store.

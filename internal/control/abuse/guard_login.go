@@ -2,6 +2,7 @@ package abuse
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -237,6 +238,12 @@ func (t *tried) who() string { return strings.Join(t.names, " ") }
 func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
 	secure := x.Client.Scheme == "https"
 	deviceValue, proof := takeCookies(x.Request.Header, secure)
+	var browser *device
+	if deviceValue != "" {
+		if browser = openDevice(l.keys.get(), deviceValue); browser != nil {
+			x.Identity.Device = base64.RawURLEncoding.EncodeToString(browser.id[:])
+		}
+	}
 	if d := l.account(x); d.Verdict != guard.Allow {
 		return d
 	}
@@ -271,10 +278,8 @@ func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
 		t.names = append(t.names, handle(k.account, "name", n))
 	}
 	l.resolve(x, t.names)
-	if deviceValue != "" {
-		t.device = openDevice(k, deviceValue)
-		t.known = t.one() && t.device.knows(t.names[0], now)
-	}
+	t.device = browser
+	t.known = t.one() && browser.knows(t.names[0], now)
 	d := guard.Pass()
 	if !l.allow.holds(addr) {
 		d = l.judge(x, t, addr, proof, k, now)
@@ -389,7 +394,7 @@ func (l *loginLayer) judge(x *guard.Exchange, t *tried, addr netip.Addr, proof s
 func (l *loginLayer) against(t *tried, addr netip.Addr, k *keys) {
 	add := func(key string, r store.Rate) {
 		if !r.IsZero() {
-			t.takes = append(t.takes, store.Take{Key: key, Rate: r})
+			t.takes = append(t.takes, store.Take{Key: key, Rate: r, Gone: store.Tighten})
 		}
 	}
 	kind := t.kind.String()[:1] // codes and passwords are counted apart
@@ -435,7 +440,7 @@ func (l *loginLayer) wider(addr netip.Addr) []owned {
 func peeks(takes []store.Take) []store.Take {
 	out := make([]store.Take, len(takes))
 	for i, t := range takes {
-		out[i] = store.Take{Key: t.Key, Rate: t.Rate}
+		out[i] = store.Take{Key: t.Key, Rate: t.Rate, Gone: t.Gone}
 	}
 	return out
 }

@@ -45,6 +45,18 @@ func (b *buckets) Allow(_ context.Context, key string, r store.Rate, cost int) (
 	return store.Result{Allowed: true, Limit: burst, Remaining: int((every*time.Duration(burst) - next.Sub(b.now)) / every), ResetAfter: next.Sub(b.now)}, nil
 }
 
+func (b *buckets) AllowMany(ctx context.Context, takes []store.Take) ([]store.Result, error) {
+	var out []store.Result
+	for _, t := range takes {
+		r, err := b.Allow(ctx, t.Key, t.Rate, t.Cost)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
 func newBuckets() *buckets {
 	return &buckets{now: time.Unix(1e9, 0), tat: map[string]time.Time{}}
 }
@@ -250,6 +262,10 @@ type always struct{ store.Store }
 func (always) Allow(context.Context, string, store.Rate, int) (store.Result, error) {
 	return store.Result{Allowed: true}, nil
 }
+
+var allowed = []store.Result{{Allowed: true}}
+
+func (always) AllowMany(context.Context, []store.Take) ([]store.Result, error) { return allowed, nil }
 
 func BenchmarkRateLimit(b *testing.B) {
 	l, err := NewRateLimit(defaults(b), guard.Env{Store: always{}})
