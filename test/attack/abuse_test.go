@@ -27,6 +27,8 @@ func guesses(n, right int, password string) []string {
 const limits = `[abuse]
 bans = "off"
 login-delay = "0s"
+[session]
+seal = "enforce"
 [headers]
 csp-mode = "enforce"
 `

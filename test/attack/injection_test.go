@@ -19,6 +19,9 @@ rate = "off"
 sensitive-rate = "off"
 bans = "off"
 login = "off"
+[session]
+seal = "enforce"
+grace = "1s"
 [headers]
 csp-mode = "enforce"
 `

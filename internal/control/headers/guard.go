@@ -41,7 +41,8 @@ type headers struct {
 	opener, resource      string
 	embedder              string
 
-	sri *integrity // nil: headers.integrity is off
+	sri    *integrity // nil: headers.integrity is off
+	routes func() *routemap.Policy
 
 	policy func() *routemap.Policy // nil: csp-source is off
 	source atomic.Pointer[derived]
@@ -56,7 +57,7 @@ func NewHeaders(cfg Config, env guard.Env) (guard.Layer, error) {
 	cfg = cfg.withDefaults()
 	l := &headers{cfg: cfg, referrer: value(cfg.ReferrerPolicy), permissions: value(cfg.PermissionsPolicy), opener: value(cfg.OpenerPolicy), resource: value(cfg.ResourcePolicy), embedder: value(cfg.EmbedderPolicy)}
 	if cfg.Integrity == guard.Enforce {
-		l.sri = &integrity{known: map[string]*asset{}}
+		l.sri, l.routes = &integrity{known: map[string]*asset{}}, env.Policy
 	}
 	if cfg.CSPSource == guard.Enforce && cfg.CSPMode != "off" {
 		l.policy = env.Policy
@@ -174,7 +175,7 @@ func (l *headers) Response(x *guard.Exchange, r *http.Response) guard.Decision {
 		if kind == "text/html" {
 			l.sri.stamp(x, r)
 		} else {
-			l.sri.learn(x, r, kind)
+			l.sri.learn(x, r, kind, l.routes != nil && x.Match(l.routes()).Is("static"))
 		}
 	}
 	if document(kind) {

@@ -54,7 +54,9 @@ func (in *integrity) count() int {
 }
 
 // learn looks at a script or style sheet that is served.
-func (in *integrity) learn(x *guard.Exchange, r *http.Response, kind string) {
+// isFile says that the app's source serves a file there, the same for all:
+// extensions that look at the session have Flask say "Vary: Cookie" of it.
+func (in *integrity) learn(x *guard.Exchange, r *http.Response, kind string, isFile bool) {
 	switch kind {
 	case "text/javascript", "application/javascript", "text/css":
 	default:
@@ -70,7 +72,7 @@ func (in *integrity) learn(x *guard.Exchange, r *http.Response, kind string) {
 	if r.StatusCode != http.StatusOK {
 		return // 304 says that it is as it was
 	}
-	if !fresh(r.Header) || variesByVisitor(r.Header) || len(r.Header["Set-Cookie"]) > 0 || r.ContentLength < 0 || r.ContentLength > maxAsset {
+	if !fresh(r.Header) || !isFile && variesByVisitor(r.Header) || len(r.Header["Set-Cookie"]) > 0 || r.ContentLength < 0 || r.ContentLength > maxAsset {
 		in.forget(key)
 		return
 	}

@@ -10,12 +10,17 @@ import (
 	"testing"
 
 	"github.com/dewar-security/dewar/internal/guard"
+	routemap "github.com/dewar-security/dewar/internal/policy"
 )
 
 // TestIntegrity: a page says of its own scripts what was served last, where no
 // browser can have another version, and says nothing where it cannot know.
 func TestIntegrity(t *testing.T) {
-	l, err := NewHeaders(Config{Integrity: guard.Enforce, CSPMode: "off"}, guard.Env{})
+	p, err := routemap.Decode(strings.NewReader(`{"version": 1, "routes": [{"rule": "/files/<path:filename>", "methods": ["GET"], "answers": ["GET"], "kind": "static"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewHeaders(Config{Integrity: guard.Enforce, CSPMode: "off"}, guard.Env{Policy: func() *routemap.Policy { return p }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +60,10 @@ func TestIntegrity(t *testing.T) {
 	).Replace(page)
 	if got := serve("/shop/", "text/html", page); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	serve("/files/a.js", "text/javascript", "file", "Cache-Control", "no-cache", "Vary", "Cookie")
+	if got := serve("/shop/", "text/html", "<script src=/files/a.js></script>"); !strings.Contains(got, hash("file")) {
+		t.Errorf("a file of the app's static folder: %s", got)
 	}
 	// Another content under the same address.
 	serve("/static/a.js", "text/javascript", "new", "Cache-Control", "no-cache", "ETag", `"2"`)
