@@ -18,7 +18,7 @@ func Prose(text string) bool {
 	if len(text) == 0 || len(text) > MaxText || !utf8.ValidString(text) {
 		return false
 	}
-	if strings.IndexByte(text, '%') >= 0 {
+	if strings.IndexByte(text, '%') >= 0 && !percentages(text) {
 		// Prose that was percent-encoded once more.
 		plain, ok := unwrapURL(text, false)
 		return ok && strings.IndexByte(plain, '%') < 0 && Prose(plain) && Judge(text, Text) == nil
@@ -57,6 +57,7 @@ func Prose(text string) bool {
 			if !isAlpha(prev) && prev < 0x80 || next != ' ' {
 				return false
 			}
+		case c == '%': // percentages has looked at it
 		case c == '\'' || c == '-':
 			if !(isAlpha(prev) || prev >= 0x80) || !(isAlpha(next) || next >= 0x80) {
 				if !(c == '-' && isAlnum(prev) && isAlnum(next)) && !(c == '-' && prev == ' ' && next == ' ') {
@@ -82,6 +83,23 @@ func Prose(text string) bool {
 		}
 	}
 	return words > 0 && open == 0 && !sqlInWords(text) && !commandLines(text) && Judge(text, Text) == nil
+}
+
+// percentages says that every percent sign stands behind a number and before a
+// space, the end of a clause or of the text: it encodes nothing.
+func percentages(text string) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] != '%' {
+			continue
+		}
+		if i == 0 || text[i-1] < '0' || text[i-1] > '9' {
+			return false
+		}
+		if i+1 < len(text) && !isSpace(text[i+1]) && strings.IndexByte(",.!?)", text[i+1]) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // foldASCII writes the characters that some decoder takes for those of ASCII
@@ -124,12 +142,18 @@ func foldASCII(s string, quotes bool) string {
 // "0 or id between 1 and 9"), begin another query, or are a second statement
 // behind a number, which SQL Server runs.
 func sqlInWords(text string) bool {
+	// A percentage is a remainder there: with "or" and "and" it is a condition.
+	percent := strings.IndexByte(text, '%') >= 0
 	buf := sqlBuffers.Get().(*[]sqlToken)
 	defer sqlBuffers.Put(buf)
 	tokens, _ := sqlScan((*buf)[:0], text, 0, maxTokens)
 	*buf = tokens
 	for i := 0; i+1 < len(tokens); i++ {
 		switch tokens[i].text {
+		case "OR", "AND", "XOR":
+			if percent {
+				return true
+			}
 		case "UNION", "INTERSECT", "EXCEPT", "MINUS":
 			n := tokens[i+1].text
 			if (n == "ALL" || n == "DISTINCT" || n == "DISTINCTROW") && i+2 < len(tokens) {

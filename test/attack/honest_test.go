@@ -31,8 +31,9 @@ mask = "enforce"
 	}
 	want(b.get("/"), 200, "Copper kettle")
 	for _, q := range []string{"flask", "O'Neil's mug", "tea & coffee", "1 litre or 2", "select a kettle from the union", "50% off; drop by", "cup (white)", "naïve café", "a -- b", "C:\\Users", "<3"} {
-		// An honest apostrophe is a syntax error in leaky's SQL: its own 500.
-		if a := b.get("/?" + query("q", q)); a.StatusCode != 200 && !(strings.Contains(q, "'") && a.StatusCode == 500) {
+		// An honest apostrophe is a syntax error in leaky's SQL, and so what the
+		// virtual patch there keeps out.
+		if a := b.get("/?" + query("q", q)); a.StatusCode != 200 && !(strings.Contains(q, "'") && a.StatusCode == 403) {
 			t.Errorf("search for %q: %d", q, a.StatusCode)
 		}
 	}
@@ -76,7 +77,7 @@ mask = "enforce"
 	want(b.get("/account"), 200, "ann@leaky.example")
 	all, _ := x.events(0)
 	for _, e := range all {
-		if e.Verdict == "deny" && e.Path != "/nowhere" {
+		if e.Verdict == "deny" && e.Path != "/nowhere" && e.Reason != "virtual-patch" {
 			t.Errorf("refused: %s %s %s %s", e.Path, e.Layer, e.Reason, e.Detail)
 		}
 	}

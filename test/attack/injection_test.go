@@ -27,7 +27,7 @@ csp-mode = "enforce"
 `
 
 // inspected are the layers that know what a value would become.
-var inspected = []string{"waf", "parameters"}
+var inspected = []string{"waf", "parameters", "virtual-patches"}
 
 var md5Hash = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
 

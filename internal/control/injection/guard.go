@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -170,15 +171,16 @@ func (l *WAF) typedPlan(method, path, query string, h http.Header, body func() [
 	if len(m.Routes) != 1 {
 		return nil // none, or routes that may disagree
 	}
-	plan := l.typedRoute(m.Routes[0])
+	plan := l.typedRoute(p, m)
 	if plan != nil && overridesMethod(query, h, body) {
 		return nil // the app may take it for a request to another route
 	}
 	return plan
 }
 
-// typedRoute returns the plan of one route.
-func (l *WAF) typedRoute(route *policy.Route) *waf.Plan {
+// typedRoute returns the plan of the one route of a match.
+func (l *WAF) typedRoute(p *policy.Policy, m policy.Match) *waf.Plan {
+	route := m.Routes[0]
 	if plan, ok := l.typed.Load(route); ok {
 		return plan.(*waf.Plan)
 	}
@@ -191,6 +193,11 @@ func (l *WAF) typedRoute(route *policy.Route) *waf.Plan {
 		// Markup is what belongs there; what runs script is still found by
 		// its grammar.
 		exclude = append(exclude, waf.Exclusion{Rules: l.engine.RulesOf(941000, 941999), Parameters: names})
+	}
+	if names := passwords(p, m); len(names) > 0 && l.cfg.Structure {
+		// Good passwords are full of what rules take for attacks. What would
+		// be one is still found by its grammar.
+		exclude = append(exclude, waf.Exclusion{Rules: l.engine.RulesOf(930000, 944999), Parameters: names})
 	}
 	if len(exclude) > 0 {
 		var err error
@@ -253,6 +260,31 @@ func namesMethod(fields string) bool {
 // and as nothing else, wherever in the request they stand.
 func numbers(r *policy.Route) []string {
 	return typedAs(r, "int", "float", "bool", "UUID")
+}
+
+// passwordField matches what a field with a password is called.
+var passwordField = regexp.MustCompile(`(?i)passw|passphrase|^pass$|(?:^|[_-])pwd|pwd$`)
+
+// passwords returns the names of the form and JSON fields of a route that hold
+// a password, as far as the audit found nowhere that its text could do harm.
+func passwords(p *policy.Policy, m policy.Match) []string {
+	r := m.Routes[0]
+	held := map[string]bool{}
+	all := false
+	p.Patched(m, func(_ *policy.Route, one policy.Patched) {
+		held[strings.ToLower(one.Name)] = true
+		all = all || one.Name == ""
+	})
+	var out []string
+	for _, f := range r.Fields {
+		name := strings.ToLower(f.Name)
+		if (f.In == policy.Form || f.In == policy.JSON) && f.Type == "" && passwordField.MatchString(name) && !all && !held[name] &&
+			!strings.ContainsAny(name, "*.") && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // richTexts returns the names that a route reads as markup and as nothing

@@ -20,7 +20,11 @@ func TestStructureLayer(t *testing.T) {
 	 {"rule": "/post/new", "methods": ["GET"], "fields": [{"in": "query", "name": "body", "type": "html"}, {"in": "query", "name": "title"}]},
 	 {"rule": "/case/x", "methods": ["GET"], "fields": [{"in": "query", "name": "size", "type": "int"}, {"in": "query", "name": "Size"}, {"in": "query", "name": "w*", "type": "int"}, {"in": "form", "name": "a.b", "type": "int"}]},
 	 {"rule": "/order", "methods": ["POST"], "fields": [{"in": "form", "name": "n", "type": "int"}]},
-	 {"rule": "/<word>", "methods": ["GET"], "fields": []}]}`))
+	 {"rule": "/log/in", "methods": ["POST"], "fields": [{"in": "form", "name": "name"}, {"in": "form", "name": "Password"}, {"in": "json", "name": "new_pwd"}, {"in": "query", "name": "password2"}]},
+	 {"rule": "/log/old", "endpoint": "old", "methods": ["POST"], "fields": [{"in": "form", "name": "password"}]},
+	 {"rule": "/<word>", "methods": ["GET"], "fields": []}],
+	 "patches": [{"check": "DW-INJECTION-001", "control": "injection", "fingerprint": "x", "file": "a.py", "line": 1, "severity": "high", "confidence": "certain", "language": "sql",
+	  "parameters": [{"rule": "/log/old", "endpoint": "old", "methods": ["POST"], "in": "form", "name": "password"}]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +69,25 @@ func TestStructureLayer(t *testing.T) {
 		}
 		if c.verdict != guard.Allow && d.Attributes["waf.matches"] == "" {
 			t.Errorf("%s: no rules in the event", c.target)
+		}
+	}
+	// A password that rules take for an attack, where the source does nothing
+	// with it that its text could harm.
+	odd := url.QueryEscape("';--my p@ss <word>")
+	for _, c := range []struct {
+		target, kind, body string
+		verdict            guard.Verdict
+	}{
+		{"/log/in", form, "name=ann&Password=" + odd, guard.Allow},
+		{"/log/in", "application/json", `{"new_pwd": "';--my p@ss <word>"}`, guard.Allow},
+		{"/log/in", form, "name=" + odd, guard.Deny},
+		{"/log/in?password2=" + odd, form, "", guard.Deny},
+		{"/log/in", form, "Password=" + attack, guard.Deny}, // what is one by its grammar
+		{"/log/old", form, "password=" + odd, guard.Deny},   // a finding that is not fixed
+		{"/else/where", form, "password=" + odd, guard.Deny},
+	} {
+		if d := l.Request(exchange("POST", c.target, c.kind, c.body)); d.Verdict != c.verdict {
+			t.Errorf("%s %s: %v %s %s, want %v", c.target, c.body, d.Verdict, d.Reason, d.Detail, c.verdict)
 		}
 	}
 	// Middleware may take it for another method, which another route answers.
