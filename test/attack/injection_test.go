@@ -19,6 +19,8 @@ rate = "off"
 sensitive-rate = "off"
 bans = "off"
 login = "off"
+[injection]
+patch-from = "medium"
 [session]
 seal = "enforce"
 grace = "1s"
