@@ -326,7 +326,7 @@ func (l *seal) known() *known {
 	if l.cfg.Idle > 0 {
 		k.idle = min(k.idle, time.Duration(l.cfg.Idle))
 	}
-	if f.Sessions.Tells {
+	if f.Sessions.Tells && k.active { // while observing nothing is taken out of an answer
 		k.ask = l.word + " " + strings.Join(slices.Concat(l.cfg.UserKeys, l.cfg.PrivilegeKeys), ",")
 	}
 	l.state.Store(k)

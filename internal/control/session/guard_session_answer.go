@@ -149,16 +149,16 @@ func (a *answering) one(n *sealed, h *held, c setCookie) string {
 	t := ticket{account: account, rights: rights, sealed: a.now.Unix(), until: untilOf(c, a.now), attrs: attrsOf(c), value: value}
 	same := has && !late && account == h.t.account && rights == h.t.rights && (readable && !a.byID(n) || value == h.t.value)
 	if same {
-		t.id, t.born, t.login, t.agent, t.network, t.unrecorded = h.t.id, h.t.born, h.t.login, h.t.agent, h.t.network, h.t.unrecorded
+		t.id, t.born, t.login, t.agent, t.network, t.unrecorded, t.checked = h.t.id, h.t.born, h.t.login, h.t.agent, h.t.network, h.t.unrecorded, h.t.checked
 	} else {
 		a.begin(n, h, &t, has)
+	}
+	if same && h.what == adopted && t.account != "" {
+		a.l.write(a.x, a.k, n, &t, a.now)
 	}
 	sealed, ok := a.seal(n, &t, c)
 	if !ok {
 		return ""
-	}
-	if same && h.what == adopted && t.account != "" {
-		a.l.write(a.x, a.k, n, &t, a.now)
 	}
 	h.t, h.what, h.due = t, refused, false // done with
 	return a.named(n, h, c, sealed)
@@ -280,6 +280,9 @@ func (a *answering) unset(n *sealed, h *held) {
 			}
 		}
 		a.again(n, h, &t)
+	case h.several && !kept(a.r):
+		// Both go, wherever they are, or they would come for ever.
+		a.more = append(a.more, a.everywhere(n.app)...)
 	case h.what == refused && !h.recent && h.plain && !kept(a.r):
 		// It would come with every request. Under the prefixed name nothing
 		// can be in its place by now.
@@ -287,6 +290,31 @@ func (a *answering) unset(n *sealed, h *held) {
 			a.more = append(a.more, removal(n.app))
 		}
 	}
+}
+
+// everywhere takes a cookie away from every place from which it can have come
+// with the request: each folder of the path, this host and those above it.
+func (a *answering) everywhere(name string) (out []string) {
+	paths := []string{"/"}
+	for i := 1; i < len(a.x.Path) && len(paths) < 5; i++ {
+		if c := a.x.Path[i]; c <= ' ' || c >= 0x7f || c == ';' || c == ',' {
+			break
+		} else if c == '/' || i == len(a.x.Path)-1 {
+			paths = append(paths, strings.TrimSuffix(a.x.Path[:i+1], "/"))
+		}
+	}
+	domains := []string{""}
+	host, _, _ := strings.Cut(a.x.Client.Host, ":")
+	for len(domains) < 4 && strings.Count(host, ".") > 0 && !strings.ContainsAny(host, "[; ,") {
+		domains = append(domains, "; Domain="+host)
+		_, host, _ = strings.Cut(host, ".")
+	}
+	for _, d := range domains {
+		for _, p := range paths {
+			out = append(out, name+"=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path="+p+d)
+		}
+	}
+	return out
 }
 
 func domainAttr(domain string) string {

@@ -32,6 +32,8 @@ type held struct {
 	// prefix.
 	plain bool
 	due   bool // it is to be sealed anew
+	// several: there were two of ours.
+	several bool
 	// proven: a raw one was signed by the app's own key.
 	proven bool
 	t      ticket
@@ -169,6 +171,7 @@ func (l *seal) take(x *guard.Exchange, k *known, n *sealed, h *held, header stri
 	})
 	switch {
 	case found && several:
+		h.several = true
 		l.refuse(x, n, h, "session-ambiguous", event.High, "two cookies "+n.app+" of different sessions")
 	case found:
 		if strangeN > 0 && n.kind == kindSession && k.active {
@@ -244,7 +247,7 @@ func (l *seal) judge(x *guard.Exchange, k *known, n *sealed, h *held) {
 		h.what = opened
 	}
 	age := now.Sub(time.Unix(t.sealed, 0))
-	if t.account != "" && age > time.Duration(l.cfg.Renew) && h.what == opened {
+	if t.account != "" && now.Sub(time.Unix(t.checked, 0)) > time.Duration(l.cfg.Renew) && h.what == opened {
 		if !l.renew(x, k, n, h, now) {
 			return
 		}

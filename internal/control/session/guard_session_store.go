@@ -178,15 +178,21 @@ func (l *seal) recordOf(x *guard.Exchange, n *sealed, t *ticket, now time.Time) 
 	return r
 }
 
+// recordLife is how long a record is kept: for as long as the cookie can be
+// good, and until it is looked at again.
+func (l *seal) recordLife(k *known, n *sealed, t *ticket, now time.Time) time.Duration {
+	return l.rest(k, n, t, now) + time.Duration(l.cfg.Renew) + time.Minute
+}
+
 // write puts a session's record into the store.
 func (l *seal) write(x *guard.Exchange, k *known, n *sealed, t *ticket, now time.Time) {
 	b, err := json.Marshal(l.recordOf(x, n, t, now))
 	if err == nil {
 		ctx, cancel := waiting(x.Request.Context())
 		defer cancel()
-		err = l.env.Store.Put(ctx, l.recordKey(t), b, l.rest(k, n, t, now))
+		err = l.env.Store.Put(ctx, l.recordKey(t), b, l.recordLife(k, n, t, now))
 	}
-	t.unrecorded = err != nil
+	t.unrecorded, t.checked = err != nil, now.Unix()
 	if err != nil {
 		l.failed(err)
 		l.unrecorded.Add(1)
@@ -214,7 +220,7 @@ func (l *seal) renew(x *guard.Exchange, k *known, n *sealed, h *held, now time.T
 		b, err := json.Marshal(fresh)
 		again := *t
 		again.sealed = now.Unix()
-		return b, l.rest(k, n, &again, now), err
+		return b, l.recordLife(k, n, &again, now), err
 	})
 	switch {
 	case err != nil:
@@ -230,6 +236,7 @@ func (l *seal) renew(x *guard.Exchange, k *known, n *sealed, h *held, now time.T
 		return false
 	}
 	l.failed(nil)
+	t.checked = now.Unix()
 	return true
 }
 

@@ -1352,3 +1352,93 @@ func TestAlsoSeal(t *testing.T) {
 		}
 	}
 }
+
+// TestTwoNodes: what ends on one node has ended on the other, and cookies are
+// good on both.
+func TestTwoNodes(t *testing.T) {
+	cfg := config()
+	cfg.Keys = "env:NODES"
+	a := newSite(t, cfg)
+	b := newSite(t, cfg)
+	b.store, b.clock, b.app = a.store, a.clock, a.app
+	b.start(cfg, guard.Enforce)
+	v := a.browser()
+	v.get("/set?k=cart&v=1")
+	before := v.session()
+	v.get("/login?u=alice")
+	other := b.browser()
+	if got := other.ask("/me", v.cookie()).Body.String(); got != "alice" {
+		t.Fatalf("on the other node: %q", got)
+	}
+	sync := func() {
+		t.Helper()
+		if err := b.layer.ended.Refresh(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sync()
+	// An answer on the other node that was on its way overwrites nothing.
+	if w := other.ask("/set?k=late&v=1", before); w.Header()["Set-Cookie"] != nil {
+		t.Errorf("%q", w.Header())
+	}
+	copied := v.cookie()
+	v.get("/logout")
+	sync()
+	a.clock.pass(time.Minute)
+	if got := other.ask("/me", copied).Body.String(); got != "<nil>" {
+		t.Errorf("after the logout, on the other node: %q", got)
+	}
+	v.get("/login?u=alice")
+	a.clock.pass(time.Second)
+	a.operate("session end", map[string]string{"account": "alice"})
+	sync()
+	a.clock.pass(time.Minute)
+	if got := other.ask("/me", v.cookie()).Body.String(); got != "<nil>" {
+		t.Errorf("after the operator, on the other node: %q", got)
+	}
+}
+
+// TestAlwaysRefreshed: an app that sets its cookie with every answer, as
+// Flask does for permanent sessions, keeps its record alive all the same.
+func TestAlwaysRefreshed(t *testing.T) {
+	s := newSite(t, config())
+	b := s.browser()
+	b.get("/login?u=alice")
+	for range 8 {
+		s.clock.pass(10 * time.Minute)
+		b.get("/set?k=n&v=1")
+	}
+	var list []listed
+	if err := json.Unmarshal([]byte(s.operate("session list", map[string]string{"account": "alice"})), &list); err != nil || len(list) != 1 {
+		t.Fatalf("%v %v", err, list)
+	}
+	if d := s.clock.now().Sub(list[0].Used); d > 20*time.Minute {
+		t.Errorf("last used %v ago", d)
+	}
+}
+
+// TestAmbiguousHeals: two cookies of ours that contradict each other are taken
+// away, and the visitor can log in again.
+func TestAmbiguousHeals(t *testing.T) {
+	s := newSite(t, config())
+	a, v := s.browser(), s.browser()
+	a.https, v.https = false, false
+	a.get("/login?u=attacker")
+	v.get("/login?u=alice")
+	w := v.ask("/shop/cart/me", a.session()+"; "+v.session())
+	got := map[string]bool{}
+	for _, line := range w.Header()["Set-Cookie"] {
+		c := parseSetCookie(line)
+		path, _ := c.get("path")
+		domain, _ := c.get("domain")
+		if c.name != "session" || !c.ends(s.clock.now()) {
+			t.Errorf("%s", line)
+		}
+		got[path+" "+domain] = true
+	}
+	for _, want := range []string{"/ ", "/shop ", "/shop/cart ", "/ shop.example", "/shop shop.example"} {
+		if !got[want] {
+			t.Errorf("not taken away from %q: %v", want, got)
+		}
+	}
+}

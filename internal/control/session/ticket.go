@@ -20,6 +20,8 @@ type ticket struct {
 	// it has none), sealed when this cookie was made, until when the app's own
 	// Expires or Max-Age ends it (zero: it has neither).
 	born, login, sealed, until int64
+	// checked is when the session's record was last looked at.
+	checked int64
 	// account is the app's user id; empty: nobody's session.
 	account string
 	// rights is a hash of what the session says about rights.
@@ -87,7 +89,7 @@ func (t *ticket) append(b []byte) []byte {
 	}
 	b = append(b, ticketVersion, flags)
 	b = append(b, t.id[:]...)
-	for _, v := range [...]int64{t.born, t.login, t.sealed, t.until} {
+	for _, v := range [...]int64{t.born, t.login, t.sealed, t.until, t.checked} {
 		b = binary.AppendUvarint(b, uint64(max(v, 0)))
 	}
 	b = binary.BigEndian.AppendUint64(b, t.rights)
@@ -164,7 +166,7 @@ func (t *ticket) read(b []byte) error {
 	t.stored, t.unrecorded = b[1]&flagStored != 0, b[1]&flagNoRecord != 0
 	copy(t.id[:], b[2:])
 	b = b[2+len(t.id):]
-	for _, v := range [...]*int64{&t.born, &t.login, &t.sealed, &t.until} {
+	for _, v := range [...]*int64{&t.born, &t.login, &t.sealed, &t.until, &t.checked} {
 		n, size := binary.Uvarint(b)
 		if size <= 0 || n > 1<<62 {
 			return errTicket

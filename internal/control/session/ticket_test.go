@@ -34,7 +34,7 @@ func FuzzTicket(f *testing.F) {
 		if len(account)+len(attrs)+len(value) > 6000 {
 			return
 		}
-		in := ticket{id: newLineage(), born: max(at, 0) >> 2, login: 1, sealed: max(at, 0) >> 2, account: account, rights: uint64(at), agent: uint32(at), attrs: attrs, stored: at%2 == 0, unrecorded: at%3 == 0, value: value}
+		in := ticket{id: newLineage(), born: max(at, 0) >> 2, login: 1, sealed: max(at, 0) >> 2, checked: 7, account: account, rights: uint64(at), agent: uint32(at), attrs: attrs, stored: at%2 == 0, unrecorded: at%3 == 0, value: value}
 		sealed, err := ring.seal(name, &in)
 		if err != nil {
 			t.Fatal(err)
