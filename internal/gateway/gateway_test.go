@@ -527,6 +527,33 @@ func TestUnwrap(t *testing.T) {
 	})
 }
 
+// TestSessionFacts: the worker says how the app keeps its sessions.
+func TestSessionFacts(t *testing.T) {
+	const head = "import datetime\nfrom flask import Flask, session\nfrom flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin\napp = Flask(__name__)\napp.secret_key = 'k' * 40\n"
+	for name, c := range map[string]struct {
+		tail string
+		want guard.SessionFacts
+	}{
+		"Flask's own": {"", guard.SessionFacts{Kind: "cookie", Interface: "SecureCookieSessionInterface", Salt: "cookie-session", Derivation: "hmac", Lifetime: 31 * 24 * time.Hour, Path: "/"}},
+		"no key":      {"app.secret_key = None\n", guard.SessionFacts{Kind: "none", Interface: "SecureCookieSessionInterface", Lifetime: 31 * 24 * time.Hour, Path: "/"}},
+		"settings": {"app.config.update(SESSION_COOKIE_PATH='/shop', SESSION_COOKIE_DOMAIN='shop.example', PERMANENT_SESSION_LIFETIME=datetime.timedelta(hours=8))\n" +
+			"class Own(SecureCookieSessionInterface):\n    salt = 'my-salt'\n    key_derivation = 'django-concat'\napp.session_interface = Own()\n",
+			guard.SessionFacts{Kind: "cookie", Interface: "Own", Salt: "my-salt", Derivation: "django-concat", Lifetime: 8 * time.Hour, Path: "/shop", Domain: "shop.example"}},
+		"elsewhere": {"class There(SessionInterface):\n    def open_session(self, app, request):\n        return None\n    def save_session(self, app, session, response):\n        pass\napp.session_interface = There()\n",
+			guard.SessionFacts{Kind: "id", Interface: "There", Lifetime: 31 * 24 * time.Hour, Path: "/", Tells: true}},
+		"broken": {"class Broken(SessionInterface):\n    def get_cookie_path(self, app):\n        raise ValueError('no')\napp.session_interface = Broken()\n",
+			guard.SessionFacts{Interface: "ValueError"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, options(t, map[string]string{"app.py": head + c.tail}))
+			if f := r.g.Facts(); !f.Known || f.Sessions != c.want {
+				t.Errorf("%+v", f.Sessions)
+			}
+		})
+	}
+}
+
 func TestCrashLoop(t *testing.T) {
 	o := options(t, map[string]string{"app.py": echoApp})
 	restarts := 0
