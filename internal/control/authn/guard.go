@@ -35,7 +35,7 @@ var layers = []*guard.Spec{{
 	Partial:  true, // it keeps the promise for the paths that the settings name
 	Blocking: true,
 	Failure:  guard.FailClosed,
-	Event:    loginFailEvent,
+	Event:    rightsEvent,
 	Reasons: []guard.Reason{
 		{
 			Name: "authn-required",
@@ -337,14 +337,14 @@ func (l *layer) Request(x *guard.Exchange) guard.Decision {
 
 	var id *identity
 	token, hasToken := "", false
-	if l.bearer != nil {
+	if l.bearer != nil && !(first.bySession() || second.bySession()) {
 		token, hasToken = bearerToken(x.Request)
 	}
 	var wrong error
-	switch {
-	case hasToken:
+	if hasToken {
 		// A token that is sent is the proof that is meant: a cookie beside it
-		// does not make up for a wrong one.
+		// does not make up for a wrong one. Where nothing is asked for it may
+		// be another's, such as one of the app's own.
 		asker := ""
 		if needed {
 			asker = askerOf(x.Client.Addr)
@@ -352,6 +352,9 @@ func (l *layer) Request(x *guard.Exchange) guard.Decision {
 		if id, wrong = l.bearer.judge(ctx, token, asker); errors.Is(wrong, errUnavailable) && needed {
 			return l.unavailable(wrong)
 		}
+	}
+	switch {
+	case hasToken && (needed || id != nil):
 	case cookies.login != "" && l.provider != nil:
 		key := l.sessions.key(cookies.login)
 		if key == "" {
@@ -434,6 +437,7 @@ func (l *layer) deny(x *guard.Exchange, cookies ownCookies, n need, id *identity
 	case wrong != nil:
 		code, desc := "invalid_token", "the token is not valid"
 		d := refuse(http.StatusUnauthorized, "authn-bearer", wrong.Error(), challenge(realm, code, desc))
+		d.Event = loginFailEvent
 		return d
 	case what == lackLogin:
 		if canLogin && !observed && navigates(r) {
@@ -458,9 +462,7 @@ func (l *layer) deny(x *guard.Exchange, cookies ownCookies, n need, id *identity
 	if what == lackScope && id.bearer {
 		auth = challenge(realm, "insufficient_scope", "", "scope", strings.Join(append(append([]string(nil), n.rule.Scopes...), n.rule.AllScopes...), " "))
 	}
-	d := refuse(http.StatusForbidden, "authn-rights", detail, auth)
-	d.Event = rightsEvent
-	return d
+	return refuse(http.StatusForbidden, "authn-rights", detail, auth)
 }
 
 // own answers at the guard's own addresses.
@@ -476,7 +478,7 @@ func (l *layer) own(x *guard.Exchange, cookies ownCookies) guard.Decision {
 		}}
 	}
 	if l.provider == nil {
-		return guard.Refuse(http.StatusNotFound, "authn-request", "no provider is set")
+		return wrongRequest(http.StatusNotFound, "no provider is set")
 	}
 	switch rest {
 	case loginPath:
@@ -489,7 +491,7 @@ func (l *layer) own(x *guard.Exchange, cookies ownCookies) guard.Decision {
 			back, err = parameter(q, "return")
 		}
 		if err != nil {
-			return guard.Refuse(http.StatusBadRequest, "authn-request", err.Error())
+			return wrongRequest(http.StatusBadRequest, err.Error())
 		}
 		return l.begin(x, cookies, back, nil)
 	case callbackPath:
@@ -499,11 +501,18 @@ func (l *layer) own(x *guard.Exchange, cookies ownCookies) guard.Decision {
 	case backChannelPath:
 		return l.backChannel(x)
 	}
-	return guard.Refuse(http.StatusNotFound, "authn-request", "nothing is at "+clip(x.Path))
+	return wrongRequest(http.StatusNotFound, "nothing is at "+clip(x.Path))
+}
+
+// wrongRequest refuses what is no request to one of the guard's own addresses.
+func wrongRequest(status int, detail string) guard.Decision {
+	d := guard.Refuse(status, "authn-request", detail)
+	d.Event = "input_validation_fail"
+	return d
 }
 
 func notAllowed(method, allow string) guard.Decision {
-	d := guard.Refuse(http.StatusMethodNotAllowed, "authn-request", "method "+clip(method))
+	d := wrongRequest(http.StatusMethodNotAllowed, "method "+clip(method))
 	d.Header = http.Header{"Allow": {allow}}
 	return d
 }

@@ -478,20 +478,23 @@ func (c claims) at(path string) any {
 	return v
 }
 
-// maxList bounds how many groups or scopes count.
-const maxList = 1000
+// maxList bounds how many groups or scopes count, maxName how long one is.
+const (
+	maxList = 1000
+	maxName = 255
+)
 
 // list returns a claim that is a list of texts, or one text.
 func (c claims) list(path string) []string {
 	var out []string
 	switch v := c.at(path).(type) {
 	case string:
-		if v != "" {
+		if v != "" && len(v) <= maxName {
 			out = append(out, v)
 		}
 	case []any:
 		for _, e := range v {
-			if s, ok := e.(string); ok && s != "" && len(out) < maxList {
+			if s, ok := e.(string); ok && s != "" && len(s) <= maxName && len(out) < maxList {
 				out = append(out, s)
 			}
 		}

@@ -145,7 +145,7 @@ func (l *layer) backChannel(x *guard.Exchange) guard.Decision {
 	}
 	refuse := func(err error) guard.Decision {
 		d := guard.Refuse(http.StatusBadRequest, "authn-logout-token", err.Error())
-		d.Header = http.Header{"Cache-Control": {"no-store"}}
+		d.Event, d.Header = loginFailEvent, http.Header{"Cache-Control": {"no-store"}}
 		return d
 	}
 	v, err := form(x)

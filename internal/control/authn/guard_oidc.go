@@ -316,10 +316,7 @@ var errUser = errors.New("this user may not log in")
 
 // person fills in whom claims speak of.
 func (p *provider) person(c claims, s *session) error {
-	s.Issuer, s.Subject = c.text("iss"), c.text("sub")
-	if s.Issuer == "" {
-		s.Issuer = p.cfg.Issuer
-	}
+	s.Issuer, s.Subject = p.cfg.Issuer, c.text("sub") // Google's tokens spell theirs otherwise
 	s.SID, s.ACR, s.Name, s.Login = c.text("sid"), c.text("acr"), c.text("name"), c.text("preferred_username")
 	// Anybody can write any address into a profile; only one that the provider
 	// has verified says who somebody is.
@@ -813,7 +810,7 @@ func (p *provider) refresh(ctx context.Context, m *metadata, s *session, given *
 	if raw == "" && !p.cfg.UserInfo {
 		return &next, nil
 	}
-	c := claims{"iss": s.Issuer, "sub": s.Subject}
+	c := claims{"sub": s.Subject}
 	if raw != "" {
 		// Core, 12.2: the same user at the same provider.
 		if c, err = p.idToken(ctx, raw, expected{repeated: s.Nonce, access: token.AccessToken, subject: s.Subject}); err != nil {

@@ -31,6 +31,9 @@ type need struct {
 	rule  *Rule // nil when none names the path
 }
 
+// bySession reports whether only a login will do: a token is not looked at.
+func (n need) bySession() bool { return n.login && n.rule != nil && n.rule.By == "session" }
+
 // needs returns what a request must have. It is more than one only where two
 // readings of the path are for different rules: both hold then.
 func (l *layer) needs(x *guard.Exchange) (first, second need) {

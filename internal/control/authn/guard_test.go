@@ -184,6 +184,74 @@ func TestLoginCSRF(t *testing.T) {
 	}
 }
 
+// TestOtherOrigin: a login that began at one host does not end at another.
+func TestOtherOrigin(t *testing.T) {
+	c := newClock()
+	o := newHostileOP(t, c)
+	s := newSite(t, siteConfig(o), c)
+	x := exchange("GET", "/account/", "Accept: text/html")
+	d := s.layer.Request(x)
+	to, _ := url.Parse(d.Header.Get("Location"))
+	cookie, _, _ := strings.Cut(d.Header.Get("Set-Cookie"), ";")
+	if to.Query().Get("redirect_uri") != "https://shop.example/_dewar/auth/callback" {
+		t.Fatalf("%v", d.Header)
+	}
+	x = exchange("GET", "/_dewar/auth/callback?code=x&state="+to.Query().Get("state"), "Cookie: "+cookie)
+	x.Client.Host = "evil.example"
+	if d := s.layer.Request(x); d.Reason != "authn-state" {
+		t.Errorf("%+v", d)
+	}
+	x = exchange("GET", "/_dewar/auth/callback?code=x&state="+to.Query().Get("state"), "Cookie: "+cookie)
+	if d := s.layer.Request(x); d.Reason != "authn-token" { // a wrong code, at the right host
+		t.Errorf("%+v", d)
+	}
+	// With an origin in the settings it is that one, whatever was asked for.
+	cfg := siteConfig(o)
+	cfg.Provider.Origin = "https://www.shop.example"
+	s = newSite(t, cfg, c)
+	x = exchange("GET", "/account/", "Accept: text/html")
+	x.Client.Host = "evil.example"
+	to, _ = url.Parse(s.layer.Request(x).Header.Get("Location"))
+	if to.Query().Get("redirect_uri") != "https://www.shop.example/_dewar/auth/callback" {
+		t.Errorf("%s", to)
+	}
+}
+
+// TestTokenBesideSession: a token that is sent where one is wanted is the proof
+// that counts; elsewhere it may be the app's own, and does not log anybody out.
+func TestTokenBesideSession(t *testing.T) {
+	k := testKeys()["rsa"]
+	c := newClock()
+	o := newHostileOP(t, c)
+	cfg := siteConfig(o)
+	cfg.Bearer.Audience = audience
+	cfg.Rules = append(cfg.Rules, Rule{Path: "/web/**", By: "session"}, Rule{Path: "/api/**", By: "bearer"}, Rule{Path: "/either/**"})
+	s := newSite(t, cfg, c)
+	b := s.browser()
+	b.visit(s.URL + "/account/")
+	u, _ := url.Parse(s.URL)
+	cookie := "Cookie: " + b.Jar.Cookies(u)[0].String()
+	good := "Authorization: Bearer " + sign(t, k, at, map[string]any{"iss": o.URL, "aud": audience, "sub": "m-1", "exp": c.unix(time.Minute)})
+	wrong := "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.e30.x"
+	for _, tt := range []struct {
+		path    string
+		fields  []string
+		subject string // "" is refused
+		ambient bool
+	}{
+		{"/web/x", []string{cookie}, "u-1", true}, {"/web/x", []string{cookie, wrong}, "u-1", true}, {"/web/x", []string{cookie, good}, "u-1", true}, {"/web/x", []string{good}, "", false},
+		{"/api/x", []string{cookie}, "", false}, {"/api/x", []string{cookie, wrong}, "", false}, {"/api/x", []string{cookie, good}, "m-1", false}, {"/api/x", []string{good}, "m-1", false},
+		{"/either/x", []string{cookie, wrong}, "", false}, {"/either/x", []string{cookie, good}, "m-1", false}, {"/either/x", []string{cookie}, "u-1", true},
+		{"/", []string{cookie, wrong}, "u-1", true}, {"/", []string{cookie, good}, "m-1", false},
+	} {
+		x := exchange("GET", tt.path, tt.fields...)
+		d := s.layer.Request(x)
+		if (d.Verdict == guard.Allow) != (tt.subject != "") || tt.subject != "" && (x.Identity.Subject != tt.subject || x.Identity.Ambient != tt.ambient) {
+			t.Errorf("%s %v: %v %s %+v", tt.path, len(tt.fields), d.Verdict, d.Reason, x.Identity)
+		}
+	}
+}
+
 // TestReturn: a login comes back to this site, wherever somebody wants it to
 // end.
 func TestReturn(t *testing.T) {
