@@ -139,6 +139,14 @@ func (in *inspection) stream(r io.Reader, name, entry string, depth int) error {
 	if Sniff(head).container() == "tar" {
 		return in.tar(b, entry, depth)
 	}
+	if Sniff(head).Family == SVG {
+		// .svgz: browsers open it like what it holds.
+		data, size, err := in.limits.Keep(b)
+		if err != nil {
+			return err
+		}
+		return in.file(File{Name: name, Data: data, Size: size}, join(entry, path.Base(name)), depth+1)
+	}
 	err := in.member(b, head, name, join(entry, path.Base(name)), depth)
 	if err != nil && !in.fatal(err) {
 		in.find(Malformed, entry, "%v", err)

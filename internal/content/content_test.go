@@ -208,6 +208,7 @@ func honest() []sample {
 		{"src.tar.gz", "application/gzip", gzipOf(tarOf(entryOf("src/a.py", "print(1)"), tar.Header{Name: "src/b", Typeflag: tar.TypeSymlink, Linkname: "a.py"}, tar.Header{Name: "src/lib/c", Typeflag: tar.TypeSymlink, Linkname: "../a.py"})), nil},
 		{"src.tar", "application/x-tar", tarOf(entryOf("./a", strings.Repeat("x", 5000)), tar.Header{Name: "d/", Typeflag: tar.TypeDir}), nil},
 		{"log.txt.gz", "application/gzip", gzipOf(strings.Repeat("127.0.0.1 - - GET / 200\n", 10_000)), nil},
+		{"plain.svgz", "image/svg+xml", gzipOf(svg("<path/>")), nil},
 		{"log.xz", "application/x-xz", xzOf(strings.Repeat("line\n", 10_000)), nil},
 		{"song.mp3", "audio/mpeg", "ID3\x03\x00\x00\x00\x00\x00\x0aTIT2" + strings.Repeat("\x00", 100) + "\xff\xfb\x90\x00", nil},
 		{"film.mp4", "video/mp4", "\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + strings.Repeat("\x00", 100), nil},
@@ -242,7 +243,7 @@ func hostile() []sample {
 	for i := range wide {
 		wide[i] = member{fmt.Sprint(i), ""}
 	}
-	zeros := strings.Repeat("\x00", 40<<20)
+	zeros := strings.Repeat("\x00", 4<<20)
 	var dup bytes.Buffer
 	z := zip.NewWriter(&dup)
 	must(z.Create("a.txt"))
@@ -350,9 +351,23 @@ func hostile() []sample {
 		{"a.zip", "", deep, []Danger{Bomb}},
 		{"a.zip", "", zipOf(wide...), []Danger{Bomb}},
 		{"a.zip", "", overlapping(), []Danger{Bomb}},
+		{"a.svgz", "image/svg+xml", gzipOf(svg("<script>1</script>")), []Danger{SVGScript}},
+		{"a.zip", "", claimed(14, 1<<31), []Danger{Bomb, Opaque}},
+		{"a.zip", "", "junk" + zipOf(member{"a", "x"}), []Danger{Polyglot}},
 		{"a.7z", "", "7z\xbc\xaf\x27\x1c\x00\x04" + strings.Repeat("\x00", 40), []Danger{Opaque}},
 		{"a.rar", "", "Rar!\x1a\x07\x01\x00" + strings.Repeat("\x00", 40), []Danger{Opaque}},
 	}
+}
+
+// claimed is an archive with an entry of a method that is not known, and of a
+// size that it says.
+func claimed(method uint16, size uint32) string {
+	b := []byte(zipOf(member{"a", "x"}))
+	at := bytes.Index(b, []byte("PK\x01\x02"))
+	binary.LittleEndian.PutUint16(b[8:], method)
+	binary.LittleEndian.PutUint16(b[at+10:], method)
+	binary.LittleEndian.PutUint32(b[at+24:], size)
+	return string(b)
 }
 
 // overlapping is an archive whose directory names the same entry's data ten
@@ -369,7 +384,7 @@ func overlapping() string {
 	return one[:at] + strings.Repeat(dir, 10) + string(tail)
 }
 
-var tight = Limits{Unpacked: 12 << 20, Entries: 200}
+var tight = Limits{Unpacked: 3 << 20, Entries: 200}
 
 func look(t testing.TB, s sample, limits Limits) *Report {
 	t.Helper()
@@ -411,13 +426,25 @@ func contains(list []Danger, d Danger) bool {
 	return false
 }
 
+// TestRatio: within the budget a small file still may not be the beginning of
+// a very large one.
+func TestRatio(t *testing.T) {
+	text := gzipOf(strings.Repeat("\x00", 12<<20))
+	if r := look(t, sample{"a.gz", "", text, nil}, Limits{Unpacked: 1 << 30}); !r.Has(Bomb) || r.Unpacked > ratioFrom+1<<20 {
+		t.Errorf("%d bytes, %v", r.Unpacked, r.Findings)
+	}
+	if r := look(t, sample{"a.gz", "", text, nil}, Limits{Unpacked: 1 << 30, Ratio: 2000}); r.Has(Bomb) {
+		t.Errorf("%v", r.Findings)
+	}
+}
+
 // TestBudget: what a bomb costs is bounded by the budget, whatever it is made
 // of.
 func TestBudget(t *testing.T) {
-	zeros := strings.Repeat("\x00", 60<<20)
+	zeros := strings.Repeat("\x00", 6<<20)
 	for _, text := range []string{gzipOf(zeros), zipOf(member{"a", zeros}, member{"b", zeros}), xzOf(zeros), zipOf(member{"a.gz", gzipOf(gzipOf(zeros))})} {
-		r := look(t, sample{"x", "", text, nil}, Limits{Unpacked: 5 << 20})
-		if !r.Has(Bomb) || r.Unpacked > 6<<20 {
+		r := look(t, sample{"x", "", text, nil}, Limits{Unpacked: 2 << 20})
+		if !r.Has(Bomb) || r.Unpacked > 3<<20 {
 			t.Errorf("%d bytes were unpacked: %v", r.Unpacked, r.Findings)
 		}
 	}

@@ -117,7 +117,7 @@ func rootOf(b []byte) (name string, xml bool) {
 			_, b, ok = bytes.Cut(b, []byte(">"))
 		case bytes.HasPrefix(b, []byte("<!")):
 			end := bytes.IndexByte(b, '>')
-			if subset := bytes.IndexByte(b, '['); subset >= 0 && subset < end {
+			if end >= 0 && bytes.IndexByte(b[:end], '[') >= 0 {
 				xml = true
 				if end = bytes.Index(b, []byte("]")); end >= 0 {
 					if n := bytes.IndexByte(b[end:], '>'); n >= 0 {
@@ -292,6 +292,8 @@ func verdict(claimed Family, k Kind) comparison {
 	switch {
 	case claimed == is, claimed == Unknown:
 		return agrees
+	case claimed == SVG && k.MIME == "application/gzip":
+		return agrees // .svgz
 	case k.MIME == "application/postscript" && (claimed == Image || claimed == PDF):
 		return disguise // a program for whoever converts images
 	}

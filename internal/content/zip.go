@@ -160,13 +160,19 @@ func (in *inspection) zip(f File, entry string, depth int) error {
 				return errBudget
 			}
 		}
-		if e.flags&1 != 0 {
-			in.find(Encrypted, entry, "the entry %q is encrypted", e.name)
-			continue
-		}
 		r := e.open(f)
-		if r == nil {
+		switch {
+		case e.flags&1 != 0:
+			in.find(Encrypted, entry, "the entry %q is encrypted", e.name)
+		case r == nil:
 			in.find(Opaque, here, "compression method %d", e.method)
+		}
+		if e.flags&1 != 0 || r == nil {
+			// Its size is known by what it says, which unpackers keep to.
+			if in.left -= e.size; in.left < 0 {
+				in.find(Bomb, here, "unpacks to more than %d bytes", in.limits.Unpacked)
+				return errBudget
+			}
 			continue
 		}
 		m := &metered{in: in, r: r, entry: here}

@@ -28,6 +28,7 @@ import (
 
 var filesSpec = &guard.Spec{
 	Name:     "files",
+	Partial:  true, // whether a file is kept where it cannot run is the app's doing
 	Control:  "uploads",
 	Does:     "looks into every uploaded file, refuses what is not what it says or does harm, has it scanned where ClamAV is set, and hands the app only what was understood",
 	Blocking: true,
@@ -54,6 +55,7 @@ type Files struct {
 	clam       *clamd.Client
 	quarantine *quarantine // nil: refused files are not kept
 	later      *later      // nil: files are held until they are clean
+	stop       chan struct{}
 	// slots bounds how many files are looked at at the same time: each may
 	// take a processor, and a decoder's memory.
 	slots chan struct{}
@@ -95,14 +97,22 @@ func NewFiles(cfg Config, env guard.Env) (guard.Layer, error) {
 		}
 		l.quarantine = q
 	}
-	if l.clam != nil && cfg.ClamAVWhen == "later" {
-		l.later = newLater(l.clam, l.quarantine, env)
+	if l.clam != nil && l.quarantine != nil {
+		l.later = newLater(l.clam, l.quarantine, env) // a route may ask for it
+	}
+	if l.quarantine != nil {
+		l.stop = make(chan struct{})
+		go l.quarantine.keep(l.stop)
 	}
 	return l, nil
 }
 
 // Close implements [io.Closer].
 func (l *Files) Close() error {
+	if l.stop != nil {
+		close(l.stop)
+		l.stop = nil
+	}
 	if l.later != nil {
 		l.later.close()
 	}
@@ -240,24 +250,26 @@ func (l *Files) Request(x *guard.Exchange) guard.Decision {
 	}
 	contentType := r.Header.Get("Content-Type")
 	kind := waf.MediaType(contentType)
-	if kind != "multipart/form-data" && !rawFile(kind) {
-		return guard.Pass()
-	}
 	b, err := x.Buffer()
-	if err != nil {
+	switch {
+	case err != nil:
 		return l.unread(err)
-	}
-	if b.Size() == 0 {
+	case b.Size() == 0:
 		return guard.Pass()
-	}
-	if kind == "multipart/form-data" {
+	case kind == "multipart/form-data":
 		return l.multipart(x, b, contentType)
+	case !rawFile(kind) && !binary(b.Prefix(8)):
+		return guard.Pass()
 	}
 	name := path.Base(x.Path)
 	if content.Extension(name) == "" {
 		name = ""
 	}
-	parts := []formdata.Part{{Disposition: formdata.Disposition{Filename: name, File: true}, Type: kind, Size: b.Size()}}
+	declared := kind
+	if kind == "text/plain" && content.Extension(name) != "" {
+		declared = "" // what clients say who do not know
+	}
+	parts := []formdata.Part{{Disposition: formdata.Disposition{Filename: name, File: true}, Type: declared, Size: b.Size()}}
 	d, replaced := l.inspect(x, b, parts)
 	if s, ok := replaced[0]; ok && d.Verdict != guard.Deny {
 		x.ReplaceBody(contentType, s.Reader, s.Size)
@@ -277,15 +289,24 @@ func (l *Files) unread(err error) guard.Decision {
 }
 
 // rawFile reports whether a body of this type is one file: what a client PUTs.
-// Forms, JSON and plain texts are what other layers read.
+// Forms, JSON and XML are what other layers read.
 func rawFile(kind string) bool {
-	switch kind {
-	case "", "application/x-www-form-urlencoded", "application/x-url-encoded", "application/json":
+	switch {
+	case strings.HasPrefix(kind, "multipart/"):
 		return false
-	case "image/svg+xml", "text/html", "application/xhtml+xml":
+	case kind == "image/svg+xml", kind == "application/xhtml+xml", strings.HasPrefix(kind, "text/") && kind != "text/xml":
 		return true
 	}
-	return !formLike(kind) && !strings.HasPrefix(kind, "multipart/")
+	return !formLike(kind)
+}
+
+// magics begin formats that are no text. A client chooses the type that it
+// declares: what calls itself JSON and is an archive is looked into all the
+// same, because an app may take request.data as the file.
+var magics = []string{"PK\x03\x04", "MZ", "\x7fELF", "%PDF-", "\x89PNG", "\xff\xd8\xff", "GIF8", "Rar!", "7z\xbc\xaf", "\x1f\x8b", "BZh", "\xfd7zXZ", "\xd0\xcf\x11\xe0", "RIFF", "\xca\xfe\xba\xbe"}
+
+func binary(prefix []byte) bool {
+	return slices.ContainsFunc(magics, func(m string) bool { return strings.HasPrefix(string(prefix), m) })
 }
 
 func (l *Files) multipart(x *guard.Exchange, b *guard.Body, contentType string) guard.Decision {
@@ -360,6 +381,9 @@ func (l *Files) inspect(x *guard.Exchange, b *guard.Body, parts []formdata.Part)
 	}
 	if len(noted) > 0 {
 		d.Detail = oneLine(shorten(strings.Join(noted, "; ")))
+	}
+	if len(parts) == 1 && parts[0].Offset == 0 && (types[0] == "application/octet-stream" || strings.HasPrefix(types[0], "text/")) {
+		return d, replaced // a message of some protocol, no upload
 	}
 	x.Note(guard.Note{Event: "upload_complete", Detail: shorten(strings.Join(names, ", ")), Attributes: map[string]string{
 		"files": strconv.Itoa(len(names)), "types": shorten(strings.Join(types, ", ")),

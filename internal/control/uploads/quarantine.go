@@ -258,6 +258,20 @@ func (q *quarantine) prune(more int64) error {
 	return nil
 }
 
+// keep prunes every hour until stop is closed.
+func (q *quarantine) keep(stop <-chan struct{}) {
+	for {
+		q.mu.Lock()
+		_ = q.prune(0) // what cannot be deleted now is tried again, and put says so
+		q.mu.Unlock()
+		select {
+		case <-time.After(time.Hour):
+		case <-stop:
+			return
+		}
+	}
+}
+
 // release lets the same file pass from now on, and writes a copy to a path
 // when one is given.
 func (q *quarantine) release(id, to string) (Record, error) {
