@@ -204,6 +204,9 @@ func TestSealedSession(t *testing.T) {
 			if got := s.ask(victim, "GET", "/", "").text; !strings.HasPrefix(got, "hi alice") {
 				t.Fatalf("logged in: %q (%s)", got, s.cookies(victim))
 			}
+			if got := s.with(planted); !strings.HasPrefix(got, nobody) {
+				t.Errorf("planted, within the grace: %q", got)
+			}
 			time.Sleep(1100 * time.Millisecond) // the grace
 			if got := s.with(planted); got != nobody+" []" {
 				t.Errorf("planted: %q", got)

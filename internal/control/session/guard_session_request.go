@@ -234,7 +234,7 @@ func (l *seal) judge(x *guard.Exchange, k *known, n *sealed, h *held) {
 		return
 	}
 	switch how, at := l.endedAt(t, now); {
-	case how == endReplaced && now.Sub(at) <= time.Duration(l.cfg.Grace):
+	case how == endReplaced && now.Sub(at) <= time.Duration(l.cfg.Grace) && l.selfContained(n, t):
 		h.what = stale
 	case how != notEnded && now.Sub(at) <= time.Duration(l.cfg.Grace):
 		// On its way when it was ended: nothing to alarm anybody about.
@@ -265,6 +265,14 @@ func (l *seal) judge(x *guard.Exchange, k *known, n *sealed, h *held) {
 			l.refusedN.Add(1)
 		}
 	}
+}
+
+// selfContained reports whether a cookie says itself whose it is: then one
+// from before a login is nobody's for ever. An id names what is on the server,
+// and that may be somebody's by now.
+func (l *seal) selfContained(n *sealed, t *ticket) bool {
+	_, _, readable := l.content(n, t.value)
+	return readable && !t.stored
 }
 
 // bound looks whether a session is where it was opened. It reports false
