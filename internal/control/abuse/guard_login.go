@@ -98,6 +98,7 @@ const (
 	// know it may have together.
 	knownDevices = 4
 	aliasFolder  = "login-alias/"
+	alarmFolder  = "login-attack/"
 	// knownBasic is how many pairs of HTTP Basic are remembered as right, and
 	// for how long: an API client sends them with every request.
 	knownBasic    = 4096
@@ -131,6 +132,7 @@ type loginLayer struct {
 
 	keys     keyring
 	watch    *watch
+	alarms   *store.Replica // attacks that some node sees
 	variety  *variety
 	learned  learned
 	breached *breached
@@ -178,6 +180,7 @@ func NewLogin(cfg Config, env guard.Env) (guard.Layer, error) {
 	}
 	l.keys.store, l.keys.now = env.Store, l.now
 	l.watch = newWatch(cfg.Spraying, cfg.Stuffing, l.now)
+	l.alarms = store.Follow(env.Store, alarmFolder, store.FollowOptions{Every: time.Second, Entries: 16, Now: l.now})
 	l.local = store.NewMemory(store.MemoryOptions{Buckets: 1 << 15, Entries: 1 << 14, Bytes: 4 << 20, Now: l.now})
 	return l, nil
 }
@@ -204,6 +207,7 @@ func times(r store.Rate, n int) store.Rate {
 // Close lets go of the operator's file.
 func (l *loginLayer) Close() error {
 	_ = l.local.Close()
+	_ = l.alarms.Close()
 	if l.closer != nil {
 		return l.closer.Close()
 	}
@@ -356,6 +360,9 @@ func (l *loginLayer) judge(x *guard.Exchange, t *tried, addr netip.Addr, proof s
 		return l.wait("login-client", take.Key[len("login/"):], after)
 	}
 	on, sprayed := l.watch.active(t.password)
+	for a := range on {
+		on[a] = on[a] || l.alarms.Has(alarmFolder+attack(a).String())
+	}
 	attacked := on[spraying] || on[stuffing]
 	if t.known {
 		return guard.Pass()
@@ -618,12 +625,14 @@ func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 	}
 	t.done = true
 	t.release()
-	if n := len(x.Decisions); n > 0 && (x.Decisions[n-1].Verdict == guard.Deny || x.Decisions[n-1].Verdict == guard.Answer) {
+	for i := range x.Decisions {
 		// A page of the guard's own: the app has seen no password.
-		if t.page != nil && x.Decisions[n-1].Reason == "login-challenge" {
-			l.show(t, r)
+		if d := &x.Decisions[i]; d.Verdict == guard.Deny || d.Verdict == guard.Answer {
+			if t.page != nil && d.Reason == "login-challenge" {
+				l.show(t, r)
+			}
+			return guard.Pass()
 		}
-		return guard.Pass()
 	}
 	o, why, user := l.infer(x, r, &t.attempt)
 	if t.chosen != "" && o != failure && o != untried && l.isBreached(t.chosen) {
@@ -701,7 +710,15 @@ func (l *loginLayer) observe(x *guard.Exchange, t *tried, certainly bool) {
 		}
 		n.Attributes = map[string]string{"attack": a.String()}
 		x.Note(n)
+		l.alarm(x, a)
 	}
+}
+
+// alarm tells the other nodes, and those that come after this one.
+func (l *loginLayer) alarm(x *guard.Exchange, a attack) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), storeTimeout)
+	defer cancel()
+	_ = l.alarms.Put(ctx, alarmFolder+a.String(), []byte("on"), l.watch.window) // counts here in any case
 }
 
 // succeed gives back what the user had mistyped, remembers the browser, and

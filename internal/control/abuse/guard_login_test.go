@@ -419,6 +419,39 @@ func TestAliases(t *testing.T) {
 	}
 }
 
+// TestAlarm: an attack that one node saw is one for the others, and after a
+// reload.
+func TestAlarm(t *testing.T) {
+	m := store.NewMemory(store.MemoryOptions{Buckets: 1 << 10})
+	defer m.Close()
+	cfg := loginDefaults(t)
+	cfg.Spraying = 3
+	one := newSite(t, cfg, m, styles["JSON"], nil)
+	for i := range 4 {
+		one.try(fmt.Sprintf("203.0.%d.7", i), fmt.Sprintf("user%d", i), "Summer2026!", nil)
+	}
+	other := newSite(t, cfg, m, styles["JSON"], nil)
+	if rec := other.try("192.0.2.1", "kim", "x", nil); rec.Code != 429 || other.tries != 0 {
+		t.Errorf("another node lets a form that no browser sent pass: %d", rec.Code)
+	}
+}
+
+// TestLoggedIn: who is logged in may create users and save settings; what the
+// app answers to that is no failed login.
+func TestLoggedIn(t *testing.T) {
+	w := newSite(t, loginDefaults(t), nil, styles["JSON"], nil)
+	for i := range 60 {
+		r := httptest.NewRequest("POST", "/admin/users", strings.NewReader(fmt.Sprintf("username=new%d&password=p%d", i, i)))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		x := &guard.Exchange{Request: r, Path: "/admin/users", Identity: guard.Identity{Account: "7"}}
+		x.Client.Addr = netip.MustParseAddr("203.0.113.7")
+		if d := w.login.Request(x); d.Verdict != guard.Allow {
+			t.Fatalf("%d: %+v", i, d)
+		}
+		w.login.Response(x, &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader(loginPage))})
+	}
+}
+
 // TestDecoys: a field that the app does not read, or a name given twice, frees
 // nobody from the count of the account that is guessed at; and who logs in to
 // an account of his own beside it is not known to another's.

@@ -229,6 +229,13 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 		}
 	case has && sensitive && (strings.Contains(path, "regist") || strings.Contains(path, "signup") || strings.Contains(path, "sign-up")):
 		a.kind = newPassword
+	case has && !sensitive && (x.Identity.Account != "" || x.Identity.Subject != ""):
+		// Who is logged in sends passwords for other reasons: new users, new
+		// settings, a confirmation.
+		if chosen == 0 {
+			return attempt{}
+		}
+		a.kind = newPassword
 	case has:
 		// A second password beside the first does not make it a change: an
 		// app that takes a login does not look at it.
