@@ -265,3 +265,70 @@ func TestHydra(t *testing.T) {
 		}
 	}
 }
+
+// TestGuessingLeaky guesses at the example that limits nothing: a login, a
+// token of its API, a reset code, each from many addresses. With the layers of
+// the control off every guess is looked at and the right one comes through;
+// with them on some ten are.
+func TestGuessingLeaky(t *testing.T) {
+	root := real(t)
+	for _, mode := range []string{"off", "enforce"} {
+		s := start(t, filepath.Join(root, "examples", "leaky"), []string{"INSTANCE_PATH=" + t.TempDir(), "SECRET_KEY=e2e-0f3a9b7c5d1e8f2a4b6c8d0e2f4a6b8c1d"}, "--profile", "development",
+			"--set", "abuse.login="+mode, "--set", "abuse.bans="+mode, "--set", "abuse.rate-limit="+mode, "--set", "abuse.login-delay=0s", "--set", "deployment.trusted-proxies=127.0.0.1,::1", "--set", "injection.virtual-patches=off")
+		for _, e := range s.environ {
+			if data, ok := strings.CutPrefix(e, "XDG_DATA_HOME="); ok {
+				pem, err := os.ReadFile(filepath.Join(data, "dewar", "ca", "dewar-local-ca.pem"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.ca.AppendCertsFromPEM(pem)
+			}
+		}
+		n := 0
+		post := func(path, kind, body string) answer {
+			n++
+			return s.ask(s.client(), "POST", path, body, "Content-Type", kind, "Origin", s.https, "Sec-Fetch-Site", "same-origin", "Accept", "text/html",
+				"X-Forwarded-For", fmt.Sprintf("127.1.%d.%d", n/200, n%200+1) /* leaky answers to this machine only */, "X-Forwarded-Proto", "https", "X-Forwarded-Host", strings.TrimPrefix(s.https, "https://"))
+		}
+		const form = "application/x-www-form-urlencoded"
+		post("/reset", form, "email=admin%40leaky.example")
+		for what, guess := range map[string]func(i int) answer{
+			"login": func(i int) answer {
+				word := fmt.Sprintf("guess%d", i)
+				if i == 40 {
+					word = "password"
+				}
+				return post("/login", form, "email=user%40leaky.example&password="+word)
+			},
+			"token": func(i int) answer {
+				word := fmt.Sprintf("guess%d", i)
+				if i == 40 {
+					word = "admin"
+				}
+				return post("/api/token", "application/json", fmt.Sprintf(`{"email": "admin@leaky.example", "password": %q}`, word))
+			},
+			"reset code": func(i int) answer {
+				return post("/reset", form, fmt.Sprintf("email=admin%%40leaky.example&code=%d&password=new", 1000+i))
+			},
+		} {
+			through, right := 0, false
+			for i := range 50 {
+				a := guess(i)
+				if a.StatusCode != 429 {
+					through++
+				} else if csp := a.Header.Get("Content-Security-Policy"); strings.Contains(a.text, "One moment") && (!strings.Contains(csp, "script-src 'sha256-") || strings.Contains(csp, "unsafe")) {
+					t.Errorf("%s: the challenge's policy is %q", what, csp)
+				}
+				right = right || what == "login" && a.StatusCode == 302 && a.Header.Get("Location") == "/" || what == "token" && strings.Contains(a.text, `"token"`)
+			}
+			t.Logf("%s, layers %s: %d of 50 guesses looked at, the right one found: %v", what, mode, through, right)
+			switch {
+			case mode == "off" && (through != 50 || what != "reset code" && !right):
+				t.Errorf("%s: %d of 50 guesses are looked at without the layers: the test says nothing", what, through)
+			case mode == "enforce" && (through > 12 || right):
+				t.Errorf("%s: %d of 50 guesses are looked at, found %v", what, through, right)
+			}
+		}
+		s.stop()
+	}
+}
