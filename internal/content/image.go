@@ -79,6 +79,18 @@ var tags = []struct {
 	{"?php", ""}, {"?=$_", ""}, {"?=`", "$_`"}, {"script", " \t\r\n/>"}, {"svg", " \t\r\n>"}, {"html", " \t\r\n>"}, {"iframe", " \t\r\n>"}, {"!doctype html", ""}, {"%@ page", ""}, {"jsp:", "usdifp"},
 }
 
+// tagBegins are the bytes that one of tags begins with.
+var tagBegins = func() (out [256]bool) {
+	for _, t := range tags {
+		c := t.tag[0]
+		out[c] = true
+		if c >= 'a' && c <= 'z' {
+			out[c-'a'+'A'] = true
+		}
+	}
+	return
+}()
+
 // foreign are signatures of other formats, for the same place.
 var foreign = []struct{ signature, format string }{
 	{"%PDF-1.", "PDF"}, {"Rar!\x1a\x07", "RAR"}, {"7z\xbc\xaf\x27\x1c", "7z"}, {"__HALT_COMPILER();", "PHAR"},
@@ -93,7 +105,9 @@ func (in *inspection) hidden(f File, entry string) error {
 			if i < 0 {
 				break
 			}
-			rest = rest[i+1:]
+			if rest = rest[i+1:]; len(rest) == 0 || !tagBegins[rest[0]] {
+				continue
+			}
 			for _, t := range tags {
 				n := len(t.tag)
 				if len(rest) > n && bytes.EqualFold(rest[:n], []byte(t.tag)) && (t.end == "" || bytes.IndexByte([]byte(t.end), rest[n]) >= 0) {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+
+	"github.com/dewar-security/dewar/internal/formdata"
 )
 
 // defaultBodyLimit bounds a body that no layer limited.
@@ -104,6 +106,34 @@ func (x *Exchange) Keep(src io.Reader) (*Body, error) {
 	}
 	x.kept = append(x.kept, b)
 	return b, b.read(src, -1)
+}
+
+// Parts finds the parts of the request's multipart/form-data body, at most so
+// many, as [formdata.Index] does: once, and remembered for the next layer that
+// asks. Their contents are read from the [Body]. The error is Buffer's, a
+// [*formdata.SyntaxError] or [formdata.ErrTooManyParts].
+func (x *Exchange) Parts(most int) ([]formdata.Part, error) {
+	b, err := x.Buffer()
+	if err != nil {
+		return nil, err
+	}
+	if x.indexed.of != b || x.indexed.most != most {
+		x.indexed = index{of: b, most: most}
+		if boundary, ok := formdata.Boundary(x.Request.Header.Get("Content-Type")); ok {
+			x.indexed.parts, x.indexed.err = formdata.Index(b, b.Size(), boundary, most)
+		} else {
+			x.indexed.err = &formdata.SyntaxError{What: "no usable boundary in the Content-Type"}
+		}
+	}
+	return x.indexed.parts, x.indexed.err
+}
+
+// index is what Parts remembers.
+type index struct {
+	of    *Body
+	most  int
+	parts []formdata.Part
+	err   error
 }
 
 // ReplaceBody gives the app and the layers that follow another body, such as

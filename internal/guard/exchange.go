@@ -42,6 +42,7 @@ type Exchange struct {
 	bodyErr   error
 	spilled   *Body   // what was read of a body that Buffer refused
 	kept      []*Body // what Keep read, and bodies that were replaced
+	indexed   index   // what Parts found
 	bodyLimit Size
 	limited   bool
 	spool     *Spool            // nil means the one that everybody shares

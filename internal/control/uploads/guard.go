@@ -1,11 +1,9 @@
 package uploads
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -113,14 +111,13 @@ func (l *bodyLayer) Request(x *guard.Exchange) guard.Decision {
 	}
 	// The whole body first: a client that sends it slowly, or not at all,
 	// never holds one of the app's workers.
-	b, err := x.Buffer()
-	if err != nil {
+	if _, err := x.Buffer(); err != nil {
 		return bufferError(err, limit)
 	}
 	if kind != "multipart/form-data" {
 		return guard.Pass()
 	}
-	return l.multipart(b.Reader(), contentType, int64(maxForm), int64(maxFile))
+	return l.multipart(x, int64(maxForm), int64(maxFile))
 }
 
 // bufferError tells a body that is too large from one that did not arrive.
@@ -174,39 +171,33 @@ func validTypePattern(s string) bool {
 	return ok && family != "" && sub != "" && family != "*" && !strings.ContainsAny(s, " \t;,") && (sub == "*" || !strings.Contains(sub, "*"))
 }
 
-// multipart walks over a multipart body without keeping any of it.
-func (l *bodyLayer) multipart(body io.Reader, contentType string, maxForm, maxFile int64) guard.Decision {
-	malformed := func(detail string) guard.Decision {
-		return guard.Refuse(http.StatusBadRequest, "body-multipart", oneLine(detail))
+// parts finds the parts of a multipart body, up to what the settings allow.
+func (c *Config) parts(x *guard.Exchange) ([]formdata.Part, error) {
+	return x.Parts(c.MaxFiles + c.MaxFields)
+}
+
+// multipart bounds the parts of a multipart body, and judges the names of
+// files.
+func (l *bodyLayer) multipart(x *guard.Exchange, maxForm, maxFile int64) guard.Decision {
+	parts, err := l.cfg.parts(x)
+	var syntax *formdata.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		return guard.Refuse(http.StatusBadRequest, "body-multipart", oneLine(err.Error()))
+	case errors.Is(err, formdata.ErrTooManyParts):
+		return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-fields", fmt.Sprintf("more than %d fields and files", l.cfg.MaxFields+l.cfg.MaxFiles))
+	case err != nil:
+		return bufferError(fmt.Errorf("%w: %w", guard.ErrBodyStorage, err), 0) // it was here, and cannot be read
 	}
-	boundary, ok := formdata.Boundary(contentType)
-	if !ok {
-		return malformed("no usable boundary in the Content-Type")
-	}
-	mr := formdata.NewReader(body, boundary)
 	var files, fields int
 	var form int64
-	for {
-		p, err := mr.NextRawPart()
-		if err == io.EOF {
-			return guard.Pass()
-		}
-		if err != nil {
-			return malformed(err.Error())
-		}
-		d, why := formdata.PartDisposition(p.Header)
-		if why != "" {
-			return malformed(why)
-		}
-		if !d.File {
+	for i := range parts {
+		p := &parts[i]
+		if !p.File {
 			if fields++; fields > l.cfg.MaxFields {
 				return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-fields", fmt.Sprintf("more than %d fields", l.cfg.MaxFields))
 			}
-			n, err := io.Copy(io.Discard, io.LimitReader(p, maxForm-form+1))
-			if err != nil {
-				return malformed(err.Error())
-			}
-			if form += n; form > maxForm {
+			if form += p.Size; form > maxForm {
 				return guard.Refuse(http.StatusRequestEntityTooLarge, "body-too-large", fmt.Sprintf("fields of more than %d bytes", maxForm))
 			}
 			continue
@@ -215,19 +206,16 @@ func (l *bodyLayer) multipart(body io.Reader, contentType string, maxForm, maxFi
 			return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-files", fmt.Sprintf("more than %d files", l.cfg.MaxFiles))
 		}
 		// Both spellings of the name: parsers differ in which goes before.
-		for _, name := range []string{d.Filename, d.Extended} {
+		for _, name := range []string{p.Filename, p.Extended} {
 			if reason := checkName(name, l.cfg.Directories); reason != "" {
 				return guard.Refuse(http.StatusBadRequest, reason, "file name "+quote(name))
 			}
 		}
-		n, err := io.Copy(io.Discard, io.LimitReader(p, maxFile+1))
-		if err != nil {
-			return malformed(err.Error())
-		}
-		if n > maxFile {
-			return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-file-size", fmt.Sprintf("%s is larger than %d bytes", quote(cmp.Or(d.Filename, d.Extended)), maxFile))
+		if p.Size > maxFile {
+			return guard.Refuse(http.StatusRequestEntityTooLarge, "upload-file-size", fmt.Sprintf("%s is larger than %d bytes", quote(p.FileName()), maxFile))
 		}
 	}
+	return guard.Pass()
 }
 
 // executable are the extensions that web servers hand to an interpreter. A

@@ -257,7 +257,7 @@ func (l *Files) Request(x *guard.Exchange) guard.Decision {
 	case b.Size() == 0:
 		return guard.Pass()
 	case kind == "multipart/form-data":
-		return l.multipart(x, b, contentType)
+		return l.multipart(x, b)
 	case !rawFile(kind) && !binary(b.Prefix(8)):
 		return guard.Pass()
 	}
@@ -309,12 +309,8 @@ func binary(prefix []byte) bool {
 	return slices.ContainsFunc(magics, func(m string) bool { return strings.HasPrefix(string(prefix), m) })
 }
 
-func (l *Files) multipart(x *guard.Exchange, b *guard.Body, contentType string) guard.Decision {
-	boundary, ok := formdata.Boundary(contentType)
-	if !ok {
-		return guard.Refuse(http.StatusBadRequest, "files-multipart", "no usable boundary in the Content-Type")
-	}
-	parts, err := formdata.Index(b, b.Size(), boundary, l.cfg.MaxFiles+l.cfg.MaxFields)
+func (l *Files) multipart(x *guard.Exchange, b *guard.Body) guard.Decision {
+	parts, err := l.cfg.parts(x)
 	var syntax *formdata.SyntaxError
 	switch {
 	case errors.As(err, &syntax):
