@@ -184,6 +184,39 @@ func TestLoginCSRF(t *testing.T) {
 	}
 }
 
+// TestMetadata: endpoints that anybody in between could be are not used, and
+// the health says which.
+func TestMetadata(t *testing.T) {
+	c := newClock()
+	o := newHostileOP(t, c)
+	for _, tt := range []struct{ name, url, want string }{
+		{"token_endpoint", "http://evil.example/token", "token_endpoint: \"http://evil.example/token\" is not https"},
+		{"jwks_uri", "http://evil.example/keys", "jwks_uri: "},
+		{"authorization_endpoint", "javascript:alert(1)", "authorization_endpoint: "},
+		{"authorization_endpoint", "", "authorization_endpoint: "},
+		{"end_session_endpoint", "http://evil.example/end", "end_session_endpoint: "},
+		{"revocation_endpoint", "ftp://x/", "revocation_endpoint: "},
+		{"introspection_endpoint", "http://evil.example/i", "introspection_endpoint: "},
+		{"issuer", "https://evil.example", "did not match"},
+		{"issuer", o.URL + "/", "did not match"},
+		{"end_session_endpoint", "", ""},
+		{"", "", ""},
+	} {
+		o.change(func() {
+			o.meta = func(m map[string]any) {
+				if tt.name != "" {
+					m[tt.name] = tt.url
+				}
+			}
+		})
+		p := newProvider(Provider{Issuer: o.URL, ClientID: clientID}, guard.Secret{}, o.Client(), c.now)
+		_, err := p.discover(t.Context())
+		if (tt.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s %q: %v", tt.name, tt.url, err)
+		}
+	}
+}
+
 // TestOtherOrigin: a login that began at one host does not end at another.
 func TestOtherOrigin(t *testing.T) {
 	c := newClock()
