@@ -383,12 +383,14 @@ func TestSessionLife(t *testing.T) {
 	}
 	// Twice: one of them was planted.
 	k := b.Jar.Cookies(u)[0]
-	x := exchange("GET", "/account/", "Cookie: "+k.Name+"="+k.Value+"; a=b; "+k.Name+"="+newID())
-	if d := s.layer.Request(x); d.Verdict != guard.Deny {
-		t.Errorf("two session cookies: %+v", d)
+	for _, two := range [][2]string{{k.Value, newID()}, {newID(), k.Value}, {k.Value, k.Value}} {
+		x := exchange("GET", "/account/", "Cookie: "+k.Name+"="+two[0]+"; a=b; "+k.Name+"="+two[1])
+		if d := s.layer.Request(x); d.Verdict != guard.Deny {
+			t.Errorf("two session cookies: %+v", d)
+		}
 	}
 	// Without the prefix, over https, it is no cookie of ours, and reaches no app.
-	x = exchange("GET", "/", "Cookie: dewar-login="+k.Value+"; a=b")
+	x := exchange("GET", "/", "Cookie: dewar-login="+k.Value+"; a=b")
 	if s.layer.Request(x); x.Identity.Subject != "" || x.Request.Header.Get("Cookie") != "a=b" {
 		t.Errorf("%+v %v", x.Identity, x.Request.Header)
 	}
@@ -789,7 +791,7 @@ func TestDefaultLogin(t *testing.T) {
 	o := newHostileOP(t, c)
 	cfg := siteConfig(o)
 	cfg.Default = "login"
-	cfg.Rules = append(cfg.Rules, Rule{Path: "/hooks/**", Methods: []string{"POST"}, Require: "anyone"})
+	cfg.Rules = append(cfg.Rules, Rule{Path: "/hooks/**", Methods: []string{"POST"}, Require: "anyone"}, Rule{Path: "/slash/"}, Rule{Path: "/plain"}, Rule{Path: "/deep/er"})
 	p, err := policy.Decode(strings.NewReader(`{"version":1,"routes":[
 	 {"rule":"/static/<path:filename>","methods":["GET"],"answers":["GET","HEAD","OPTIONS"],"endpoint":"static","kind":"static","kinds":["static"]},
 	 {"rule":"/healthz","methods":["GET"],"endpoint":"h","kind":"health","kinds":["health"]},
@@ -813,7 +815,8 @@ func TestDefaultLogin(t *testing.T) {
 		{"POST", "/hooks/pay", nil, true, true}, {"GET", "/hooks/pay", nil, false, true},
 		{"OPTIONS", "/api/x", preflight, true, true}, {"OPTIONS", "/api/x", nil, false, true}, {"OPTIONS", "/api/own", preflight, false, true}, {"GET", "/api/x", preflight, false, true},
 		{"GET", "/admin2", nil, false, false}, {"GET", "/me", nil, false, false}, {"HEAD", "/me", nil, false, true}, {"GET", "/admin/x", nil, false, false},
-		{"GET", "/x//admin/", nil, false, true}, {"GET", "/account", nil, false, false}, {"GET", "/account/", nil, false, false}, {"GET", "/account//x", nil, false, false},
+		{"GET", "/x//admin/", nil, false, true}, {"GET", "/slash", nil, false, false}, {"GET", "/slash/", nil, false, false}, {"GET", "/plain/", nil, false, false}, {"GET", "/plain//", nil, false, false},
+		{"GET", "/deep//er", nil, false, false}, {"GET", "/deep///er/", nil, false, false}, {"GET", "/slash/x", nil, false, true}, {"GET", "/account", nil, false, false}, {"GET", "/account/", nil, false, false}, {"GET", "/account//x", nil, false, false},
 	} {
 		for _, bySource := range []bool{false, true} {
 			cfg := cfg
