@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"bytes"
 	"encoding/base64"
 	"html"
 	"slices"
@@ -156,9 +157,28 @@ func unwrapEscapes(s string) (string, bool) {
 
 // unwrapBase64 decodes a text that is Base64 as a whole (RFC 4648, either
 // alphabet, padded or not) if what comes out is text. Short words and numbers
-// are Base64 by accident and come out as noise.
+// are Base64 by accident and come out as noise. A plus sign that a form has
+// made a space of counts as one.
 func unwrapBase64(s string) (string, bool) {
-	t := strings.TrimSpace(s)
+	if out, ok := plainBase64(strings.TrimSpace(s)); ok {
+		return out, true
+	}
+	if spacedBase64(s) {
+		return plainBase64(strings.ReplaceAll(strings.Trim(s, "\t\r\n"), " ", "+"))
+	}
+	return s, false
+}
+
+// spacedBase64 says that a text has so few spaces that they may be the plus
+// signs of Base64: one in 64 characters is one, and one of six in prose a
+// space.
+func spacedBase64(s string) bool {
+	n := strings.Count(s, " ")
+	return n > 0 && len(s) >= 20 && n*16 <= len(s)+15
+}
+
+func plainBase64(t string) (string, bool) {
+	s := t
 	if rest, ok := strings.CutPrefix(t, "data:"); ok {
 		if _, rest, ok = strings.Cut(rest, ";base64,"); !ok {
 			return s, false
@@ -184,9 +204,13 @@ func unwrapBase64(s string) (string, bool) {
 		return s, false
 	}
 	for _, r := range string(out) {
-		if !unicode.IsPrint(r) && r != '\n' && r != '\r' && r != '\t' {
+		if !unicode.IsPrint(r) && r != '\n' && r != '\r' && r != '\t' && r != 0 {
 			return s, false
 		}
+	}
+	// NUL is text to parsers that skip it; noise has other signs as well.
+	if n := bytes.Count(out, []byte{0}); n > 0 && n*8 > len(out) {
+		return s, false
 	}
 	return string(out), true
 }

@@ -181,7 +181,7 @@ func judgePiece(found []Finding, seen *Kinds, text string, place Place, among Ki
 	if m == 0 {
 		return found
 	}
-	if m&markWrapped == 0 && (m&markSpace != 0 || m&markPlain64 == 0) {
+	if m&markWrapped == 0 && (m&markSpace != 0 && !spacedBase64(text) || m&markPlain64 == 0) {
 		return judgeForm(found, seen, form{text: text}, m, place, among)
 	}
 	for _, form := range unwrap(text) {

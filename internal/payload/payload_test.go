@@ -80,6 +80,14 @@ func TestWrapped(t *testing.T) {
 			}
 		}
 	}
+	// As a form makes it of Base64: a plus sign has become a space.
+	for _, text := range []string{`<img src=x onerror=go(document.domain)>/all`, `"Onx=() onMouSeoVer=prompt(1)>`, "<<scr\x00ipt/src=//h.example/x.js></script"} {
+		for _, w := range []string{base64.StdEncoding.EncodeToString([]byte(text)), base64.RawStdEncoding.EncodeToString([]byte(text))} {
+			if w = strings.ReplaceAll(w, "+", " "); Judge(w, Text) == nil {
+				t.Errorf("nothing found in %q", w)
+			}
+		}
+	}
 	for _, text := range []string{`' union select a || b from c`, `<script>go()</script>`, `{{7*7}}`} {
 		for _, pad := range []string{strings.Repeat("A", 20000), strings.Repeat("lorem ipsum ", 3000)} {
 			if Judge(pad+text, Text) == nil {
