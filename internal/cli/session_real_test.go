@@ -76,7 +76,7 @@ def slow():
 
 @app.get("/seen")
 def seen():
-    return request.headers.get("Cookie", "") + " " + request.headers.get("X-Dewar-Session", "")
+    return request.headers.get("Cookie", "") + " " + request.headers.get("X-Dewar-Session", ""), 200, {"Content-Type": "text/plain"}
 `
 
 const realKey = "0d7c1f9e4b8a46c2a1e5f3b7d9c08642-e2e"
