@@ -452,6 +452,29 @@ func TestLoggedIn(t *testing.T) {
 	}
 }
 
+// TestPendingAccount: between two factors the app's signed session says whose
+// code is guessed at, however many clients share the work.
+func TestPendingAccount(t *testing.T) {
+	w := newSite(t, noChallenge(t), nil, styles["302 back"], nil)
+	// {"tf_user_id": "7"}
+	const pending = "eyJ0Zl91c2VyX2lkIjoiNyJ9.aSn3YQ.3q2-7wAAAAAAAAAAAAAAAAAAAAA"
+	passed := 0
+	for i := range 40 {
+		r := httptest.NewRequest("POST", "/2fa", strings.NewReader(fmt.Sprintf("code=%06d", i)))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.AddCookie(&http.Cookie{Name: "session", Value: pending})
+		x := &guard.Exchange{Request: r, Path: "/2fa"}
+		x.Client.Addr = netip.MustParseAddr(fmt.Sprintf("203.0.%d.7", i))
+		if w.login.Request(x).Verdict == guard.Allow {
+			passed++
+			w.login.Response(x, &http.Response{StatusCode: 302, Header: http.Header{"Location": {"/2fa"}}, Body: http.NoBody})
+		}
+	}
+	if passed != 10 {
+		t.Errorf("%d codes from 40 clients were looked at", passed)
+	}
+}
+
 // TestDecoys: a field that the app does not read, or a name given twice, frees
 // nobody from the count of the account that is guessed at; and who logs in to
 // an account of his own beside it is not known to another's.
@@ -481,6 +504,16 @@ func TestDecoys(t *testing.T) {
 		if c.Name == deviceCookie {
 			t.Error("a browser is known that named two accounts")
 		}
+	}
+	// A list of users that somebody sends to a place that is no login is not
+	// refused for its length.
+	r := httptest.NewRequest("POST", "/import", strings.NewReader(`[{"username":"a","password":"1"},{"username":"b","password":"1"},{"username":"c","password":"1"},{"username":"d","password":"1"},{"username":"e","password":"1"},{"username":"f","password":"1"},{"username":"g","password":"1"},{"username":"h","password":"1"}]`))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Test-Client", "198.51.100.77")
+	imported := httptest.NewRecorder()
+	w.chain.ServeHTTP(imported, r)
+	if imported.Code != 200 {
+		t.Errorf("a list of users: %d", imported.Code)
 	}
 	if rec := post(201, "username=a&username=b&username=c&username=d&username=e&username=f&username=kim&password=right"); rec.Code != 400 {
 		t.Errorf("seven names: %d", rec.Code)

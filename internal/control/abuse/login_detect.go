@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/dewar-security/dewar/internal/flasksession"
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/policy"
 )
@@ -256,10 +258,42 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 		a.chosen = a.password
 	}
 	a.accounts = slices.DeleteFunc(slices.Compact(names), func(n string) bool { return n == "" })
-	if len(a.accounts) == 0 && x.Identity.Account != "" {
+	switch {
+	case len(a.accounts) > maxNames && !a.certain:
+		a.accounts = nil // a list of users, perhaps: it counts for the client
+	case len(a.accounts) == 0 && x.Identity.Account != "":
 		a.accounts = []string{"id:" + x.Identity.Account}
+	case len(a.accounts) == 0 && a.kind == secondFactor:
+		if id := pendingUser(x.Request); id != "" {
+			a.accounts = []string{"pending:" + id}
+		}
 	}
 	return a
+}
+
+// pendingUser returns whom the app's session names between the two factors, in
+// whatever key: tf_user_id, pending_user, otp_email. The app signed it, so
+// nobody can choose another one to be counted.
+func pendingUser(r *http.Request) string {
+	for _, c := range r.Cookies() {
+		t, ok := flasksession.Parse(c.Value)
+		if !ok {
+			continue
+		}
+		s, err := t.Session()
+		if err != nil {
+			continue
+		}
+		for _, k := range slices.Sorted(maps.Keys(s)) {
+			n := strings.ToLower(k)
+			if strings.Contains(n, "user") || strings.Contains(n, "account") || strings.Contains(n, "email") || strings.Contains(n, "uid") {
+				if v := s.Text(k); v != "" {
+					return clip(v, maxName)
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // reads reports whether a route is known to read a field.
