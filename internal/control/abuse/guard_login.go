@@ -1,14 +1,17 @@
 package abuse
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +31,14 @@ var loginSpec = &guard.Spec{
 	Blocking: true,
 	Failure:  guard.FailOpen,
 	Event:    "authn_login_fail_max",
+	Commands: []guard.Command{
+		{Name: "lockout list", Does: "List the accounts that are held for browsers they do not know, by the handle that the log has.", Args: []guard.Arg{
+			{Name: "account", Does: "only this one: a handle, or the name that is typed to log in", Optional: true},
+		}},
+		{Name: "lockout lift", Does: "Let an account be tried again, with a full count.", Changes: true, Args: []guard.Arg{
+			{Name: "account", Does: "a handle of the list, or the name that is typed to log in"},
+		}},
+	},
 	Reasons: []guard.Reason{
 		{
 			Name: "login-held",
@@ -99,6 +110,10 @@ const (
 	knownDevices = 4
 	aliasFolder  = "login-alias/"
 	alarmFolder  = "login-attack/"
+	lockFolder   = "login-lock/"
+	// maxLocks bounds the lockouts that outlive a restart; the counts hold the
+	// others.
+	maxLocks = 1 << 15
 	// knownBasic is how many pairs of HTTP Basic are remembered as right, and
 	// for how long: an API client sends them with every request.
 	knownBasic    = 4096
@@ -133,6 +148,7 @@ type loginLayer struct {
 	keys     keyring
 	watch    *watch
 	alarms   *store.Replica // attacks that some node sees
+	locks    *store.Replica // accounts that are held
 	variety  *variety
 	learned  learned
 	breached *breached
@@ -181,6 +197,7 @@ func NewLogin(cfg Config, env guard.Env) (guard.Layer, error) {
 	l.keys.store, l.keys.now = env.Store, l.now
 	l.watch = newWatch(cfg.Spraying, cfg.Stuffing, l.now)
 	l.alarms = store.Follow(env.Store, alarmFolder, store.FollowOptions{Every: time.Second, Entries: 16, Now: l.now})
+	l.locks = store.Follow(env.Store, lockFolder, store.FollowOptions{Entries: maxLocks, Now: l.now})
 	l.local = store.NewMemory(store.MemoryOptions{Buckets: 1 << 15, Entries: 1 << 14, Bytes: 4 << 20, Now: l.now})
 	return l, nil
 }
@@ -208,6 +225,7 @@ func times(r store.Rate, n int) store.Rate {
 func (l *loginLayer) Close() error {
 	_ = l.local.Close()
 	_ = l.alarms.Close()
+	_ = l.locks.Close()
 	if l.closer != nil {
 		return l.closer.Close()
 	}
@@ -341,6 +359,13 @@ func (l *loginLayer) judge(x *guard.Exchange, t *tried, addr netip.Addr, proof s
 		return l.wait("login-parallel", "too many at once", 2*time.Second)
 	}
 	l.against(t, addr, k)
+	if !t.known {
+		for _, n := range t.names {
+			if h, ok := l.held(t.kind, n); ok {
+				return l.wait("login-held", "account "+n, max(h.Until.Sub(now), time.Second))
+			}
+		}
+	}
 	left, ok := l.many(x, peeks(t.takes))
 	if !ok {
 		return guard.Pass() // neither store answers: not possible but for a broken one
@@ -353,9 +378,7 @@ func (l *loginLayer) judge(x *guard.Exchange, t *tried, addr netip.Addr, proof s
 		}
 		after := refill(take.Rate, left[i], 2)
 		if strings.HasPrefix(take.Key, "login/a/") || strings.HasPrefix(take.Key, "login/d/") || strings.HasPrefix(take.Key, "login/k/") {
-			d := l.wait("login-held", "account "+t.who(), after)
-			d.Event = "authn_login_lock"
-			return d
+			return l.wait("login-held", "account "+t.who(), after)
 		}
 		return l.wait("login-client", take.Key[len("login/"):], after)
 	}
@@ -657,6 +680,7 @@ func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 	switch o {
 	case failure:
 		l.count(x, t, 2)
+		l.hold(x, t, now)
 		x.Note(guard.Note{Event: "authn_login_fail", Severity: event.Info, Reason: "login-failed", Attributes: attributes})
 		l.observe(x, t, true)
 	case unknown:
@@ -695,7 +719,108 @@ func (l *loginLayer) count(x *guard.Exchange, t *tried, halves int) {
 	for i := range takes {
 		takes[i].Cost = halves
 	}
-	l.many(x, takes)
+	if res, ok := l.many(x, takes); ok {
+		t.left = res
+	}
+}
+
+// lockout is one account that is held, as it stands in the store: a count may
+// be forgotten at a restart, this is not.
+type lockout struct {
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+}
+
+func lockKey(kind attemptKind, name string) string {
+	return lockFolder + kind.String()[:1] + name
+}
+
+// held reports whether an account is held for browsers it does not know.
+func (l *loginLayer) held(kind attemptKind, name string) (h lockout, ok bool) {
+	key := lockKey(kind, name)
+	if !l.locks.Has(key) {
+		return lockout{}, false
+	}
+	v, ok := l.locks.Get(key)
+	return h, ok && json.Unmarshal(v, &h) == nil
+}
+
+// hold begins a lockout where a failure used up what an account had.
+func (l *loginLayer) hold(x *guard.Exchange, t *tried, now time.Time) {
+	for i, take := range t.takes {
+		name, ok := strings.CutPrefix(take.Key, "login/a/"+t.kind.String()[:1])
+		if !ok || i >= len(t.left) || t.left[i].Remaining >= 2 || l.locks.Has(lockKey(t.kind, name)) {
+			continue
+		}
+		h := lockout{Since: now, Until: now.Add(refill(take.Rate, t.left[i], 2))}
+		v, err := json.Marshal(h)
+		if err != nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), storeTimeout)
+		_ = l.locks.Put(ctx, lockKey(t.kind, name), v, h.Until.Sub(now)) // the count holds it, too
+		cancel()
+		x.Note(guard.Note{Event: "authn_login_lock", Severity: event.Warn, Reason: "login-held", Detail: "held for browsers it does not know, until " + h.Until.UTC().Format(time.RFC3339),
+			Attributes: map[string]string{"account": name, "kind": t.kind.String()}})
+	}
+}
+
+// lockRow is a lockout as "dewar lockout list" shows it.
+type lockRow struct {
+	Account string `json:"account"`
+	Kind    string `json:"kind"`
+	Since   string `json:"since"`
+	Until   string `json:"until"`
+}
+
+// Operate implements [guard.Operator].
+func (l *loginLayer) Operate(ctx context.Context, command string, args map[string]string) (any, error) {
+	k := l.keys.get()
+	names := []string{}
+	if n := normalName(args["account"]); n != "" {
+		h := handle(k.account, "name", n)
+		names = append(names, args["account"], h) // a handle from the list, or a name
+		if v, ok, err := l.store.Get(ctx, aliasFolder+h); err == nil && ok {
+			names = append(names, string(v))
+		}
+	}
+	kinds := map[string]attemptKind{}
+	for _, kind := range []attemptKind{login, secondFactor, resetCode, basicAuth} {
+		kinds[kind.String()[:1]] = kind
+	}
+	rows := []lockRow{}
+	var keys []string
+	l.locks.Range(func(e store.Entry) bool {
+		rest := strings.TrimPrefix(e.Key, lockFolder)
+		var h lockout
+		if len(rest) < 2 || json.Unmarshal(e.Value, &h) != nil || len(names) > 0 && !slices.Contains(names, rest[1:]) {
+			return true
+		}
+		rows = append(rows, lockRow{rest[1:], kinds[rest[:1]].String(), h.Since.UTC().Format(time.RFC3339), h.Until.UTC().Format(time.RFC3339)})
+		keys = append(keys, rest)
+		return true
+	})
+	switch command {
+	case "lockout list":
+		slices.SortFunc(rows, func(a, b lockRow) int {
+			return cmp.Or(cmp.Compare(a.Until, b.Until), cmp.Compare(a.Account, b.Account))
+		})
+		return rows, nil
+	case "lockout lift":
+		if len(rows) == 0 {
+			return nil, errors.New("no such account is held")
+		}
+		for _, rest := range keys {
+			if err := l.locks.Delete(ctx, lockFolder+rest); err != nil {
+				return nil, err
+			}
+			if _, err := l.store.AllowMany(ctx, []store.Take{{Key: "login/a/" + rest, Rate: l.perAccount, Cost: -l.perAccount.Burst}}); err != nil {
+				return nil, err
+			}
+		}
+		return rows, nil
+	}
+	return nil, guard.ErrNoCommand
 }
 
 // observe tells the watch over all accounts.

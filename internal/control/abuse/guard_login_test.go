@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/policy"
 	"github.com/dewar-security/dewar/internal/store"
+	"github.com/dewar-security/dewar/internal/store/sqlitestore"
 )
 
 // loginDefaults are the settings that users get, without the delay.
@@ -416,6 +418,72 @@ func TestAliases(t *testing.T) {
 	}
 	if got := w.tries - before; got != 10 {
 		t.Errorf("%d guesses under two names", got)
+	}
+}
+
+// TestLockoutsOutliveTheProcess: a restart releases no account and no banned
+// client, and an operator can.
+func TestLockoutsOutliveTheProcess(t *testing.T) {
+	file := filepath.Join(t.TempDir(), sqlitestore.FileName)
+	clock := newClock()
+	open := func() *sqlitestore.Store {
+		s, err := sqlitestore.Open(sqlitestore.Options{Path: file, Memory: store.MemoryOptions{Buckets: 1 << 10}, Now: clock.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	st := open()
+	w := newSite(t, noChallenge(t), st, styles["JSON"], map[string]string{"kim": "right"})
+	for i := range 12 {
+		w.try(fmt.Sprintf("203.0.%d.7", i), "Kim", fmt.Sprint(i), nil)
+	}
+	if n := len(w.log.named("authn_login_lock")); n != 1 {
+		t.Errorf("%d events about one lockout", n)
+	}
+	b := newBans(t, Config{BanFor: guard.Duration(time.Hour)}, guard.Env{Store: st, Now: clock.Now})
+	if _, err := b.Operate(t.Context(), "ban add", map[string]string{"network": "203.0.113.7"}); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	w.login.Close()
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	st = open()
+	defer st.Close()
+	w = newSite(t, noChallenge(t), st, styles["JSON"], map[string]string{"kim": "right"})
+	rec := w.try("192.0.2.1", "kim", "right", nil)
+	if n, _ := strconv.Atoi(rec.Header().Get("Retry-After")); rec.Code != 429 || n < 500 || n > 601 {
+		t.Errorf("after the restart: %d, Retry-After %d", rec.Code, n)
+	}
+	if d := at(newBans(t, Config{}, guard.Env{Store: st, Now: clock.Now}), "203.0.113.7"); d.Reason != "banned" {
+		t.Errorf("the ban after the restart: %+v", d)
+	}
+	run := func(command, account string) (any, error) {
+		args := map[string]string{}
+		if account != "" {
+			args["account"] = account
+		}
+		return w.login.Operate(t.Context(), command, args)
+	}
+	v, err := run("lockout list", "")
+	rows, _ := v.([]lockRow)
+	if err != nil || len(rows) != 1 || rows[0].Kind != "login" || strings.Contains(rows[0].Account, "kim") {
+		t.Fatalf("%+v %v", v, err)
+	}
+	if v, _ := run("lockout list", " KIM"); len(v.([]lockRow)) != 1 {
+		t.Errorf("by name: %+v", v)
+	}
+	if _, err := run("lockout lift", "max"); err == nil {
+		t.Error("an account that is not held is lifted")
+	}
+	if _, err := run("lockout lift", rows[0].Account); err != nil {
+		t.Fatal(err)
+	}
+	if rec := w.try("192.0.2.1", "kim", "right", nil); rec.Code != 200 {
+		t.Errorf("lifted: %d", rec.Code)
 	}
 }
 
