@@ -26,7 +26,7 @@ import (
 var Profiles = []guard.Profile{guard.Production, guard.Staging, guard.Development}
 
 // Config is dewar.toml, or [tool.dewar] of pyproject.toml: one section per
-// control that has something to set, and three about Dewar's own work. The
+// control that has something to set, and four about Dewar's own work. The
 // reference page and the JSON schema in docs/ are generated from it.
 type Config struct {
 	Profile guard.Profile `toml:"profile" reload:"restart" default:"production" jsonschema:"enum=production,enum=staging,enum=development" jsonschema_description:"Where the app runs; it chooses the defaults. Any section can be repeated as [profiles.NAME.SECTION] for one profile only."`
@@ -34,6 +34,7 @@ type Config struct {
 	App   App   `toml:"app" jsonschema_description:"Which app, and how to reach it."`
 	Audit Audit `toml:"audit" jsonschema_description:"What dewar audit reads and when it fails."`
 	Probe Probe `toml:"probe" jsonschema_description:"How dewar probe behaves towards the site."`
+	Store Store `toml:"store" jsonschema_description:"Where bans, sessions, lockouts and limits are kept."`
 
 	Settings   settings.Config   `toml:"settings" jsonschema_description:"Nothing meant for development reaches production."`
 	Secrets    secrets.Config    `toml:"secrets" jsonschema_description:"Keys live outside the source and are strong."`

@@ -151,6 +151,17 @@ func TestBadSettings(t *testing.T) {
 		{"flag", "dewar.toml", "", nil, []Flag{{Key: "csrf.moed", Value: "off", Name: "--set csrf.moed"}}, []string{"--set csrf.moed", "csrf.mode"}},
 		{"upstream and target", "dewar.toml", "[app]\ntarget = \"a:b\"\nupstream = \"http://127.0.0.1:1\"\n", nil, nil, []string{"dewar.toml:3", "app.upstream"}},
 		{"no upstream", "dewar.toml", "[app]\nupstream = \"ftp://x\"\n", nil, nil, []string{"dewar.toml:2", "app.upstream", "ftp://x"}},
+		{"redis without a place", "dewar.toml", "[store]\nkind = \"redis\"\n", nil, nil, []string{"store.url", "redis://"}},
+		{"redis without a secret", "dewar.toml", "[store]\nurl = \"redis://h\"\n", nil, nil, []string{"store.secret", "env:NAME"}},
+		{"a password in the URL", "dewar.toml", "[store]\nurl = \"redis://:x@h\"\nsecret = \"env:S\"\n", nil, nil, []string{"dewar.toml:2", "store.url", "settings for them"}},
+		{"a secret in the settings", "dewar.toml", "[store]\nurl = \"redis://h\"\nsecret = \"0123456789abcdef\"\n", nil, nil, []string{"dewar.toml:3", "store.secret", "env:NAME"}},
+		{"redis settings without redis", "dewar.toml", "[store]\nkind = \"file\"\npassword = \"env:P\"\n", nil, nil, []string{"dewar.toml:3", "store.password", "store.url is not set"}},
+		{"two stores", "dewar.toml", "[store]\nkind = \"memory\"\nurl = \"redis://h\"\nsecret = \"env:S\"\n", nil, nil, []string{"dewar.toml:2", "store.kind", "leave one of them out"}},
+		{"nodes that share nothing", "dewar.toml", "[store]\nnodes = 3\n", nil, nil, []string{"dewar.toml:2", "store.nodes", "3 nodes share nothing"}},
+		{"a prefix that is a pattern", "dewar.toml", "[store]\nprefix = \"{a}\"\n", nil, nil, []string{"dewar.toml:2", "store.prefix"}},
+		{"half a certificate", "dewar.toml", "[store]\nurl = \"rediss://h\"\nsecret = \"env:S\"\ncertificate = \"c.pem\"\n", nil, nil, []string{"store.certificate", "belong together"}},
+		{"a wait of a minute", "dewar.toml", "[store]\ntimeout = \"1m\"\n", nil, nil, []string{"dewar.toml:2", "store.timeout"}},
+		{"no word for a store that is gone", "dewar.toml", "[abuse]\nstore-gone = \"open\"\n", nil, nil, []string{"dewar.toml:2", "abuse.store-gone", "share"}},
 		{"binary", "dewar.toml", "\x00\x01\xff", nil, nil, []string{"dewar.toml"}},
 	}
 	for _, tt := range tests {

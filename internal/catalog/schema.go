@@ -43,6 +43,8 @@ func Schema() ([]byte, error) {
 				return text(`^([0-9]+d|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+|0)$`, "30s")
 			case reflect.TypeFor[audit.FailOn]():
 				return text(`^(never|(low|medium|high|critical)(/(possible|likely|certain))?)$`, "high")
+			case reflect.TypeFor[store.Gone]():
+				return &jsonschema.Schema{Type: "string", Enum: []any{"share", "tighten", "refuse", "pass"}}
 			case reflect.TypeFor[store.Rate]():
 				return text(`^(off|[0-9]+ ?/ ?[0-9a-z.]+( burst [0-9]+)?)$`, "100/m")
 			}
@@ -204,6 +206,8 @@ func typeName(f reflect.StructField) string {
 		return "duration"
 	case reflect.TypeFor[audit.FailOn]():
 		return "severity"
+	case reflect.TypeFor[store.Gone]():
+		return "share, tighten, refuse or pass"
 	case reflect.TypeFor[store.Rate]():
 		return "rate"
 	}

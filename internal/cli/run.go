@@ -25,7 +25,6 @@ import (
 	"github.com/dewar-security/dewar/internal/evidence"
 	"github.com/dewar-security/dewar/internal/gateway"
 	"github.com/dewar-security/dewar/internal/guard"
-	"github.com/dewar-security/dewar/internal/store"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -94,6 +93,7 @@ type guardRun struct {
 	chainOf  func(*gateway.Gateway, *catalog.Config) (*guard.Chain, []guard.Bound, error)
 	selfTest error
 	policy   *sourcePolicy
+	store    *sharedStore
 	known    sync.Once // the policy was waited for
 	ctx      context.Context
 	read     gateway.Stamps // of the files the settings depend on, at the start
@@ -142,8 +142,12 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 	// access log, values in a traceback.
 	redact := event.NewRedactor(cfg.Monitoring.Redact...)
 	probeKey, consoleToken := console.NewToken(), console.NewToken()
-	shared := store.NewMemory(store.MemoryOptions{})
+	shared, err := a.openStore(ctx, loaded, dir, listeners, bus.Publish)
+	if err != nil {
+		return err
+	}
 	defer shared.Close()
+	r.store = shared
 
 	if r.policy, err = a.startPolicy(ctx, dir, cfg); err != nil {
 		return located(loaded, err)
@@ -155,7 +159,7 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 		Progress:  func(s gateway.Step) { out.step(s) },
 		Output:    func(line string) { out.app(redact.Line(line)) },
 		Preflight: r.preflight, Trial: r.trial,
-		Listeners: listeners, Command: a.command,
+		Listeners: listeners, Command: a.command, Store: shared.nodes(),
 	}
 	if opts.Upstream == "" {
 		if opts.App, err = r.findApp(loaded); err != nil {
@@ -168,8 +172,12 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 	}
 	metrics := console.NewMetrics(version, specs, bus.Lost)
 	r.metrics = metrics
+	if shared.resilient != nil {
+		metrics.Store(shared.resilient.Status)
+	}
 	r.chainOf = func(g *gateway.Gateway, cfg *catalog.Config) (*guard.Chain, []guard.Bound, error) {
-		env := guard.Env{Profile: cfg.Profile, Store: shared, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts, Policy: r.policy.current, Publish: bus.Publish,
+		cfg = withSharedSecrets(cfg)
+		env := guard.Env{Profile: cfg.Profile, Store: shared.Store, Now: time.Now, CertificateNames: g.CertificateNames, Facts: g.Facts, Policy: r.policy.current, Publish: bus.Publish,
 			DataDir: func() (string, error) { return gateway.DataDir(dir, a.environ) },
 			Secret: func(ref string) (guard.Secret, error) {
 				s, err := deployment.Secret(ref, a.environ, dir)
@@ -227,6 +235,7 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 		r.gw, r.chain = g, chain
 		r.mu.Unlock()
 		out.step(gateway.Step{Kind: gateway.StepDone, Name: "layers", Text: layersText(bound, cfg.Routes)})
+		out.step(gateway.Step{Kind: gateway.StepDone, Name: "store", Text: shared.what})
 		out.step(gateway.Step{Kind: gateway.StepDone, Name: "log", Text: cfg.Monitoring.Log + " · redaction tested with canaries"})
 		if consoleURL != "" {
 			out.step(gateway.Step{Kind: gateway.StepDone, Name: "console", Text: consoleURL + " · /healthz /readyz /metrics /checklist"})
@@ -310,7 +319,7 @@ func (r *guardRun) evidence() []evidence.Evidence {
 	if g != nil {
 		out = append(out, g.Evidence()...)
 	}
-	out = append(out, last.evidence(time.Now()), r.policy.evidence(time.Now()))
+	out = append(out, last.evidence(time.Now()), r.policy.evidence(time.Now()), r.store.evidence(time.Now()))
 	return append(out, monitoring.Evidence(loaded.Config.Monitoring, r.bus, r.selfTest, time.Now()))
 }
 
@@ -333,7 +342,9 @@ func (r *guardRun) health() map[string]error {
 	if chain == nil {
 		return nil
 	}
-	return chain.Health()
+	health := chain.Health()
+	health["store"] = r.store.health()
+	return health
 }
 
 func layersText(bound []guard.Bound, routes []guard.Override) string {

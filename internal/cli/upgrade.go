@@ -25,8 +25,9 @@ answer, for at most deployment.grace, and ends. When the new one does not come
 up, the old one goes on as if nothing had been. SIGUSR2 to "dewar run" does the
 same.
 
-What the old guard kept in memory (rate limits) is not handed over. Connections
-of WebSockets end with the old guard.
+Bans, sessions and lockouts are known to both while both serve. Rate limits begin
+anew, unless nodes share them (store.url). Connections of WebSockets end with the
+old guard.
 
 It ends with 1 when the new version did not take over.` + exitHelp,
 		Example: `  install -m 755 dewar-new /usr/local/bin/dewar && dewar upgrade`,

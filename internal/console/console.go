@@ -49,6 +49,7 @@ import (
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/gateway"
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/store"
 )
 
 // Options says what the console shows. Every function may be called from
@@ -323,7 +324,9 @@ func ready(w http.ResponseWriter, o Options) {
 	}
 	if o.Layers != nil {
 		for name, err := range o.Layers() {
-			if err != nil && !errors.Is(err, guard.ErrDegraded) {
+			// A store that is gone is gone for every node that shares it: to take
+			// them all away would be the outage that their limits are not.
+			if err != nil && !errors.Is(err, guard.ErrDegraded) && !errors.Is(err, store.ErrUnavailable) {
 				problems = append(problems, "layer "+name+": "+err.Error())
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/store"
 )
 
 // Metrics implements [guard.Metrics] in a registry of its own. Nothing that
@@ -69,6 +70,24 @@ func NewMetrics(version string, layers []*guard.Spec, lost func() uint64) *Metri
 		}, func() float64 { return float64(lost()) }))
 	}
 	return m
+}
+
+// Store adds what a store that may be gone counts.
+func (m *Metrics) Store(status func() store.Status) {
+	count := func(name, help string, of func(store.Status) uint64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(of(status())) }))
+	}
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "dewar_store_up", Help: "1 while the shared store is used, 0 while it is left alone because it failed."}, func() float64 {
+		if status().Up {
+			return 1
+		}
+		return 0
+	}))
+	count("dewar_store_calls_total", "Calls that reached the shared store.", func(s store.Status) uint64 { return s.Calls })
+	count("dewar_store_failures_total", "Calls of the shared store that failed, time-outs included.", func(s store.Status) uint64 { return s.Failed })
+	count("dewar_store_fallbacks_total", "Limits that were decided without the shared store, because it was gone.", func(s store.Status) uint64 { return s.Fallbacks })
+	count("dewar_store_local_refusals_total", "Requests over a limit that was known to be used up, without asking the shared store.", func(s store.Status) uint64 { return s.Short })
+	count("dewar_store_opened_total", "Times the shared store was given up for a while.", func(s store.Status) uint64 { return s.Opened })
 }
 
 var methods = map[string]bool{

@@ -27,7 +27,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/dewar-security/dewar/internal/control/deployment"
-	"github.com/dewar-security/dewar/internal/store"
+	"github.com/dewar-security/dewar/internal/store/redisstore/redistest"
 )
 
 // nameServer answers that every name is this machine, keeps TXT records, and
@@ -419,15 +419,14 @@ func TestACMEFailure(t *testing.T) {
 	}
 }
 
-// TestACMEShared: of two nodes with one store one gets the certificate, and
-// the other takes it.
+// TestACMEShared: of two nodes with one store, each by a connection of its own
+// to a real server, one gets the certificate, and the other takes it.
 func TestACMEShared(t *testing.T) {
+	server := redistest.Start(t)
 	httpPort, tlsPort := freePort(t), freePort(t)
 	a := startAuthority(t, httpPort, tlsPort, time.Hour)
-	shared := store.NewMemory(store.MemoryOptions{})
-	defer shared.Close()
 	use := func(o *Options) {
-		o.Store = shared
+		o.Store = redisStore(t, server, "shop")
 		o.Config.ACME.Storage, o.Config.ACME.StorageSecret = "shared", "env:TSIG"
 	}
 	r := acmeSite(t, httpPort, tlsPort, a, use)

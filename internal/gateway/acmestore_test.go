@@ -15,6 +15,8 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"github.com/dewar-security/dewar/internal/store"
+	"github.com/dewar-security/dewar/internal/store/redisstore"
+	"github.com/dewar-security/dewar/internal/store/redisstore/redistest"
 )
 
 // testStorage is what CertMagic asks of a storage. The one on the file system
@@ -134,9 +136,32 @@ func testStorage(t *testing.T, open func(t *testing.T) certmagic.Storage) {
 	})
 }
 
+// redisStore opens a node's store in a real server.
+func redisStore(t *testing.T, server *redistest.Server, prefix string) store.Store {
+	t.Helper()
+	s, err := redisstore.New(redisstore.Options{Addresses: []string{server.Address}, Secret: "a secret that all of the nodes have", Prefix: prefix, Timeout: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := store.Resilient(s, store.ResilientOptions{Nodes: 2})
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
 func TestStorages(t *testing.T) {
 	t.Run("files", func(t *testing.T) {
 		testStorage(t, func(t *testing.T) certmagic.Storage { return &certmagic.FileStorage{Path: t.TempDir()} })
+	})
+	t.Run("redis", func(t *testing.T) {
+		server, n := redistest.Start(t), 0
+		testStorage(t, func(t *testing.T) certmagic.Storage {
+			n++
+			s, err := newSharedStorage(redisStore(t, server, fmt.Sprint("test", n)), "a secret of the operator", time.Now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		})
 	})
 	t.Run("shared", func(t *testing.T) {
 		testStorage(t, func(t *testing.T) certmagic.Storage {

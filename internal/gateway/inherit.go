@@ -117,6 +117,9 @@ func Inherit(environ []string) (*Listeners, error) {
 	return l, nil
 }
 
+// TakingOver reports whether another guard runs and hands over to this one.
+func (l *Listeners) TakingOver() bool { return l != nil && l.lock != nil }
+
 func (l *Listeners) take(fd int, in inherited) error {
 	f := os.NewFile(uintptr(fd), in.name)
 	if f == nil {

@@ -88,10 +88,16 @@ func DataDir(dir string, environ []string) (string, error) {
 		return "", errors.New("there is no folder for what outlives a restart: neither $STATE_DIRECTORY, $XDG_DATA_HOME nor $HOME is set")
 	}
 	data := filepath.Join(base, "projects", hex.EncodeToString(sum[:8]))
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return "", err
+	return data, PrivateDir(data)
+}
+
+// PrivateDir makes a folder with mode 0700, or sees that the one that is there
+// belongs to this user and nobody else can enter it.
+func PrivateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
 	}
-	return data, checkPrivate(data)
+	return checkPrivate(dir)
 }
 
 // makePrivate makes dir and its parent with mode 0700 and checks that they

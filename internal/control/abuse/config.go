@@ -42,6 +42,8 @@ type Config struct {
 	ChallengeBits  int            `toml:"challenge-bits" default:"18" jsonschema:"minimum=8,maximum=28" jsonschema_description:"Difficulty of the proof of work: 18 means some 260,000 hashes, about a second. Each more doubles it."`
 	Breached       string         `toml:"breached" jsonschema_description:"File of SHA-1 hashes of known passwords, one a line in ascending order, as Have I Been Pwned publishes it. Searched where it lies. Empty: only a built-in list of the 3,000 most common."`
 	BreachedRefuse bool           `toml:"breached-refuse" jsonschema_description:"Refuse known passwords with 422 where one is chosen: registration, reset, change. They are reported in any case."`
+	StoreGone      store.Gone     `toml:"store-gone" default:"share" jsonschema_description:"What rate allows while the store that nodes share (store.url) is gone: share (this node its part, by store.nodes), tighten (half of that), refuse (nothing) or pass (everything)."`
+	LoginStoreGone store.Gone     `toml:"login-store-gone" default:"tighten" jsonschema_description:"The same for sensitive-rate, logins, resets and account-rate."`
 	IPv4Prefix     int            `toml:"ipv4-prefix" default:"32" jsonschema:"minimum=8,maximum=32" jsonschema_description:"How many leading bits of an IPv4 address make one client."`
 	IPv6Prefix     int            `toml:"ipv6-prefix" default:"64" jsonschema:"minimum=16,maximum=128" jsonschema_description:"How many leading bits of an IPv6 address make one client: one subscriber commonly has a whole /64 (RFC 6177)."`
 }

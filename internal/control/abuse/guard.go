@@ -54,7 +54,9 @@ type rateLimit struct {
 	store     store.Store
 	general   store.Rate
 	sensitive store.Rate
-	patterns  []string // lower case
+	// What counts while the store is gone, in general and for guesses.
+	gone, goneGuess store.Gone
+	patterns        []string // lower case
 	clients
 
 	// failed is the error of the last call to the store, nil after one that
@@ -71,7 +73,7 @@ func NewRateLimit(cfg Config, env guard.Env) (guard.Layer, error) {
 	if env.Store == nil {
 		return nil, fmt.Errorf("abuse: the rate-limit layer needs a store")
 	}
-	l := &rateLimit{store: env.Store, general: cfg.Rate, sensitive: cfg.SensitiveRate, clients: newClients(cfg)}
+	l := &rateLimit{store: env.Store, general: cfg.Rate, sensitive: cfg.SensitiveRate, gone: cfg.StoreGone, goneGuess: cfg.LoginStoreGone, clients: newClients(cfg)}
 	for _, s := range cfg.Sensitive {
 		l.patterns = append(l.patterns, strings.ToLower(s))
 	}
@@ -124,14 +126,17 @@ func (l *rateLimit) take(x *guard.Exchange, scope string, addr netip.Addr, rate 
 	ctx, cancel := context.WithTimeout(x.Request.Context(), storeTimeout)
 	var res store.Result
 	var err error
+	gone := l.gone
 	if scope == "s" {
-		// What stands before a guesser tightens while the store is gone.
+		gone = l.goneGuess // what stands before a guesser
+	}
+	if gone == store.Share {
+		res, err = l.store.Allow(ctx, l.key(scope, addr), rate, 1)
+	} else {
 		var all []store.Result
-		if all, err = l.store.AllowMany(ctx, []store.Take{{Key: l.key(scope, addr), Rate: rate, Cost: 1, Gone: store.Tighten}}); err == nil {
+		if all, err = l.store.AllowMany(ctx, []store.Take{{Key: l.key(scope, addr), Rate: rate, Cost: 1, Gone: gone}}); err == nil {
 			res = all[0]
 		}
-	} else {
-		res, err = l.store.Allow(ctx, l.key(scope, addr), rate, 1)
 	}
 	cancel()
 	if err != nil {

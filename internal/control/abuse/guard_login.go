@@ -140,6 +140,7 @@ type loginLayer struct {
 	perAccount  store.Rate // in halves
 	perClient   store.Rate // in halves
 	accountRate store.Rate
+	gone        store.Gone // while the store is gone
 	delay       time.Duration
 	challenge   bool
 	difficulty  int
@@ -174,7 +175,7 @@ func NewLogin(cfg Config, env guard.Env) (guard.Layer, error) {
 	}
 	l := &loginLayer{
 		clients: newClients(cfg), store: env.Store, now: env.Now, policy: env.Policy, facts: env.Facts, publish: env.Publish, mode: cfg.Login,
-		perAccount: halves(cfg.LoginAccount), perClient: halves(cfg.LoginClient), accountRate: cfg.AccountRate, delay: time.Duration(cfg.LoginDelay),
+		perAccount: halves(cfg.LoginAccount), perClient: halves(cfg.LoginClient), accountRate: cfg.AccountRate, gone: cfg.LoginStoreGone, delay: time.Duration(cfg.LoginDelay),
 		challenge: cfg.Challenge != "off", difficulty: cfg.ChallengeBits, refuse: cfg.BreachedRefuse,
 		inFlight: map[string]int{}, right: map[[16]byte]time.Time{}, variety: newVariety(), learned: learned{seen: map[string]int{}},
 	}
@@ -322,7 +323,7 @@ func (l *loginLayer) account(x *guard.Exchange) guard.Decision {
 		return guard.Pass()
 	}
 	key := "login/u/" + handle(l.keys.get().account, "id", x.Identity.Issuer+"\x00"+x.Identity.Subject+"\x00"+x.Identity.Account)
-	res, ok := l.many(x, []store.Take{{Key: key, Rate: l.accountRate, Cost: 1}})
+	res, ok := l.many(x, []store.Take{{Key: key, Rate: l.accountRate, Cost: 1, Gone: l.gone}})
 	if !ok || res[0].Allowed {
 		return guard.Pass()
 	}
@@ -424,7 +425,7 @@ func (l *loginLayer) judge(x *guard.Exchange, t *tried, addr netip.Addr, proof s
 func (l *loginLayer) against(t *tried, addr netip.Addr, k *keys) {
 	add := func(key string, r store.Rate) {
 		if !r.IsZero() {
-			t.takes = append(t.takes, store.Take{Key: key, Rate: r, Gone: store.Tighten})
+			t.takes = append(t.takes, store.Take{Key: key, Rate: r, Gone: l.gone})
 		}
 	}
 	kind := t.kind.String()[:1] // codes and passwords are counted apart

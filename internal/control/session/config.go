@@ -72,7 +72,7 @@ type Config struct {
 	UserKeys      []string       `toml:"user-keys" default:"_user_id,user_id,userid,uid,user,username,account_id,account,member_id,customer_id,email,logged_in" jsonschema_description:"Keys of the app's session that hold the user's id; the first that is there counts."`
 	PrivilegeKeys []string       `toml:"privilege-keys" default:"_fresh,role,roles,is_admin,admin,is_staff,is_superuser,superuser,permissions,groups,scopes,mfa,mfa_verified,two_factor,impersonator,impersonated_by" jsonschema_description:"Keys of the app's session that speak of rights: when one changes the session gets a new cookie, and the old one ends."`
 	HostPrefix    bool           `toml:"host-prefix" default:"true" jsonschema_description:"Give sealed cookies the prefix __Host- over https, where the app sets Path=/ and no Domain: no other host can set such a cookie. The app sees its own name."`
-	Keys          string         `toml:"keys" jsonschema_description:"What the sealing keys follow from, so that several nodes open each other's cookies: env:NAME or file:/path, 16 characters or more. Empty: random keys in a file of this project's state that only you can read."`
+	Keys          string         `toml:"keys" jsonschema_description:"What the sealing keys follow from, so that several nodes open each other's cookies: env:NAME or file:/path, 16 characters or more. Empty: store.secret when nodes share a store, else random keys in a file of this project's state that only you can read."`
 	RotateKeys    guard.Duration `toml:"rotate-keys" default:"30d" jsonschema_description:"How often a new sealing key is made. Old ones open as long as a cookie can live."`
 }
 

@@ -61,7 +61,7 @@ type Options struct {
 	SentinelPassword   string
 	// TLS is how the connection is encrypted; nil means it is not.
 	TLS *tls.Config
-	// Secret is what keys and values are hidden with, of 16 bytes at least.
+	// Secret is what keys and values are hidden with, of 32 bytes at least.
 	// All nodes have the same.
 	Secret string
 	// Prefix is what all keys begin with; "" means "dewar".
@@ -106,8 +106,8 @@ func New(o Options) (*Store, error) {
 	if len(o.Addresses) == 0 {
 		return nil, errors.New("no address of a server")
 	}
-	if len(o.Secret) < 16 {
-		return nil, errors.New("the secret needs at least 16 characters: keys and values are hidden with it")
+	if len(o.Secret) < 32 {
+		return nil, errors.New("the secret needs at least 32 characters, such as \"openssl rand -base64 32\" makes: keys and values are hidden with it")
 	}
 	if o.Prefix == "" {
 		o.Prefix = "dewar"

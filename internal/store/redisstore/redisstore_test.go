@@ -20,7 +20,7 @@ import (
 
 var ctx = context.Background()
 
-const secret = "0123456789abcdef"
+const secret = "0123456789abcdef0123456789abcdef"
 
 type clock struct {
 	mu  sync.Mutex
@@ -203,7 +203,7 @@ func TestNothingPersonal(t *testing.T) {
 	if bad != 1 {
 		t.Errorf("%d values are refused, want the one that was moved", bad)
 	}
-	other := open(t, Options{Addresses: []string{server.Address}, Secret: "another secret of ours"})
+	other := open(t, Options{Addresses: []string{server.Address}, Secret: "another secret of ours, and as long"})
 	if _, ok, err := other.Get(ctx, "ban/"+client); ok || err != nil {
 		t.Errorf("with another secret: %v %v", ok, err)
 	}

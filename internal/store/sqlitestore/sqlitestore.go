@@ -35,6 +35,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -74,6 +75,7 @@ type Store struct {
 	done   chan struct{} // closed when the writer has ended
 	once   sync.Once
 	err    error // of closing
+	failed atomic.Pointer[error]
 
 	// The writer's own.
 	db       *sql.DB
@@ -520,6 +522,11 @@ func (s *Store) commit(calls []*call) {
 			s.broken = anew
 		}
 	}
+	if err == nil {
+		s.failed.Store(nil)
+	} else {
+		s.failed.Store(&err)
+	}
 	for i, c := range calls {
 		if err != nil {
 			answers[i] = fmt.Errorf("%w: %s: %w", store.ErrUnavailable, s.o.Path, err)
@@ -663,6 +670,14 @@ func (s *Store) Once(ctx context.Context, key string, ttl time.Duration) (bool, 
 		return store.Record{Once: true, Key: key, Expires: s.o.Now().Add(ttl)}, ok, nil
 	}})
 	return err == nil && first, err
+}
+
+// Health returns why the last change could not be written, nil when it was.
+func (s *Store) Health() error {
+	if err := s.failed.Load(); err != nil {
+		return fmt.Errorf("%w: %s cannot be written: %w", store.ErrUnavailable, s.o.Path, *err)
+	}
+	return nil
 }
 
 // Sync implements [store.Store]: it waits for the disk.

@@ -468,11 +468,14 @@ func TestDiskFull(t *testing.T) {
 	if got := here(t, s, "ban/a"); got != "1" {
 		t.Errorf("what was there before is %q", got)
 	}
+	if err := s.Health(); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("Health: %v", err)
+	}
 	if err := s.exec("PRAGMA max_page_count = 100000"); err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, "ban/b", "2")
-	if err := s.Close(); err != nil {
+	if err := errors.Join(s.Health(), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, Options{Path: path})
