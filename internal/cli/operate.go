@@ -35,7 +35,7 @@ func (a *app) operateCommands() []*cobra.Command {
 			if g == nil {
 				g = &cobra.Command{
 					Use: name, Short: "Ask the running guard's layer " + l.Spec.Name,
-					Long: "These commands are for the guard that \"dewar run\" runs for the project. They speak to its console.",
+					Long: "These commands are for the guard that \"dewar run\" runs for the project. They speak to its console.\n" + exitHelp,
 					RunE: func(c *cobra.Command, args []string) error {
 						if len(args) > 0 {
 							return fmt.Errorf("there is no \"dewar %s %s\"; \"dewar %s --help\" lists what there is", name, args[0], name)
@@ -46,7 +46,9 @@ func (a *app) operateCommands() []*cobra.Command {
 				groups[name] = g
 				out = append(out, g)
 			}
-			g.AddCommand(a.operateCommand(verb, k))
+			c := a.operateCommand(verb, k)
+			g.AddCommand(c)
+			g.Example = strings.TrimPrefix(g.Example+"\n  dewar "+name+" "+c.Use, "\n")
 		}
 	}
 	return out
