@@ -127,8 +127,9 @@ type seal struct {
 	state atomic.Pointer[known]
 
 	marks    atomic.Bool // an account's sessions, or all, were ended at once
-	trials   allowance   // of the list of published keys
-	spills   allowance   // of values in the store for visitors that nobody knows
+	reported reported
+	trials   allowance // of the list of published keys
+	spills   allowance // of values in the store for visitors that nobody knows
 	weakSeen atomic.Bool
 	looked   atomic.Int64 // when an app's own cookie was tried against the list
 

@@ -262,7 +262,7 @@ func (a *answering) unset(n *sealed, h *held) {
 			t := h.t
 			t.account, t.rights, t.sealed = account, rights, a.now.Unix()
 			a.begin(n, h, &t, true)
-			a.again(n, h, &t)
+			a.anew(n, h, &t)
 			return
 		}
 	}
@@ -279,7 +279,7 @@ func (a *answering) unset(n *sealed, h *held) {
 				a.l.write(a.x, a.k, n, &t, a.now)
 			}
 		}
-		a.again(n, h, &t)
+		a.anew(n, h, &t)
 	case h.several && !kept(a.r):
 		// Both go, wherever they are, or they would come for ever.
 		a.more = append(a.more, a.everywhere(n.app)...)
@@ -324,8 +324,8 @@ func domainAttr(domain string) string {
 	return "; Domain=" + domain
 }
 
-// again writes a cookie anew that the app did not set.
-func (a *answering) again(n *sealed, h *held, t *ticket) {
+// anew writes a cookie again that the app did not set.
+func (a *answering) anew(n *sealed, h *held, t *ticket) {
 	text := n.app + "=x" + t.attrs
 	if t.until != 0 {
 		text += "; Expires=" + time.Unix(t.until, 0).UTC().Format(http.TimeFormat)

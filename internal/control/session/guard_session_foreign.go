@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"hash/fnv"
@@ -118,15 +119,22 @@ func (l *seal) adopt(k *known, n *sealed, h *held, value string) bool {
 	case n.kind == kindRemember && !ok:
 		return false
 	}
-	if how, _ := l.lookUp(adoptedKey(value)); how != notEnded {
+	if at.IsZero() {
+		at = now
+	}
+	// The same cookie is the same session, however often it comes before the
+	// browser has the sealed one.
+	sum := sha256.Sum256([]byte("dewar adopted\x00" + n.app + "\x00" + value))
+	h.t = ticket{id: lineage(sum[:10]), born: at.Unix(), sealed: now.Unix(), checked: now.Unix(), value: value}
+	h.t.account, h.t.rights, _ = l.content(n, value)
+	if h.t.account != "" {
+		h.t.login = at.Unix()
+	}
+	if how, _ := l.endedAt(&h.t, now); how != notEnded {
+		h.t = ticket{}
 		return false
 	}
 	h.what, h.due = adopted, true
-	h.t = ticket{id: newLineage(), born: now.Unix(), sealed: now.Unix(), value: value}
-	h.t.account, h.t.rights, _ = l.content(n, value)
-	if h.t.account != "" {
-		h.t.login = now.Unix()
-	}
 	if n.kind == kindRemember {
 		h.t.until = now.Add(rememberLife).Unix()
 	}
@@ -182,6 +190,11 @@ func (l *seal) whose(k *known, n *sealed, value string) (reason string, severity
 
 // foreign refuses cookies that are not sealed.
 func (l *seal) foreign(x *guard.Exchange, k *known, n *sealed, h *held, values []string) {
+	h.what = refused
+	if !l.reported.first(l.now(), n.app, values[0]) {
+		l.refusedN.Add(1)
+		return
+	}
 	reason, severity, detail := "", event.Severity(0), ""
 	for _, v := range values {
 		if r, s, d := l.whose(k, n, v); s > severity {

@@ -86,8 +86,8 @@ func (l *seal) Request(x *guard.Exchange) guard.Decision {
 	changed := false
 	for i, n := range k.names {
 		h := &e.held[i]
-		changed = changed || h.what != absent && h.what != raw && h.what != adopted
-		if h.what == opened || h.what == stale {
+		changed = changed || h.what != absent && h.what != raw
+		if h.what == opened || h.what == stale || h.what == adopted {
 			l.openedN.Add(1)
 			front = appendPair(front, n.app, h.t.value)
 		}
@@ -106,7 +106,7 @@ func (l *seal) Request(x *guard.Exchange) guard.Decision {
 	}
 	pairs(header, func(name, _, part string) {
 		for i, n := range k.names {
-			if h := &e.held[i]; (name == n.app || name == n.host) && h.what != absent && h.what != raw && h.what != adopted {
+			if h := &e.held[i]; (name == n.app || name == n.host) && h.what != absent && h.what != raw {
 				return
 			}
 		}
@@ -174,7 +174,7 @@ func (l *seal) take(x *guard.Exchange, k *known, n *sealed, h *held, header stri
 		h.several = true
 		l.refuse(x, n, h, "session-ambiguous", event.High, "two cookies "+n.app+" of different sessions")
 	case found:
-		if strangeN > 0 && n.kind == kindSession && k.active {
+		if strangeN > 0 && n.kind == kindSession && k.active && l.reported.first(l.now(), "beside", best.account, n.app, strange[0]) {
 			x.Note(guard.Note{Event: "malicious_session", Severity: event.Warn, Reason: "session-ambiguous", Detail: fmt.Sprintf("%d more cookies %s, not sealed, beside the sealed one", strangeN, n.app)})
 		}
 		h.t = best
@@ -185,7 +185,7 @@ func (l *seal) take(x *guard.Exchange, k *known, n *sealed, h *held, header stri
 		}
 	case strangeN == 0:
 	case k.active:
-		if strangeN == 1 && l.adopt(k, n, h, strange[0]) {
+		if strangeN == 1 && h.plain && l.adopt(k, n, h, strange[0]) {
 			return
 		}
 		l.foreign(x, k, n, h, strange)
@@ -198,6 +198,9 @@ func (l *seal) take(x *guard.Exchange, k *known, n *sealed, h *held, header stri
 func (l *seal) refuse(x *guard.Exchange, n *sealed, h *held, reason string, severity event.Severity, detail string) {
 	h.what = refused
 	l.refusedN.Add(1)
+	if h.t.id != (lineage{}) && !l.reported.first(l.now(), reason, string(h.t.id[:])) {
+		return
+	}
 	note := guard.Note{Event: "malicious_session", Severity: severity, Reason: reason, Detail: detail}
 	switch reason {
 	case "session-ended":
@@ -295,6 +298,9 @@ func (l *seal) bound(x *guard.Exchange, n *sealed, h *held) bool {
 	if l.cfg.Bind == "agent" || l.cfg.Bind == "network" {
 		l.refuse(x, n, h, "session-elsewhere", event.High, what)
 		return false
+	}
+	if !l.reported.first(l.now(), "elsewhere", string(h.t.id[:])) {
+		return true
 	}
 	ctx, cancel := waiting(x.Request.Context())
 	defer cancel()

@@ -5,14 +5,44 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"hash/fnv"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/store"
 )
+
+// reported remembers for a minute what was reported: a cookie that comes with
+// every request is one event a minute, not thousands. Its size is bounded;
+// when it is full all is forgotten, and reported again.
+type reported struct {
+	mu sync.Mutex
+	at map[uint64]int64
+}
+
+// first reports whether what was not reported within the last minute.
+func (r *reported) first(now time.Time, what ...string) bool {
+	f := fnv.New64a()
+	for _, s := range what {
+		f.Write([]byte(s))
+		f.Write([]byte{0})
+	}
+	key, t := f.Sum64(), now.Unix()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at, ok := r.at[key]; ok && t-at < 60 {
+		return false
+	}
+	if r.at == nil || len(r.at) >= 4096 {
+		r.at = make(map[uint64]int64, 64)
+	}
+	r.at[key] = t
+	return true
+}
 
 // over says why a cookie's time is over; empty: it is not.
 func (l *seal) over(k *known, n *sealed, t *ticket, now time.Time) string {
@@ -122,7 +152,7 @@ func (l *seal) end(x *guard.Exchange, k *known, n *sealed, h *held, how ending) 
 		// Without its record it is not taken later, either.
 		if err := l.env.Store.Delete(ctx, l.recordKey(&h.t)); err != nil {
 			l.failed(err)
-		} else {
+		} else if h.t.born >= l.began.Unix() && !h.t.unrecorded {
 			ttl = min(ttl, time.Duration(l.cfg.Renew)+time.Duration(l.cfg.Grace)+time.Minute)
 		}
 	} else if how == endLogout {
@@ -135,10 +165,10 @@ func (l *seal) end(x *guard.Exchange, k *known, n *sealed, h *held, how ending) 
 	if h.t.stored && how == endLogout {
 		_ = l.env.Store.Delete(ctx, valueFolder+h.t.id.String())
 	}
-	l.markEnded(ctx, endedFolder+h.t.id.String(), how, ttl)
-	if h.what == adopted {
-		l.markEnded(ctx, adoptedKey(h.t.value), how, time.Duration(l.cfg.Adopt)+time.Minute)
+	if l.cfg.Adopt > 0 && h.t.born <= l.since.Add(time.Duration(l.cfg.Adopt)).Unix() {
+		ttl = max(ttl, time.Duration(l.cfg.Adopt)+time.Minute) // it may be one from before sealing
 	}
+	l.markEnded(ctx, endedFolder+h.t.id.String(), how, ttl)
 }
 
 func (l *seal) markEnded(ctx context.Context, key string, how ending, ttl time.Duration) {
@@ -146,10 +176,6 @@ func (l *seal) markEnded(ctx context.Context, key string, how ending, ttl time.D
 		l.failed(err)
 	}
 }
-
-// adoptedKey is the name under which the end of a cookie from before sealing
-// is remembered.
-func adoptedKey(value string) string { return endedFolder + "=" + accountKey("value "+value) }
 
 // record is what the store knows of a session that belongs to somebody.
 type record struct {

@@ -386,6 +386,7 @@ func TestWorthless(t *testing.T) {
 		{"under the name of another cookie", strings.Replace(during, "session=", "remember_token=", 1), []string{"malicious_session session-forged"}},
 		{"cut", during[:len(during)-3], []string{"malicious_session session-forged"}},
 	} {
+		s.clock.pass(61 * time.Second)
 		if got := attacker.ask("/me", c.cookie).Body.String(); got != "<nil>" {
 			t.Errorf("%s: the app sees %s", c.name, got)
 		}
@@ -439,8 +440,8 @@ func TestSeverity(t *testing.T) {
 		}
 	}
 	// Word lists cost something: not as often as somebody likes.
-	for range 100 {
-		b.ask("/me", "session="+flasksessiontest.Session("dev", `{}`, s.clock.now()))
+	for i := range 100 {
+		b.ask("/me", "session="+flasksessiontest.Session("dev", fmt.Sprintf(`{"n":%d}`, i), s.clock.now()))
 	}
 	if e := s.events[len(s.events)-1]; !strings.Contains(e.Detail, "not looked for") {
 		t.Errorf("%s", e.Detail)
@@ -809,6 +810,7 @@ func TestTossing(t *testing.T) {
 		"name only in front":  {"session; " + v.session(), "alice"},
 		"twenty made-up ones": {strings.Repeat("session=x; ", 20) + v.session(), "alice"},
 	} {
+		s.clock.pass(61 * time.Second)
 		if got := v.ask("/me", c.cookie).Body.String(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
@@ -1444,4 +1446,86 @@ func TestAmbiguousHeals(t *testing.T) {
 			t.Errorf("not taken away from %q: %v", want, got)
 		}
 	}
+}
+
+// TestOneEvent: what comes with every request is not an event for each.
+func TestOneEvent(t *testing.T) {
+	s := newSite(t, config())
+	b := s.browser()
+	for range 50 {
+		b.ask("/me", "session=of-another-app")
+	}
+	s.want("malicious_session session-forged")
+	s.clock.pass(2 * time.Minute)
+	b.ask("/me", "session=of-another-app")
+	s.want("malicious_session session-forged")
+	for i := range 10000 { // what is remembered for that is bounded
+		s.layer.reported.first(s.clock.now(), fmt.Sprint(i))
+	}
+	if n := len(s.layer.reported.at); n > 4096 {
+		t.Errorf("%d", n)
+	}
+}
+
+// TestForgetfulStore: a logout after the store has forgotten ends the copies
+// from before for as long as they could live.
+func TestForgetfulStore(t *testing.T) {
+	s := newSite(t, config())
+	b := s.browser()
+	b.get("/login?u=alice")
+	copied := b.cookie()
+	s.clock.pass(time.Hour)
+	s.store = store.NewMemory(store.MemoryOptions{Now: s.clock.now, Buckets: 8})
+	s.start(config(), guard.Enforce)
+	if got := b.get("/me"); got != "alice" {
+		t.Fatalf("%q", got)
+	}
+	b.get("/logout")
+	for _, d := range []time.Duration{time.Minute, time.Hour, 20 * 24 * time.Hour} {
+		s.clock.pass(d)
+		if got := b.ask("/me", copied).Body.String(); got != "<nil>" {
+			t.Errorf("%v after the logout: %q", d, got)
+		}
+	}
+}
+
+// FuzzResponse: whatever the app sets, no browser gets the session's own
+// value, and every other cookie goes as it came.
+func FuzzResponse(f *testing.F) {
+	s := newSite(f, config())
+	b := s.browser()
+	b.get("/login?u=alice")
+	cookie := b.cookie()
+	f.Add("session=SECRET; Path=/; HttpOnly", "theme=dark", true)
+	f.Add("session=; Max-Age=0; Path=/", "session=SECRET; Path=/x", false)
+	f.Add("remember_token=SECRET|a; Expires=Thu, 01 Jan 2037 00:00:00 GMT; Path=/; Domain=", "\x00session=SECRET", true)
+	f.Add(" session = SECRET", "session", true)
+	f.Fuzz(func(t *testing.T, one, two string, in bool) {
+		x := &guard.Exchange{Client: guard.Client{Scheme: "https"}, Request: httptest.NewRequest("GET", "/", nil)}
+		if in {
+			x.Request.Header.Set("Cookie", cookie)
+			s.layer.Request(x)
+		}
+		r := &http.Response{StatusCode: 200, Header: http.Header{"Set-Cookie": {one, two}}}
+		s.layer.Response(x, r)
+		out := r.Header["Set-Cookie"]
+		for _, line := range []string{one, two} {
+			c := parseSetCookie(line)
+			if c.name != "session" && c.name != "remember_token" {
+				if !slices.Contains(out, line) {
+					t.Errorf("%q is not in %q", line, out)
+				}
+				continue
+			}
+			if v := c.value(); !ignored(line) && len(v) > 3 && !c.ends(s.clock.now()) && slices.ContainsFunc(out, func(o string) bool {
+				k := parseSetCookie(o)
+				return (k.name == c.name || k.name == "__Host-"+c.name) && k.value() == v
+			}) {
+				t.Errorf("%q leaks in %q", line, out)
+			}
+		}
+		s.mu.Lock()
+		s.events = nil
+		s.mu.Unlock()
+	})
 }
