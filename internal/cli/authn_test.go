@@ -230,7 +230,9 @@ client-id = "` + p.client + `"
 client-secret = "env:OIDC_SECRET"
 ` + p.settings + `
 [authn.bearer]
-audience = "https://api.shop.example/jwt"
+audience = "https://api.shop.example/"
+introspection = "opaque"
+cache = "1s"
 [[authn.rule]]
 path = "/admin/**"
 roles = ["admins"]
@@ -306,12 +308,12 @@ scopes = ["read"]
 			if err := json.Unmarshal([]byte(s.ask(anonymous, "GET", "/_dewar/auth/keys", "").text), &set); err != nil {
 				t.Fatal(err)
 			}
-			token, err := jwt.ParseSigned(fmt.Sprint(m["HTTP_X_DEWAR_ASSERTION"]), []jose.SignatureAlgorithm{jose.ES256})
+			assertion, err := jwt.ParseSigned(fmt.Sprint(m["HTTP_X_DEWAR_ASSERTION"]), []jose.SignatureAlgorithm{jose.ES256})
 			if err != nil {
 				t.Fatal(err)
 			}
 			var claims jwt.Claims
-			if err := token.Claims(set, &claims); err != nil || claims.Subject != p.user || claims.ValidateWithLeeway(jwt.Expected{Issuer: s.https, AnyAudience: jwt.Audience{s.https}, Time: time.Now()}, 0) != nil {
+			if err := assertion.Claims(set, &claims); err != nil || claims.Subject != p.user || claims.ValidateWithLeeway(jwt.Expected{Issuer: s.https, AnyAudience: jwt.Audience{s.https}, Time: time.Now()}, 0) != nil {
 				t.Errorf("%v %+v", err, claims)
 			}
 
@@ -356,30 +358,52 @@ scopes = ["read"]
 			})
 
 			// A program with a token of its own.
-			bearer := func(resource, scope string) answer {
+			post := func(client, path string, v url.Values, into any) {
 				t.Helper()
-				req, _ := http.NewRequest("POST", p.issuer+"/token", strings.NewReader(url.Values{"grant_type": {"client_credentials"}, "resource": {resource}, "scope": {scope}}.Encode()))
-				req.SetBasicAuth("machine", url.QueryEscape(p.secret))
+				req, _ := http.NewRequest("POST", p.issuer+path, strings.NewReader(v.Encode()))
+				req.SetBasicAuth(client, url.QueryEscape(p.secret))
 				req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 				res, err := http.DefaultClient.Do(req)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer res.Body.Close()
+				if b, _ := io.ReadAll(res.Body); res.StatusCode != 200 || into != nil && json.Unmarshal(b, into) != nil {
+					t.Fatalf("%s: %d %s", path, res.StatusCode, b)
+				}
+			}
+			token := func(client, resource, scope string) string {
+				t.Helper()
 				var token struct {
 					AccessToken string `json:"access_token"`
 				}
-				if err := json.NewDecoder(res.Body).Decode(&token); err != nil || token.AccessToken == "" {
-					t.Fatalf("%d %v", res.StatusCode, err)
-				}
-				return s.ask(anonymous, "GET", "/api/items", "", "Authorization", "Bearer "+token.AccessToken)
+				post(client, "/token", url.Values{"grant_type": {"client_credentials"}, "resource": {resource}, "scope": {scope}}, &token)
+				return token.AccessToken
 			}
-			if m := told(bearer("https://api.shop.example/jwt", "read")); m["REMOTE_USER"] != "machine" {
+			bearer := func(token string) answer {
+				t.Helper()
+				return s.ask(anonymous, "GET", "/api/items", "", "Authorization", "Bearer "+token)
+			}
+			const api = "https://api.shop.example/"
+			if m := told(bearer(token("machine", api, "read"))); m["REMOTE_USER"] != "machine" {
 				t.Errorf("%v", m)
 			}
-			s.want(bearer("https://api.shop.example/jwt", "write"), 403, "a token without the scope")
-			s.want(bearer("https://other.example/jwt", "read"), 401, "a token for another API")
-			s.want(bearer("https://api.shop.example/opaque", "read"), 401, "a token that is no JWT")
+			s.want(bearer(token("machine", api, "write")), 403, "a token without the scope")
+			s.want(bearer(token("machine", "https://other.example/", "read")), 401, "a token for another API")
+			// Tokens that only the issuer can judge.
+			opaque := token("old-machine", api, "read")
+			if strings.Contains(opaque, ".") {
+				t.Fatalf("%s is not opaque", opaque)
+			}
+			if m := told(bearer(opaque)); m["REMOTE_USER"] != "client:old-machine" {
+				t.Errorf("%v", m)
+			}
+			s.want(bearer(token("old-machine", api, "write")), 403, "an opaque token without the scope")
+			s.want(bearer(token("old-machine", "https://other.example/", "read")), 401, "an opaque token for another API")
+			s.want(bearer("made-up"), 401, "a token of nobody")
+			post("old-machine", "/token/revocation", url.Values{"token": {opaque}}, nil)
+			time.Sleep(1100 * time.Millisecond)
+			s.want(bearer(opaque), 401, "a revoked token")
 		})
 	}
 }

@@ -320,6 +320,11 @@ func (b *bearer) introspected(raw []byte, jwt *identity) (*identity, error) {
 			return nil, err
 		}
 	}
+	if id := c.text("client_id"); c["sub"] == nil && id != "" {
+		// A token that a program got for itself. It must not look like the user
+		// whose subject is the same text (RFC 9700, 4.15).
+		c["sub"] = "client:" + id
+	}
 	return b.identity(c, expires)
 }
 

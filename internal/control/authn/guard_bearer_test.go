@@ -591,12 +591,17 @@ func TestIntrospection(t *testing.T) {
 	active = true
 	for name, more := range map[string]map[string]any{
 		"another audience": {"aud": "other"}, "no audience": {"aud": nil}, "another issuer": {"iss": "https://evil.example"},
-		"expired": {"exp": c.unix(-time.Hour)}, "no subject": {"sub": nil}, "active as text": {"active": "true"}, "a MAC token": {"token_type": "mac"},
+		"expired": {"exp": c.unix(-time.Hour)}, "no subject and no client": {"sub": nil, "client_id": nil}, "active as text": {"active": "true"}, "a MAC token": {"token_type": "mac"},
 	} {
 		extra = more
 		if d := ask("/read", "good-"+strings.ReplaceAll(name, " ", "-")); d.Reason != "authn-bearer" {
 			t.Errorf("%s: %+v", name, d)
 		}
+	}
+	extra = map[string]any{"sub": nil, "client_id": "u-9"}
+	x := exchange("GET", "/read", "Authorization: Bearer good-client")
+	if d := l.Request(x); d.Verdict != guard.Allow || x.Identity.Subject != "client:u-9" || x.Request.Header.Get(userField) != "client:u-9" {
+		t.Errorf("a client without a user: %+v %+v", d, x.Identity)
 	}
 	extra = nil
 	// Nobody has the issuer asked on a path that is for everybody.

@@ -463,6 +463,15 @@ func TestRefresh(t *testing.T) {
 	}
 	o.change(func() { o.idClaims = nil })
 	b.visit(s.URL + "/account/")
+	// Another name for the same subject: the app would see a user change within
+	// a session.
+	o.change(func() { o.idClaims = func(m map[string]any) { m["preferred_username"] = "admin" } })
+	c.move(6 * time.Minute)
+	if code, _, _ := b.stop(o.URL).visit(s.URL + "/account/"); code != 302 {
+		t.Errorf("another name at a refresh: %d", code)
+	}
+	o.change(func() { o.idClaims = nil })
+	b.visit(s.URL + "/account/")
 	o.change(func() { o.refused = "invalid_grant" })
 	c.move(6 * time.Minute)
 	s.reasons()
@@ -504,7 +513,7 @@ func TestLogout(t *testing.T) {
 			t.Errorf("%v: %d", fields, code)
 		}
 	}
-	if code, _, _ := b.visit(s.URL + "/account/"); code != 200 {
+	if code, _, _ := b.stop(o.URL).visit(s.URL + "/account/"); code != 200 {
 		t.Fatal("another site has ended the session")
 	}
 	r, _ := http.NewRequest("POST", s.URL+"/_dewar/auth/logout", nil)
@@ -652,11 +661,10 @@ func TestBackChannelLogout(t *testing.T) {
 	if r, err := s.Client().Get(s.URL + "/_dewar/auth/backchannel-logout?logout_token=" + good); err != nil || r.StatusCode != 405 {
 		t.Errorf("GET: %v %v", r, err)
 	}
-	if code, _, _ := b.visit(s.URL + "/account/"); code != 200 {
+	in := func(b *browser) bool { code, _, _ := b.stop(o.URL).visit(s.URL + "/account/"); return code == 200 }
+	if !in(b) {
 		t.Fatal("a wrong logout token has ended the session")
 	}
-
-	in := func(b *browser) bool { code, _, _ := b.stop(o.URL).visit(s.URL + "/account/"); return code == 200 }
 	// By sid: this session only.
 	o.change(func() { o.idClaims = func(m map[string]any) { m["sid"] = "sid-2" } })
 	other := s.browser()

@@ -19,14 +19,14 @@ const provider = new Provider(given.issuer, {
       backchannel_logout_session_required: true,
       id_token_signed_response_alg: "RS256",
     },
-    {
-      client_id: "machine",
+    ...["machine", "old-machine"].map((id) => ({
+      client_id: id,
       client_secret: given.secret,
       redirect_uris: [],
       grant_types: ["client_credentials"],
       response_types: [],
       scope: "read write",
-    },
+    })),
   ],
   claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name", "preferred_username"], groups: ["groups"] },
   scopes: ["openid", "offline_access", "read", "write"],
@@ -45,10 +45,10 @@ const provider = new Provider(given.issuer, {
       enabled: true,
       defaultResource: () => [],
       useGrantedResource: () => true,
-      getResourceServerInfo: (ctx, resource) => ({
+      getResourceServerInfo: (ctx, resource, client) => ({
         scope: "read write",
         audience: resource,
-        accessTokenFormat: resource.endsWith("/jwt") ? "jwt" : "opaque",
+        accessTokenFormat: client.clientId === "old-machine" ? "opaque" : "jwt",
         jwt: { sign: { alg: "RS256" } },
       }),
     },
