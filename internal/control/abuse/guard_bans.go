@@ -66,16 +66,16 @@ var bansSpec = &guard.Spec{
 }
 
 // banPoints is what one refusal counts towards a ban, by the event's name:
-// only what people do not do by accident. Rate limits are not among them: a
-// whole office behind one address may run into one.
+// only what people do not do by accident, and little where a rule may be wrong
+// about somebody in an office that shares the address. Limits and failed logins
+// are not among them: a whole office may run into those.
 var banPoints = map[string]int{
-	"malicious_attack_tool":         10,
-	"malicious_direct_reference":    10,
-	"malicious_credential_stuffing": 10,
-	"malicious_password_spraying":   10,
-	"input_validation_fail":         2,
-	"upload_validation":             2,
-	"authn_login_fail_max":          2,
+	"malicious_direct_reference": 10,
+	"malicious_attack_tool":      5,
+	"malicious_session":          5,
+	"malicious_script":           5,
+	"input_validation_fail":      1,
+	"upload_validation":          1,
 }
 
 const (
@@ -277,6 +277,11 @@ func (l *bans) Response(x *guard.Exchange, _ *http.Response) guard.Decision {
 		// which may be a proxy: whoever sends rubbish through it must not
 		// have it banned.
 		if d.Verdict != guard.Deny || d.Layer == "request" || d.Layer == "client" || d.Layer == "bans" {
+			continue
+		}
+		// A dead link, a wrong method or host, a file that is too large: people
+		// and their programs do that, a hundred times too.
+		if d.Status != http.StatusBadRequest && d.Status != http.StatusForbidden && !strings.HasPrefix(d.Event, "malicious_") {
 			continue
 		}
 		if n := l.points[d.Event]; n > 0 {

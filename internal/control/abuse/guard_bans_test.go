@@ -367,6 +367,14 @@ func TestAutomaticBan(t *testing.T) {
 		switch x.Path {
 		case "/.git/config":
 			return guard.Refuse(404, "hidden", "")
+		case "/dead-link":
+			d := guard.Refuse(404, "unknown-path", "")
+			d.Event = "input_validation_fail"
+			return d
+		case "/attack":
+			d := guard.Refuse(403, "waf", "")
+			d.Event = "input_validation_fail"
+			return d
 		case "/slow":
 			d := guard.Refuse(429, "rate-limit", "")
 			d.Event = "excess_rate_limit_exceeded"
@@ -420,7 +428,14 @@ func TestAutomaticBan(t *testing.T) {
 	if got := ask("/", "2001:db8::ffff"); got != 403 {
 		t.Errorf("the neighbour in the /64: %d", got)
 	}
+	for range 101 {
+		ask("/attack", "203.0.113.9")
+	}
+	if got := ask("/", "203.0.113.9"); got != 403 {
+		t.Errorf("a hundred attacks: %d", got)
+	}
 	for name, f := range map[string]func() int{
+		"dead links":              func() int { return map[bool]int{true: 403}[ask("/dead-link", "203.0.113.10") == 403] },
 		"another site's page":     func() int { return ask("/.git/config", "203.0.113.8", "Sec-Fetch-Site", "cross-site") },
 		"a limit, not an attack":  func() int { return ask("/slow", "203.0.113.8") },
 		"an allowed network":      func() int { return ask("/.git/config", "198.51.100.7") },
@@ -428,19 +443,19 @@ func TestAutomaticBan(t *testing.T) {
 		"the proxy itself":        func() int { return ask("/.git/config", "") },
 		"before the client layer": func() int { return ask("/broken", "203.0.113.8") },
 	} {
-		for range 50 {
+		for range 150 {
 			if f() == 403 {
 				t.Errorf("%s is banned", name)
 				break
 			}
 		}
 	}
-	for _, addr := range []string{"203.0.113.8", "198.51.100.7", "127.0.0.1", "", "192.0.2.250"} {
+	for _, addr := range []string{"203.0.113.8", "203.0.113.10", "198.51.100.7", "127.0.0.1", "", "192.0.2.250"} {
 		if got := ask("/", addr); got != 200 {
 			t.Errorf("%q is banned: %d", addr, got)
 		}
 	}
-	if v, _ := l.Operate(t.Context(), "ban list", nil); len(v.([]banRow)) != 2 {
+	if v, _ := l.Operate(t.Context(), "ban list", nil); len(v.([]banRow)) != 3 {
 		t.Errorf("%+v", v)
 	}
 	c.add(time.Hour + time.Second)

@@ -307,13 +307,9 @@ func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
 	if !l.allow.holds(addr) {
 		d = l.judge(x, t, addr, proof, k, now)
 	}
-	if d.Verdict == guard.Allow || t.page != nil || l.mode != guard.Enforce {
-		x.SetValue(triedKey{}, t)
-		// Whoever hangs up before the answer has tried all the same.
-		context.AfterFunc(x.Request.Context(), func() { t.release() })
-	} else {
-		t.release()
-	}
+	x.SetValue(triedKey{}, t)
+	// Whoever hangs up before the answer has tried all the same.
+	context.AfterFunc(x.Request.Context(), func() { t.release() })
 	return d
 }
 
