@@ -176,9 +176,30 @@ func bare(t testing.TB, extra ...string) *target {
 	return x
 }
 
+// look looks at what the binary is made of, so that "go test" does not take a
+// result from its cache when any of it has changed: it knows what a test looks
+// at, and nothing of a compiler that it runs.
+func look(t testing.TB) {
+	t.Helper()
+	for _, part := range []string{"cmd", "internal", "examples"} {
+		if err := filepath.WalkDir(filepath.Join(root, part), func(name string, d os.DirEntry, err error) error {
+			switch {
+			case err == nil && d.IsDir() && d.Name() == "__pycache__":
+				return filepath.SkipDir
+			case err == nil && !d.IsDir():
+				_, err = os.Stat(name)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // guarded starts the same behind Dewar, with settings in TOML.
 func guarded(t testing.TB, settings string, extra ...string) *target {
 	t.Helper()
+	look(t)
 	dir := project(t, "leaky")
 	env, work := environ(t, extra...)
 	port, console := freePort(t), freePort(t)
