@@ -313,7 +313,7 @@ func readable(v pyflow.Value, depth int) []pyflow.Label {
 	for _, l := range v.Labels {
 		// What some call made of a text is rarely the text: the user that a
 		// token belongs to.
-		if v.Kind != pyflow.Unknown || l.Kind == "json" {
+		if v.Kind != pyflow.Unknown || l.Kind == "json" || l.Kind == "header" && !Guessed(l) {
 			out = append(out, l)
 		}
 	}

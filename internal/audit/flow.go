@@ -60,7 +60,7 @@ var knowledge = sync.OnceValue(func() (k struct {
 func (p *Project) Flow(ctx context.Context) *pyflow.Result {
 	p.flowOnce.Do(func() {
 		k := knowledge()
-		cfg := pyflow.Config{Facts: k.facts, Models: k.models, Roots: p.importRoots(), Template: p.template, Kept: outside}
+		cfg := pyflow.Config{Facts: k.facts, Models: k.models, Roots: p.importRoots(), Template: p.template, Kept: append(slices.Clone(outside), "file-content")}
 		for _, f := range p.Files {
 			if f.Python != nil {
 				cfg.Sources = append(cfg.Sources, pyflow.Source{Path: f.Path, Python: f.Python, Test: f.Test})

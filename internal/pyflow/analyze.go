@@ -290,6 +290,7 @@ func (it *interp) loadAll(files []*fileInfo) *state {
 	it.loading = true
 	st := &state{}
 	it.own(st)
+	it.makeFiles(st)
 	for _, name := range sortedKeys(it.p.models) {
 		it.load(st, it.p.models[name])
 	}

@@ -517,6 +517,9 @@ func (it *interp) subscript(st *state, c, k *value, at Span) *value {
 		}
 		return unknown
 	}
+	if s := placeIn(k); s != nil && c.kind == vUnknown && c.sym == s {
+		return &value{kind: vUnknown, labels: labels, clean: c.clean, sym: it.derive("char", "", s)}
+	}
 	arg := "?"
 	if key, ok := keyOf(k); ok {
 		arg = key

@@ -48,6 +48,13 @@ func biLen(it *interp, st *state, self *value, c *call) *value {
 				}
 				return integer(float64(len([]rune(v.str))))
 			}
+			if len(v.text) == 1 {
+				return &value{kind: vNumber, sym: it.derive("len", "", v.text[0].sym)}
+			}
+		case vUnknown:
+			if v.sym != nil && len(v.labels) > 0 {
+				return &value{kind: vNumber, sym: it.derive("len", "", v.sym)}
+			}
 		case vTuple:
 			if v.str == "" {
 				return integer(float64(len(v.elems)))

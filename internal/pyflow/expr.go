@@ -997,6 +997,7 @@ func (it *interp) evalComp(st *state, id pysyntax.ID) *value {
 			return true
 		})
 	}
+	var names []label // who chooses the keys
 	it.compLoop(st, gens, true, func(st *state, exact bool) {
 		v := it.eval(st, elem)
 		if st.dead {
@@ -1011,6 +1012,7 @@ func (it *interp) evalComp(st *state, id pysyntax.ID) *value {
 				o.set(ks, v)
 			} else {
 				o.rest = join(o.rest, v)
+				names = addLabels(names, it.labelsOf(st, it.refined(st, k)))
 			}
 		case exact:
 			o.add(v)
@@ -1024,7 +1026,7 @@ func (it *interp) evalComp(st *state, id pysyntax.ID) *value {
 		}
 		it.bindName(st, name, v)
 	}
-	return &value{kind: vObj, obj: it.alloc(st, o)}
+	return &value{kind: vObj, obj: it.alloc(st, o), labels: names}
 }
 
 // rawName is what a name of the running function holds, nil if nothing.

@@ -41,6 +41,10 @@ import (
 //	template-text ARG           it renders the template whose text is ARG
 //	markup                      the result is safe markup: template escaping leaves it alone
 //	enter PATH                  "with x as y" gives y an instance of PATH
+//	opens ARG                   what it returns is the file that ARG names
+//	stores ARG FILE             what ARG holds goes into the file that FILE names
+//	fills ARG                   what ARG holds goes into the receiver, a file
+//	holds [FILE]                the result is what went into the receiver, or into the file that FILE names
 //	keeps                       of a class with one instance: what the project puts into its fields is read from
 //	                            any instance
 //
@@ -70,7 +74,7 @@ var verbs = map[string][2]int{
 	"like": {1, 1}, "base": {1, 1}, "passes": {1, 16}, "clean": {0, 32}, "disarms": {1, 8}, "number": {0, 0}, "boolean": {0, 0},
 	"chars": {1, 1}, "drops": {1, 1}, "excludes": {1, 8}, "normalizes": {0, 0}, "checks": {2, 2}, "ensures": {2, 2},
 	"never": {0, 0}, "calls": {1, 8}, "entry": {1, 2}, "methods": {2, 8}, "wraps": {0, 0}, "template": {1, 1}, "template-text": {1, 1},
-	"markup": {0, 0}, "enter": {1, 1}, "keeps": {0, 0}, "injects": {2, 2}, "hands": {1, 1},
+	"markup": {0, 0}, "enter": {1, 1}, "keeps": {0, 0}, "injects": {2, 2}, "hands": {1, 1}, "opens": {1, 1}, "stores": {2, 2}, "fills": {1, 1}, "holds": {0, 1},
 }
 
 // ParseFacts reads facts: lines of a path and one or several verbs with

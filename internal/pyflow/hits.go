@@ -308,6 +308,9 @@ func (z *freezer) value(v *value, depth int) Value {
 	case vObj:
 		return z.object(v, depth)
 	case vLib:
+		if l := z.it.labelsOf(z.st, v); len(l) > 0 { // request.form as a whole
+			return Value{Kind: Unknown, Labels: z.labels(l, v.clean)}
+		}
 		out = Value{Kind: Function, Type: v.str}
 	case vInst:
 		out = Value{Kind: Object, Type: v.str}

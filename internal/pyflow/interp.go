@@ -16,13 +16,15 @@ import (
 // program is what all interpreters of one analysis share. It does not change
 // after the modules were loaded.
 type program struct {
-	ctx     context.Context
-	cfg     Config
-	facts   *Facts
-	tagBits map[string]tags
-	tagList []string
-	files   map[string]*fileInfo
-	names   map[string]*fileInfo // modules by root, NUL and dotted name
+	ctx   context.Context
+	cfg   Config
+	facts *Facts
+	// placed and unplaced hold what went into files; see makeFiles.
+	placed, unplaced objID
+	tagBits          map[string]tags
+	tagList          []string
+	files            map[string]*fileInfo
+	names            map[string]*fileInfo // modules by root, NUL and dotted name
 	// packages are the folders that hold modules, named alike; library the
 	// first parts of the names that facts know.
 	packages                       map[string]bool
@@ -169,6 +171,7 @@ type interp struct {
 	globals    map[string]*value
 	selves     map[*class]*selfState
 	ranReg     map[string]bool
+	symNumber  map[*sym]int // see fileKey
 	total      int
 	funcs      int
 	regOrder   []*registration
@@ -637,6 +640,9 @@ func (it *interp) execFor(st *state, id pysyntax.ID) {
 		loose := it.fr.loose
 		it.fr.loose = true
 		chars := charSyms(elem)
+		if s := placeIn(elem); s != nil {
+			chars = append(chars, it.derive("char", "", s))
+		}
 		var learned *knowledge
 		first := true
 		rounds := loopRounds

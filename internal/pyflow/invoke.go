@@ -87,13 +87,50 @@ func (it *interp) evalCall(st *state, id pysyntax.ID) *value {
 	if st.dead {
 		return unknown
 	}
+	if fv.kind == vBound && fv.recv != nil && fv.recv.kind == vText && fv.recv.isBytes {
+		it.growBytes(st, fnID, fv, c)
+	}
 	c.deco = deco
 	if f.Kind(fnID) == pysyntax.Attribute {
 		on, _ := f.Attribute(fnID)
 		c.on = it.span(on)
 	}
+	it.intoDict(st, fnID, c)
 	r := it.refined(st, it.call(st, fv, c))
 	return r
+}
+
+// growBytes is b.extend(more) of a bytearray under a name.
+func (it *interp) growBytes(st *state, fn pysyntax.ID, fv *value, c *call) {
+	f := it.fr.f
+	on, method := f.Attribute(fn)
+	name := f.Name(on)
+	if name == "" || len(c.args) != 1 || method != "extend" && method != "append" {
+		return
+	}
+	more := c.args[0]
+	if method == "append" || more.kind != vText {
+		more = &value{kind: vText, isBytes: true, text: run(AnyChars, it.labelsOf(st, more)).text}
+	}
+	it.bindName(st, name, it.concat(st, fv.recv, more))
+}
+
+// intoDict notes that the attributes of an object are set by name:
+// x.__dict__.update(…), vars(x).update(…).
+func (it *interp) intoDict(st *state, fn pysyntax.ID, c *call) {
+	f := it.fr.f
+	on, name := f.Attribute(fn)
+	if name != "update" {
+		return
+	}
+	if _, of := f.Attribute(on); of != "__dict__" {
+		vars, args, _ := f.Call(on)
+		if len(args) != 1 || f.Name(vars) != "vars" {
+			return
+		}
+	}
+	const path = "_dewar.attributes.update"
+	it.applyHits(st, path, it.p.facts.of(path), nil, c)
 }
 
 // evalArgs evaluates the arguments of a call.

@@ -513,6 +513,15 @@ func (it *interp) part(v *value, op, arg string) *value {
 }
 
 // indexText is v[i].
+// placeIn returns the text in which a number is a place, as in a loop over
+// range(len(text)); nil for other numbers.
+func placeIn(i *value) *sym {
+	if i.kind == vNumber && i.sym != nil && i.sym.op == "place" {
+		return i.sym.bases[0]
+	}
+	return nil
+}
+
 func (it *interp) indexText(st *state, v, i *value) *value {
 	if v.isBytes {
 		if v.text == nil {
@@ -550,6 +559,9 @@ func (it *interp) indexText(st *state, v, i *value) *value {
 				return text(string(rs[len(rs)+int(i.num)]))
 			}
 		}
+	}
+	if s := placeIn(i); s != nil && len(v.text) == 1 && v.text[0].sym == s {
+		return it.charOf(v)
 	}
 	arg := "?"
 	if i.kind == vNum {

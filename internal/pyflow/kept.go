@@ -44,7 +44,7 @@ func (it *interp) keep(st *state) {
 	slices.Sort(ids)
 	for _, id := range ids {
 		was, o := it.flat[id], it.lookup(st.heap, id)
-		if o == nil || o == was {
+		if o == nil || o == was || id == it.p.unplaced {
 			continue
 		}
 		note := func(name string, v, old *value) {

@@ -103,6 +103,12 @@ func (it *interp) applyHits(st *state, path string, facts []Fact, recv *value, c
 				it.asks(st, c, focus[0])
 			}
 			if labelled {
+				if f.Args[0] == "sql" {
+					// The database's error says where the statement broke.
+					for _, v := range focus {
+						it.raised = addLabels(it.raised, it.labelsOf(st, v))
+					}
+				}
 				it.hit(st, f, path, recv, c, focus, spans)
 			}
 		}
@@ -237,6 +243,7 @@ func (it *interp) callFacts(st *state, path string, facts []Fact, recv *value, c
 	if st.dead {
 		return unknown
 	}
+	r = it.fileFacts(st, facts, recv, c, r)
 	for i := range facts {
 		f := &facts[i]
 		switch f.Verb {

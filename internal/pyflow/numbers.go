@@ -12,6 +12,10 @@ func (it *interp) rangeItems(v *value) ([]*value, bool) {
 	if len(args) < 2 || len(args) > 3 {
 		return []*value{number}, false
 	}
+	if n := args[1]; n.kind == vNumber && n.sym != nil && n.sym.op == "len" && args[0].kind == vNum && args[0].num == 0 {
+		// A place in a text.
+		return []*value{{kind: vNumber, sym: it.derive("place", "", n.sym.bases[0])}}, false
+	}
 	for i, a := range args {
 		if a.kind != vNum {
 			return []*value{number}, false

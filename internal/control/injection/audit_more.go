@@ -523,7 +523,7 @@ func assignDanger(h *pyflow.Hit) (exit, bool) {
 		var found exit
 		bad := false
 		v.Each(func(v pyflow.Value) {
-			open := v.Kind == pyflow.Unknown || v.Kind == pyflow.Object && strings.HasSuffix(v.Type, "MultiDict")
+			open := v.Kind == pyflow.Unknown || v.Kind == pyflow.Object && (strings.HasSuffix(v.Type, "MultiDict") || strings.HasPrefix(v.Type, "flask.request."))
 			labels := audit.LiveIn(v, undeclared, "assign", "setattr")
 			if v.Kind == pyflow.Dict {
 				// Of a dictionary the names count, which are known one by one

@@ -105,6 +105,9 @@ func readableSecrets(h *pyflow.Hit) []audit.Danger {
 	for _, v := range h.Focus {
 		for _, l := range audit.Readable(v) {
 			name := audit.QuotedName(l)
+			if word, ok := strings.CutSuffix(l.Note, " in the Authorization header"); ok {
+				name = word
+			}
 			if audit.Guessed(l) || !audit.FromOutside(l) && !audit.FromStore(l) || !audit.PasswordName(name) && !audit.SecretName(name) {
 				continue
 			}

@@ -463,6 +463,11 @@ func literalCredentials(p *audit.Pass) {
 			report(p.Project.FlowSpan(*at), fmt.Sprintf("the %s of %s %s a literal of %d characters", strings.ReplaceAll(arg.name, "_", " "), lastTwo(h.Path), verb, len(text)))
 			break
 		}
+		if h.Kind != "credential" && len(texts) == 0 {
+			if s := ownSetting(p, h, *at); s != nil {
+				report(p.Span(s.Position), fmt.Sprintf("%s, the %s of %s, is a literal of %d characters", s.Key, strings.ReplaceAll(arg.name, "_", " "), lastTwo(h.Path), len(s.Value.Text)))
+			}
+		}
 	}
 	for f := range p.Python() {
 		py := f.Python
@@ -535,6 +540,36 @@ func literalText(p *audit.Pass, f *audit.File, id pysyntax.ID) (string, bool) {
 // DW-SECRETS-001 speaks.
 func knownSetting(p *audit.Pass, text string) bool {
 	return slices.ContainsFunc(p.Flask.Settings, func(s *flask.Setting) bool { return isLiteral(s.Value) && s.Value.Text == text })
+}
+
+// ownSetting returns the setting of the app's own of which an argument is the
+// value, as in app.config["TICKET_KEY"], if that is a literal in production;
+// nil for the settings of which other rules speak.
+func ownSetting(p *audit.Pass, h *pyflow.Hit, at pyflow.Span) *flask.Setting {
+	f := p.Project.File(at.File)
+	if f == nil || f.Python == nil {
+		return nil
+	}
+	py := f.Python
+	id := p.ValueAt(f, p.Project.FlowSpan(at))
+	base, key := py.Subscript(id)
+	if call, args, _ := py.Call(id); call != 0 && len(args) > 0 {
+		if on, method := py.Attribute(call); method == "get" {
+			base, key = on, args[0]
+		}
+	}
+	name, _ := py.StringValue(key)
+	if on, attr := py.Attribute(base); base == 0 || attr != "config" || on == 0 || name == "" {
+		return nil
+	}
+	if _, known := flask.KnownSetting(name); known {
+		return nil
+	}
+	e := p.Flask.Effective(name, "production")
+	if e.Setting == nil || !isLiteral(e.Value) || e.Value.Text == "" || placeholder(e.Value.Text) {
+		return nil
+	}
+	return e.Setting
 }
 
 func lastTwo(name string) string {
