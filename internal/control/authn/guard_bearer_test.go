@@ -500,6 +500,43 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
+// TestRememberedTokens: a token that was found good is not believed for longer
+// than it says, nor than a few minutes without a look at the issuer's keys.
+func TestRememberedTokens(t *testing.T) {
+	keys := testKeys()
+	i, c := newIssuer(t), newClock()
+	i.publish(keys["rsa"].public())
+	l := newLayer(t, bearerConfig(i), c)
+	short := "Authorization: Bearer " + sign(t, keys["rsa"], at, with(good(i, c), "exp", c.unix(time.Minute)))
+	long := "Authorization: Bearer " + sign(t, keys["rsa"], at, with(good(i, c), "exp", c.unix(24*time.Hour)))
+	ask := func(field string) bool { return l.Request(exchange("GET", "/data", field)).Verdict == guard.Allow }
+	if !ask(short) || !ask(long) {
+		t.Fatal("good tokens are refused")
+	}
+	c.move(89 * time.Second) // the skew between clocks is 30 s
+	if !ask(short) {
+		t.Error("refused a second before its end")
+	}
+	c.move(2 * time.Second)
+	if ask(short) {
+		t.Error("believed after its end")
+	}
+	// The issuer withdraws the key.
+	i.publish(keys["ec"].public())
+	c.move(keysLifetime)
+	ask(long) // the keys are read again, beside
+	for range 200 {
+		if i.fetches.Load() > 1 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.move(beliefTime + time.Second)
+	if ask(long) {
+		t.Error("believed after its key was withdrawn")
+	}
+}
+
 // TestKeyAbsent: a token that names no key is good when there is only one that
 // can have signed it (OpenID Connect Core, 10.1).
 func TestKeyAbsent(t *testing.T) {
