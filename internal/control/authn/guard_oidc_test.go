@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -133,7 +134,11 @@ func (o *hostileOP) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	if q.Get("response_mode") == "form_post" {
 		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprintf(w, "FORM %s", v.Encode())
+		fmt.Fprintf(w, `<!doctype html><form method="post" action="%s">`, html.EscapeString(q.Get("redirect_uri")))
+		for name := range v {
+			fmt.Fprintf(w, `<input type="hidden" name="%s" value="%s">`, name, html.EscapeString(v.Get(name)))
+		}
+		fmt.Fprintf(w, "</form><script>document.forms[0].submit()</script><!--FORM %s-->", v.Encode())
 		return
 	}
 	http.Redirect(w, r, q.Get("redirect_uri")+"?"+v.Encode(), http.StatusFound)
