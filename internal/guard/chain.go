@@ -768,6 +768,8 @@ func (c *Chain) Evidence() []evidence.Evidence {
 			if idler, ok := l.Layer.(Idler); ok && idler.Idle() != "" {
 				e.Summary = "layer " + l.Spec.Name + " is off: " + idler.Idle()
 			}
+		case errors.Is(health, ErrDegraded):
+			e.Summary = fmt.Sprintf("layer %s refuses what it should, and is %v", l.Spec.Name, health)
 		case health != nil:
 			e.Summary = fmt.Sprintf("layer %s cannot work: %v", l.Spec.Name, health)
 		case l.Mode == Observe:

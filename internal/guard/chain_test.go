@@ -1117,3 +1117,38 @@ func BenchmarkChain(b *testing.B) {
 type requestOnly struct{}
 
 func (requestOnly) Request(*Exchange) Decision { return Pass() }
+
+// resting is a layer that says something about itself.
+type resting struct {
+	layerFunc
+	health error
+	idle   string
+}
+
+func (r resting) Health() error    { return r.health }
+func (r resting) Describe() string { return "what it does" }
+func (r resting) Idle() string     { return r.idle }
+
+// TestEvidenceOfRest: a layer that nobody configured is no layer that somebody
+// switched off, one that cannot offer something is no pass, and neither is a
+// broken one.
+func TestEvidenceOfRest(t *testing.T) {
+	for _, tt := range []struct {
+		mode    Mode
+		layer   resting
+		outcome evidence.Outcome
+		want    string
+	}{
+		{Off, resting{}, evidence.Error, "layer l is switched off in the settings"},
+		{Off, resting{idle: "not configured: x"}, evidence.Error, "layer l is off: not configured: x"},
+		{Enforce, resting{health: fmt.Errorf("%w: the provider is down", ErrDegraded)}, evidence.Error, "layer l refuses what it should, and is degraded: the provider is down"},
+		{Enforce, resting{health: errors.New("no keys")}, evidence.Error, "layer l cannot work: no keys"},
+		{Enforce, resting{}, evidence.Pass, "layer l enforces: what it does (0 requests seen, 0 refused, 0 observed)"},
+	} {
+		c := newChain(t, Options{Layers: []Bound{{Spec: &Spec{Name: "l", Control: "authn"}, Layer: tt.layer, Mode: tt.mode}}})
+		e := c.Evidence()
+		if len(e) != 1 || e[0].Outcome != tt.outcome || e[0].Summary != tt.want {
+			t.Errorf("%+v: %+v", tt, e)
+		}
+	}
+}
