@@ -227,12 +227,19 @@ func TestSealedSession(t *testing.T) {
 				t.Errorf("tossed: %q", got)
 			}
 
-			// A restart keeps the session.
+			// A restart keeps the session, and what has ended.
 			before := s.cookies(victim)
+			gone := s.client()
+			s.post(gone, "/enter", "user", "dora")
+			left := s.session(gone)
+			s.post(gone, "/leave")
 			s.stop()
 			s2 := start(t, s.dir, environ, calm...)
 			if got := s2.with(before); !strings.HasPrefix(got, "hi alice") {
 				t.Errorf("after a restart: %q", got)
+			}
+			if got := s2.with(left); !strings.HasPrefix(got, nobody) {
+				t.Errorf("left before the restart: %q", got)
 			}
 
 			// The logout ends it, and the remember token, for every copy.

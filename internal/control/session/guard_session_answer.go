@@ -104,13 +104,10 @@ func (a *answering) set(e *exchange, list []string) (out []string, changed bool)
 
 // again reports whether a later Set-Cookie overwrites c.
 func again(list []string, c setCookie) bool {
-	place := func(c setCookie) [3]string {
-		domain, _ := c.get("domain")
-		path, _ := c.get("path")
-		return [3]string{c.name, strings.ToLower(domain), path}
-	}
+	path, domain := placeOf(c)
 	for _, header := range list {
-		if !ignored(header) && place(parseSetCookie(header)) == place(c) {
+		later := parseSetCookie(header)
+		if p, d := placeOf(later); later.name == c.name && p == path && d == domain && !ignored(header) {
 			return true
 		}
 	}
@@ -125,16 +122,20 @@ func (a *answering) one(n *sealed, h *held, c setCookie) string {
 	if !gone {
 		account, rights, readable = a.about(n, h, value)
 	}
+	if h.what != absent && !gone && !samePlace(c, &h.t) {
+		// Another app's, below the same host: it comes after none.
+		h = &held{plain: h.plain}
+	}
 	// What became of the session since the request came in?
 	late := h.recent || h.what == stale
 	if h.what == opened && !late {
 		how, _ := a.l.endedAt(&h.t, a.now)
 		late = how != notEnded
 	}
-	if late && (gone || account == "" || h.what != refused && account == h.t.account) {
+	if late && (gone || account == "" || h.what != refused && h.what != done && account == h.t.account) {
 		// A newer login, or a logout, was answered while this was on its way:
 		// the browser has that cookie, and this one would overwrite it.
-		h.what = refused
+		h.what = done
 		return ""
 	}
 	has := h.what == opened || h.what == adopted || h.what == stale
@@ -142,7 +143,7 @@ func (a *answering) one(n *sealed, h *held, c setCookie) string {
 		if has {
 			a.left(n, h)
 			a.l.end(a.x, a.k, n, h, endLogout)
-			h.what = refused
+			h.what = done
 		}
 		return a.named(n, h, c, value)
 	}
@@ -160,8 +161,16 @@ func (a *answering) one(n *sealed, h *held, c setCookie) string {
 	if !ok {
 		return ""
 	}
-	h.t, h.what, h.due = t, refused, false // done with
+	h.t, h.what, h.due = t, done, false
 	return a.named(n, h, c, sealed)
+}
+
+// samePlace reports whether a browser puts c in the place of the cookie that
+// a ticket came in.
+func samePlace(c setCookie, t *ticket) bool {
+	path, domain := placeOf(c)
+	otherPath, otherDomain := placeOf(parseSetCookie("x=" + t.attrs))
+	return path == otherPath && domain == otherDomain
 }
 
 // byID reports whether the app keeps the session elsewhere: then another
@@ -250,7 +259,7 @@ func (a *answering) left(n *sealed, h *held) {
 // unset deals with a cookie that the app did not set: one that is to be sealed
 // anew, and one under a name that is not used any more.
 func (a *answering) unset(n *sealed, h *held) {
-	if h.what == absent || h.what == raw {
+	if h.what == absent || h.what == raw || h.what == done {
 		return
 	}
 	if h.what == opened && n.kind == kindSession && a.isTold {
@@ -336,7 +345,7 @@ func (a *answering) anew(n *sealed, h *held, t *ticket) {
 		return
 	}
 	a.more = append(a.more, a.named(n, h, c, v))
-	h.what = refused
+	h.what = done
 }
 
 // seal returns the sealed value. One that no browser would keep goes to the
@@ -460,6 +469,9 @@ func private(lines []string) string {
 func (a *answering) watch(e *exchange, list []string) {
 	for i, n := range e.k.names {
 		h := &e.held[i]
+		if h.what == raw && !h.proven && len(list) > 0 {
+			h.t.account, h.t.rights, _ = a.l.content(n, h.t.value)
+		}
 		account, rights := h.t.account, h.t.rights
 		said := false
 		for _, header := range list {

@@ -207,11 +207,15 @@ func (l *seal) foreign(x *guard.Exchange, k *known, n *sealed, h *held, values [
 // watch looks at cookies where nothing is sealed.
 func (l *seal) watch(x *guard.Exchange, k *known, n *sealed, h *held, values []string) {
 	h.what = raw
-	var ok bool
-	h.t.account, h.t.rights, ok = l.content(n, values[0])
 	h.t.value = values[0]
-	_, own := k.proven(n, values[0])
-	if h.proven = own; own || !ok || len(k.keys) == 0 {
+	if len(k.keys) == 0 {
+		return // nobody can tell; what the app answers will
+	}
+	if _, h.proven = k.proven(n, values[0]); h.proven {
+		h.t.account, h.t.rights, _ = l.content(n, values[0])
+		return
+	}
+	if !l.reported.first(l.now(), n.app, values[0]) {
 		return
 	}
 	if reason, severity, detail := l.whose(k, n, values[0]); severity >= event.High {

@@ -21,6 +21,7 @@ const (
 	adopted           // the app's own, from before sealing
 	refused           // the app did not get it
 	raw               // the app's own, where nothing is sealed
+	done              // the answer has dealt with it
 )
 
 // held is one cookie of a request.
@@ -161,6 +162,16 @@ func (l *seal) take(x *guard.Exchange, k *known, n *sealed, h *held, header stri
 			}
 			return
 		}
+		if found {
+			// Two apps below one host may each have one: the browser sends both
+			// where the paths nest, and the longer path's counts.
+			if a, b := specific(&t, x.Path), specific(&best, x.Path); a != b {
+				if a > b {
+					best, ofHost, several = t, host, false
+				}
+				return
+			}
+		}
 		switch {
 		case !found, host && !ofHost, host == ofHost && t.id == best.id && t.sealed > best.sealed:
 			best, found, ofHost = t, true, host
@@ -192,6 +203,26 @@ func (l *seal) take(x *guard.Exchange, k *known, n *sealed, h *held, header stri
 	default:
 		l.watch(x, k, n, h, strange)
 	}
+}
+
+// placeOf returns where a browser keeps a cookie. Without a path it is taken
+// for one of the whole site.
+func placeOf(c setCookie) (path, domain string) {
+	if path, _ = c.get("path"); !strings.HasPrefix(path, "/") {
+		path = "/"
+	}
+	domain, _ = c.get("domain")
+	return path, strings.ToLower(strings.TrimPrefix(domain, "."))
+}
+
+// specific orders cookies as browsers do for a path (RFC 6265bis, 5.8.3):
+// longer paths first. One that has no business there comes last.
+func specific(t *ticket, path string) int {
+	p, _ := placeOf(parseSetCookie("x=" + t.attrs))
+	if rest, ok := strings.CutPrefix(path, p); !ok || rest != "" && rest[0] != '/' && !strings.HasSuffix(p, "/") {
+		return 0
+	}
+	return len(p)
 }
 
 // refuse keeps a cookie from the app, and says so.

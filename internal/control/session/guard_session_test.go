@@ -1529,3 +1529,49 @@ func FuzzResponse(f *testing.F) {
 		s.mu.Unlock()
 	})
 }
+
+// TestTwoApps: two apps below one host have sessions of their own under one
+// name, as browsers keep them: by path.
+func TestTwoApps(t *testing.T) {
+	s := newSite(t, config())
+	get := func(cookie, path string) string {
+		x := &guard.Exchange{Client: guard.Client{Scheme: "https", Host: "shop.example"}, Path: path, Request: httptest.NewRequest("GET", path, nil)}
+		x.Request.Header.Set("Cookie", cookie)
+		s.layer.Request(x)
+		return x.Request.Header.Get("Cookie")
+	}
+	set := func(cookie, path, set string) string {
+		x := &guard.Exchange{Client: guard.Client{Scheme: "https", Host: "shop.example"}, Path: path, Request: httptest.NewRequest("GET", path, nil)}
+		x.Request.Header.Set("Cookie", cookie)
+		s.layer.Request(x)
+		r := &http.Response{StatusCode: 200, Header: http.Header{"Set-Cookie": {set}}}
+		s.layer.Response(x, r)
+		if len(r.Header["Set-Cookie"]) != 1 {
+			t.Errorf("%s: %q", path, r.Header["Set-Cookie"])
+		}
+		return parseSetCookie(r.Header["Set-Cookie"][0]).pair
+	}
+	shop := flasksessiontest.Session(appKey, `{"_user_id":"alice"}`, s.clock.now())
+	back := flasksessiontest.Session("the other app's key", `{"_user_id":"root"}`, s.clock.now())
+	one := set("", "/login", "session="+shop+"; Path=/")
+	two := set(one, "/admin/login", "session="+back+"; Path=/admin")
+	for _, c := range []string{one + "; " + two, two + "; " + one} {
+		if got := get(c, "/admin/x"); got != "session="+back {
+			t.Errorf("below the path: %q", got)
+		}
+	}
+	for _, path := range []string{"/", "/administrators"} {
+		if got := get(one, path); got != "session="+shop {
+			t.Errorf("%s: the other app's login ended it: %q", path, got)
+		}
+	}
+	// Leaving the one leaves the other.
+	set(two+"; "+one, "/admin/logout", "session=; Max-Age=0; Path=/admin")
+	s.clock.pass(time.Minute)
+	if got := get(two+"; "+one, "/admin/x"); got != "" {
+		t.Errorf("%q", got)
+	}
+	if got := get(one, "/"); got != "session="+shop {
+		t.Errorf("%q", got)
+	}
+}
