@@ -300,9 +300,11 @@ func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
 	for _, n := range a.accounts {
 		t.names = append(t.names, handle(k.account, "name", n))
 	}
-	l.resolve(x, t.names)
 	t.device = browser
-	t.known = t.one() && browser.knows(t.names[0], now)
+	// A browser is known by the name and by the account that it stands for.
+	known := t.one() && browser.knows(t.names[0], now)
+	l.resolve(x, t.names)
+	t.known = t.one() && (known || browser.knows(t.names[0], now))
 	d := guard.Pass()
 	if !l.allow.holds(addr) {
 		d = l.judge(x, t, addr, proof, k, now)
@@ -679,12 +681,13 @@ func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 		l.count(x, t, 2)
 		l.hold(x, t, now)
 		x.Note(guard.Note{Event: "authn_login_fail", Severity: event.Info, Reason: "login-failed", Attributes: attributes})
-		l.observe(x, t, true)
+		l.observe(x, t)
 	case unknown:
+		// It may have been right: thirty new users with the same first
+		// password are no attack.
 		if l.charged(t) {
 			l.count(x, t, 1)
 		}
-		l.observe(x, t, false)
 	case success:
 		l.succeed(x, r, t, user, now, attributes)
 	}
@@ -821,11 +824,11 @@ func (l *loginLayer) Operate(ctx context.Context, command string, args map[strin
 }
 
 // observe tells the watch over all accounts.
-func (l *loginLayer) observe(x *guard.Exchange, t *tried, certainly bool) {
+func (l *loginLayer) observe(x *guard.Exchange, t *tried) {
 	if t.known || t.kind != login && t.kind != basicAuth {
 		return
 	}
-	for _, a := range l.watch.tried(t.who(), t.client, t.password, certainly) {
+	for _, a := range l.watch.tried(t.who(), t.client, t.password) {
 		n := guard.Note{Event: "malicious_credential_stuffing", Severity: event.Critical, Reason: "login-attack", Detail: "many pairs of names and passwords are tried, and few are right"}
 		if a == spraying {
 			n.Event, n.Detail = "malicious_password_spraying", "one password is tried on many accounts"
@@ -870,12 +873,12 @@ func (l *loginLayer) succeed(x *guard.Exchange, r *http.Response, t *tried, user
 		return
 	}
 	k := l.keys.get()
-	name := t.names[0]
+	name, typed := t.names[0], handle(k.account, "name", t.accounts[0])
 	if user != "" {
 		if id := handle(k.account, "user", user); id != name {
 			// Whatever names log in to one id are one account.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), storeTimeout)
-			err := l.store.Put(ctx, aliasFolder+handle(k.account, "name", t.accounts[0]), []byte(id), aliasFor)
+			err := l.store.Put(ctx, aliasFolder+typed, []byte(id), aliasFor)
 			cancel()
 			if err == nil {
 				name = id
@@ -884,7 +887,7 @@ func (l *loginLayer) succeed(x *guard.Exchange, r *http.Response, t *tried, user
 	}
 	if t.kind == login {
 		// Only a browser keeps a cookie; every other client ignores it.
-		setCookie(r.Header, deviceCookie, t.device.learn(name, now).seal(k), x.Client.Scheme == "https", deviceFor)
+		setCookie(r.Header, deviceCookie, t.device.learn(typed, now).learn(name, now).seal(k), x.Client.Scheme == "https", deviceFor)
 		if t.chosen == "" && l.isBreached(t.password) {
 			x.Note(guard.Note{Event: "dewar_password_breached", Severity: event.Warn, Reason: "password-breached", Detail: "in use", Attributes: map[string]string{"kind": t.kind.String(), "account": name}})
 		}

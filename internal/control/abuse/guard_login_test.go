@@ -316,8 +316,47 @@ func TestStuffing(t *testing.T) {
 		t.Errorf("an unknown browser during the attack: %d %.80s", rec.Code, rec.Body)
 	}
 	w.clock.add(11 * time.Minute)
+	// After days the name is only a name again, and the browser is known still.
+	w.clock.add(aliasFor + time.Hour)
+	if w.try("203.0.113.99", "user500", "bad", owner); len(w.log.named("authn_login_fail")) == 0 {
+		t.Error("no event")
+	} else if e := w.log.named("authn_login_fail"); e[len(e)-1].Attributes["device"] != "known" {
+		t.Errorf("the owner's browser is forgotten: %+v", e[len(e)-1].Attributes)
+	}
 	if rec := w.try("192.0.2.78", "user501", "right", nil); rec.Code >= 400 {
 		t.Errorf("after the attack: %d", rec.Code)
+	}
+}
+
+// TestStuffingOnABusySite: where thousands log in, the share of failures stays
+// small, and still five times as many as usual are noticed; a busy hour with
+// its usual failures is not.
+func TestStuffingOnABusySite(t *testing.T) {
+	c := newClock()
+	w := newWatch(0, 100, c.Now)
+	window := func(failures, successes int, name string) (begun int) {
+		for i := range successes {
+			w.succeeded()
+			if i%5 == 0 {
+				c.add(50 * time.Millisecond)
+			}
+		}
+		for i := range failures {
+			begun += len(w.tried(fmt.Sprintf("%s%d", name, i), mustPrefix(fmt.Sprintf("203.0.%d.%d/32", i/250, i%250)), fmt.Sprint(i)))
+		}
+		c.add(10 * time.Minute)
+		return begun
+	}
+	for i := range 12 {
+		if n := window(120+10*(i%3), 2000, fmt.Sprint(i)); n != 0 {
+			t.Fatalf("window %d: usual failures are called an attack", i)
+		}
+	}
+	if n := window(300, 4000, "busy"); n != 0 {
+		t.Error("a busy hour is called an attack")
+	}
+	if n := window(1200, 2000, "attack"); n != 1 {
+		t.Errorf("%d alarms for ten times the usual failures", n)
 	}
 }
 

@@ -33,10 +33,16 @@ type watch struct {
 	pairs int
 
 	failures, successes int
-	accounts, sources   hyperLogLog
+	// usual is how many fail in a window, as a moving average over windows.
+	usual             float64
+	windows           int
+	accounts, sources hyperLogLog
 
 	until [attacks]time.Time // an attack of the kind is on until then
 }
+
+// usualAfter is how many windows it takes to know what is usual.
+const usualAfter = 6
 
 const (
 	sketchRows  = 4
@@ -88,23 +94,30 @@ func (w *watch) hashes(password, account string) (p, pair uint64) {
 // turn begins a new window when the old one has ended. Half a window of an
 // attack that goes on is enough to see it again.
 func (w *watch) turn(now time.Time) {
-	if d := now.Sub(w.begin); d >= w.window || d < 0 {
-		w.reset(now)
+	d := now.Sub(w.begin)
+	if d < w.window && d >= 0 {
+		return
 	}
+	if !now.Before(w.until[stuffing].Add(w.window)) { // an attack is not usual
+		w.usual = 0.8*w.usual + 0.2*float64(w.failures)
+		for range min(int(d/w.window)-1, 50) { // windows in which nothing failed
+			w.usual *= 0.8
+		}
+		w.windows++
+	}
+	w.reset(now)
 }
 
-// tried counts an attempt that was no success: on which account, by whom, with
-// what. It returns the attacks that it showed to have begun.
-func (w *watch) tried(account string, client netip.Prefix, password string, certainly bool) (begun []attack) {
+// tried counts an attempt that failed: on which account, by whom, with what. It
+// returns the attacks that it showed to have begun.
+func (w *watch) tried(account string, client netip.Prefix, password string) (begun []attack) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.now()
 	w.turn(now)
-	if certainly {
-		w.failures++
-		w.accounts.add(maphash.String(w.key, account))
-		w.sources.add(maphash.Comparable(w.key, client))
-	}
+	w.failures++
+	w.accounts.add(maphash.String(w.key, account))
+	w.sources.add(maphash.Comparable(w.key, client))
 	if w.spraying > 0 && password != "" && account != "" {
 		p, pair := w.hashes(password, account)
 		if w.add(pair) {
@@ -117,7 +130,11 @@ func (w *watch) tried(account string, client netip.Prefix, password string, cert
 			}
 		}
 	}
-	if w.stuffing > 0 && w.failures >= w.stuffing && w.failures >= 3*w.successes && w.accounts.count() >= float64(w.stuffing)/3 && w.on(stuffing, now) {
+	// Few are right; or, on a busy site where many others log in meanwhile,
+	// far more fail than did in the hours before.
+	few := w.failures >= 3*w.successes
+	jump := w.windows >= usualAfter && float64(w.failures) >= 5*max(w.usual, float64(w.stuffing)/10)
+	if w.stuffing > 0 && w.failures >= w.stuffing && (few || jump) && w.accounts.count() >= float64(w.stuffing)/3 && w.on(stuffing, now) {
 		begun = append(begun, stuffing)
 	}
 	return begun

@@ -29,9 +29,9 @@ const (
 const (
 	// deviceFor is how long a browser counts as known after a login.
 	deviceFor = 180 * 24 * time.Hour
-	// deviceAccounts is how many accounts one browser is known for: a
-	// family's, not a farm's.
-	deviceAccounts = 4
+	// deviceAccounts is how many accounts one browser is known for, each under
+	// two names: a family's, not a farm's.
+	deviceAccounts = 8
 	keyFolder      = "login-key/"
 	keyFor         = 366 * 24 * time.Hour
 )
