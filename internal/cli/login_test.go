@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -328,6 +329,83 @@ func TestGuessingLeaky(t *testing.T) {
 			case mode == "enforce" && (through > 12 || right):
 				t.Errorf("%s: %d of 50 guesses are looked at, found %v", what, through, right)
 			}
+		}
+		s.stop()
+	}
+}
+
+// TestStuffingSite tries a thousand leaked pairs, each from an address of its
+// own, at a real app, as curl would. Bare, every right pair is found; guarded,
+// few are tried before all unknown clients must show that they are browsers.
+// People log in meanwhile: those whose browser is known at once, the others
+// after a puzzle.
+func TestStuffingSite(t *testing.T) {
+	root := real(t)
+	for _, mode := range []string{"off", "enforce"} {
+		s := start(t, logins(t, root), nil, "--set", "deployment.trusted-proxies=127.0.0.1,::1", "--set", "abuse.login-delay=0s", "--set", "abuse.challenge-bits=10",
+			"--set", "abuse.login="+mode, "--set", "abuse.bans="+mode)
+		shared := s.client()
+		shared.Jar = nil
+		from := func(addr string) []string {
+			return []string{"X-Forwarded-For", addr, "X-Forwarded-Proto", "https", "X-Forwarded-Host", strings.TrimPrefix(s.https, "https://"), "Content-Type", "application/x-www-form-urlencoded", "Origin", s.https}
+		}
+		navigate := func(addr string) []string {
+			return append(from(addr), "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "same-origin", "Accept", "text/html")
+		}
+		in := func(a answer) bool { return a.StatusCode == 302 && a.Header.Get("Location") == "/" }
+		pair := func(i int, password string) string {
+			return url.Values{"username": {fmt.Sprintf("user%d", i)}, "password": {password}}.Encode()
+		}
+		owner := s.client()
+		if a := s.ask(owner, "POST", "/flash/login", pair(290, "right-290-pa55"), navigate("198.51.100.1")...); !in(a) {
+			t.Fatalf("the owner's login: %d", a.StatusCode)
+		}
+		found, tried := 0, 0
+		for i := range 1000 {
+			password := fmt.Sprintf("leaked-%d", i)
+			if i%25 == 24 && i < 280 || i > 900 && i%25 == 24 {
+				password = fmt.Sprintf("right-%d-pa55", i%280)
+			}
+			a := s.ask(shared, "POST", "/flash/login", pair(i%280, password), from(fmt.Sprintf("2001:db8:%x:%x::1", i/200, i))...)
+			if a.StatusCode != 429 {
+				tried++
+			}
+			if in(a) {
+				found++
+			}
+			if i == 600 {
+				if a := s.ask(owner, "POST", "/flash/login", pair(290, "right-290-pa55"), navigate("198.51.100.2")...); !in(a) {
+					t.Errorf("layer %s: a known browser is turned away during the attack: %d", mode, a.StatusCode)
+				}
+				visitor := s.client()
+				a := s.ask(visitor, "POST", "/flash/login", pair(291, "right-291-pa55"), navigate("198.51.100.3")...)
+				if mode == "enforce" {
+					if a.StatusCode != 429 || !strings.Contains(a.text, "One moment") {
+						t.Fatalf("an unknown browser during the attack: %d %.200s", a.StatusCode, a.text)
+					}
+					_, rest, _ := strings.Cut(a.text, `data-puzzle="`)
+					puzzle, _, _ := strings.Cut(rest, `"`)
+					n := 0
+					for sum := sha256.Sum256([]byte(puzzle + ".0")); sum[0] != 0 || sum[1]>>6 != 0; sum = sha256.Sum256(fmt.Appendf(nil, "%s.%d", puzzle, n)) {
+						n++
+					}
+					a = s.ask(visitor, "POST", "/flash/login", pair(291, "right-291-pa55"), append(navigate("198.51.100.3"), "Cookie", fmt.Sprintf("__Host-dewar-proof=%s.%d", puzzle, n))...)
+				}
+				if !in(a) {
+					t.Errorf("layer %s: an unknown browser with its puzzle: %d", mode, a.StatusCode)
+				}
+			}
+		}
+		t.Logf("layer %s: %d of 1000 pairs looked at, %d right ones found", mode, tried, found)
+		alarm := false
+		for _, e := range s.events() {
+			alarm = alarm || e.Name == "malicious_credential_stuffing"
+		}
+		switch {
+		case mode == "off" && (found < 10 || tried != 1000):
+			t.Errorf("%d pairs looked at, %d found without the layer: the test says nothing", tried, found)
+		case mode == "enforce" && (tried > 130 || found > 6 || !alarm):
+			t.Errorf("%d pairs looked at, %d found, alarm %v", tried, found, alarm)
 		}
 		s.stop()
 	}
