@@ -206,7 +206,7 @@ func (a *app) openRedis(ctx context.Context, c *catalog.Store, dir string, publi
 	for _, w := range out.warnings {
 		warn(w)
 	}
-	out.resilient = store.Resilient(s, store.ResilientOptions{Nodes: c.Nodes, OnChange: func(err error) {
+	out.resilient = store.Resilient(s, store.ResilientOptions{Nodes: c.Nodes, Failed: err, OnChange: func(err error) {
 		e := event.Event{Time: time.Now(), Name: "dewar_store_back", Severity: event.Info, Control: "deployment", Message: "the shared store answers again"}
 		if err != nil {
 			e.Name, e.Severity, e.Message, e.Detail = "dewar_store_gone", event.High, "the shared store is gone", err.Error()

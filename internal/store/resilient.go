@@ -75,6 +75,8 @@ type ResilientOptions struct {
 	// again, doubled with each failure up to CoolMost; 0 means 500 ms and
 	// 15 s.
 	Cool, CoolMost time.Duration
+	// Failed is why the store did not answer before: it begins left alone.
+	Failed error
 	// OnChange is called when the store goes (with the error) and when it is
 	// back (with nil). It must not call the store.
 	OnChange func(err error)
@@ -135,7 +137,15 @@ func Resilient(s Store, o ResilientOptions) *ResilientStore {
 		o.Local.Buckets = 1 << 19
 	}
 	o.Local.Now = o.Now
-	return &ResilientStore{Store: s, o: o, local: NewMemory(o.Local), over: newOvers(o.Now()), stop: make(chan struct{})}
+	r := &ResilientStore{Store: s, o: o, local: NewMemory(o.Local), over: newOvers(o.Now()), stop: make(chan struct{})}
+	if o.Failed != nil {
+		if !errors.Is(o.Failed, ErrUnavailable) {
+			o.Failed = fmt.Errorf("%w: %w", ErrUnavailable, o.Failed)
+		}
+		r.row = failuresInRow
+		r.note(o.Failed)
+	}
+	return r
 }
 
 const (

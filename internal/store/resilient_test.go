@@ -262,6 +262,27 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// TestFailedBefore: a store that did not answer at the start is not waited for.
+func TestFailedBefore(t *testing.T) {
+	f := &flaky{Store: store.NewMemory(store.MemoryOptions{Buckets: 64})}
+	f.gone.Store(true)
+	r := store.Resilient(f, store.ResilientOptions{Cool: time.Millisecond, CoolMost: time.Millisecond, Failed: errors.New("nobody there")})
+	defer r.Close()
+	if _, _, err := r.Get(ctx, "k"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+	if s := r.Status(); s.Up || s.Calls != 0 {
+		t.Errorf("%+v", s)
+	}
+	f.gone.Store(false)
+	for i := 0; r.Health() != nil; i++ {
+		if i > 2000 {
+			t.Fatal("it does not close")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // hanging is a store whose calls wait until their context ends.
 type hanging struct {
 	store.Store

@@ -3,10 +3,18 @@ package redisstore
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -442,6 +450,146 @@ func TestKilledAndBack(t *testing.T) {
 	}
 }
 
+// TestSlow: a server that is busy for longer than the time-out is left alone
+// and used again afterwards.
+func TestSlow(t *testing.T) {
+	server := redistest.Start(t)
+	calls := &counter{Store: open(t, Options{Addresses: []string{server.Address}, Timeout: 30 * time.Millisecond})}
+	r := store.Resilient(calls, store.ResilientOptions{Cool: 5 * time.Millisecond})
+	defer r.Close()
+	rate := store.Rate{Requests: 1000, Per: time.Hour}
+	if err := retry(func() error {
+		if _, err := r.Allow(ctx, "k", rate, 1); err != nil {
+			return err
+		}
+		return r.Health()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	busy := make(chan struct{})
+	go func() {
+		defer close(busy)
+		_, _ = server.Do("DEBUG SLEEP 1")
+	}()
+	time.Sleep(100 * time.Millisecond)
+	before := calls.n.Load()
+	for range 2000 {
+		if _, err := r.Allow(ctx, "k", rate, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := calls.n.Load() - before; n != 3 {
+		t.Errorf("%d of 2000 calls waited for a busy server, want 3", n)
+	}
+	<-busy
+	if err := retry(r.Health); err != nil {
+		t.Errorf("after it had time again: %v", err)
+	}
+}
+
+// TestClusterNodeStalled: one of three masters hangs. A few calls wait, then
+// none; the others' keys and its own are served again when it goes on.
+func TestClusterNodeStalled(t *testing.T) {
+	nodes := redistest.StartCluster(t)
+	s := open(t, Options{Addresses: []string{nodes[0].Address, nodes[1].Address}, Cluster: true, Timeout: 30 * time.Millisecond})
+	r := store.Resilient(s, store.ResilientOptions{Cool: 50 * time.Millisecond})
+	defer r.Close()
+	rate := store.Rate{Requests: 1000, Per: time.Hour}
+	all := func(n int) {
+		t.Helper()
+		for i := range n {
+			if _, err := r.Allow(ctx, fmt.Sprint("client", i), rate, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := retry(func() error { all(100); return r.Health() }); err != nil {
+		t.Fatal(err)
+	}
+	before := r.Status().Failed
+	nodes[2].Stall()
+	all(3000)
+	if n := r.Status().Failed - before; n < 3 || n > 40 {
+		t.Errorf("%d of 3000 calls waited for a node that hangs", n)
+	}
+	nodes[2].Resume()
+	if err := retry(r.Health); err != nil {
+		t.Fatalf("after it went on: %v", err)
+	}
+	before = r.Status().Failed
+	all(300)
+	if n := r.Status().Failed - before; n > 2 {
+		t.Errorf("%d of 300 calls fail after it went on", n)
+	}
+}
+
+// certificates makes an authority, and a certificate of it for 127.0.0.1, as
+// files in a folder.
+func certificates(t *testing.T) (dir string, pool *x509.CertPool) {
+	t.Helper()
+	dir = t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for name, b := range map[string][]byte{"cert.pem": cert, "key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(cert)
+	return dir, pool
+}
+
+// TestTLS: the connection is encrypted, the server is verified, and shows who
+// it asks that we are.
+func TestTLS(t *testing.T) {
+	dir, pool := certificates(t)
+	port := redistest.FreePort(t)
+	redistest.Start(t, "tls-port", fmt.Sprint(port), "tls-cert-file", filepath.Join(dir, "cert.pem"), "tls-key-file", filepath.Join(dir, "key.pem"), "tls-ca-cert-file", filepath.Join(dir, "cert.pem"), "tls-auth-clients", "yes")
+	o, err := ParseURL(fmt.Sprint("rediss://127.0.0.1:", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.TLS.RootCAs, o.TLS.Certificates = pool, []tls.Certificate{own}
+	s := open(t, o)
+	if err := s.Put(ctx, "ban/a", []byte("1"), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	_, other := certificates(t)
+	for name, change := range map[string]func(*tls.Config){
+		"another authority":  func(c *tls.Config) { c.RootCAs = other },
+		"the system's":       func(c *tls.Config) { c.RootCAs = nil },
+		"no own certificate": func(c *tls.Config) { c.Certificates = nil },
+	} {
+		bad := o
+		bad.TLS = o.TLS.Clone()
+		change(bad.TLS)
+		if _, _, err := open(t, bad).Get(ctx, "ban/a"); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestGroupedRoundTrips: what is asked together is one round trip.
 func TestGroupedRoundTrips(t *testing.T) {
 	server := redistest.Start(t)
@@ -548,8 +696,7 @@ func BenchmarkStore(b *testing.B) {
 		})
 	})
 	b.Run("Allow over the limit, behind Resilient", func(b *testing.B) {
-		r := store.Resilient(s, store.ResilientOptions{})
-		defer r.Close()
+		r := store.Resilient(s, store.ResilientOptions{}) // not closed: s goes on
 		b.ReportAllocs()
 		for b.Loop() {
 			if _, err := r.Allow(ctx, "rate:g:192.0.2.1/32", rate, 1); err != nil {
