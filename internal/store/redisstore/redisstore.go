@@ -83,6 +83,16 @@ type Store struct {
 	seal   cipher.AEAD
 	macs   sync.Pool // of hash.Hash
 	closed atomic.Bool
+	stop   chan struct{}
+	flying atomic.Int64
+	queue  chan *batched // nil in a Cluster: one node that hangs would hold up the others' calls
+}
+
+// batched are the jobs of one caller on their way to a pipeline with those of
+// others: at load, most of what a call costs is the system calls around it.
+type batched struct {
+	jobs []*job
+	done chan error
 }
 
 var _ store.Store = (*Store)(nil)
@@ -98,6 +108,12 @@ const (
 	slowTimeout = 5 * time.Second
 	// updateTries bounds how often an update meets others.
 	updateTries = 1000
+	// pipes is how many pipelines are on their way at most, pipeLength how
+	// many calls are in one.
+	pipes      = 2
+	pipeLength = 128
+	// direct is how many calls go on their own.
+	direct = 2
 )
 
 // New returns the store. It does not connect: a server that is not there yet
@@ -131,7 +147,7 @@ func New(o Options) (*Store, error) {
 		return nil, err
 	}
 	quiet()
-	s := &Store{o: o}
+	s := &Store{o: o, stop: make(chan struct{})}
 	if s.seal, err = cipher.NewGCMWithRandomNonce(block); err != nil {
 		return nil, err
 	}
@@ -147,7 +163,73 @@ func New(o Options) (*Store, error) {
 		MinIdleConns: 2, ConnMaxIdleTime: 5 * time.Minute,
 		DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
+	if !o.Cluster {
+		s.queue = make(chan *batched)
+		for range pipes {
+			go s.pipe()
+		}
+	}
 	return s, nil
+}
+
+// pipe sends what has come while others were on their way.
+func (s *Store) pipe() {
+	for {
+		var all []*batched
+		select {
+		case b := <-s.queue:
+			all = append(all, b)
+		case <-s.stop:
+			return
+		}
+		for more := true; more && len(all) < pipeLength; {
+			select {
+			case b := <-s.queue:
+				all = append(all, b)
+			default:
+				more = false
+			}
+		}
+		var jobs []*job
+		for _, b := range all {
+			jobs = append(jobs, b.jobs...)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), s.o.Timeout)
+		_ = s.run(ctx, jobs...)
+		for _, b := range all {
+			var err error
+			for _, j := range b.jobs {
+				if err == nil {
+					err = j.result.Err()
+				}
+			}
+			b.done <- s.failure(ctx, err)
+		}
+		cancel()
+	}
+}
+
+// together runs jobs of one caller, in a pipeline with those of others.
+func (s *Store) together(ctx context.Context, jobs ...*job) error {
+	// Few calls at once are quicker on their own.
+	defer s.flying.Add(-1)
+	if s.flying.Add(1) <= direct || s.queue == nil {
+		return s.run(ctx, jobs...)
+	}
+	b := &batched{jobs, make(chan error, 1)}
+	select {
+	case s.queue <- b:
+	case <-s.stop:
+		return errClosed
+	case <-ctx.Done():
+		return s.failure(ctx, ctx.Err())
+	}
+	select {
+	case err := <-b.done:
+		return err
+	case <-ctx.Done():
+		return s.failure(ctx, ctx.Err())
+	}
 }
 
 // quiet keeps the client from writing to the standard error by itself: what
@@ -466,7 +548,7 @@ func (s *Store) AllowMany(ctx context.Context, takes []store.Take) ([]store.Resu
 		}
 	}
 	if len(jobs) > 0 {
-		if err := s.run(ctx, jobs...); err != nil {
+		if err := s.together(ctx, jobs...); err != nil {
 			return nil, err
 		}
 	}
@@ -957,5 +1039,6 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	close(s.stop)
 	return s.client.Close()
 }
