@@ -220,6 +220,8 @@ func honest() []sample {
 		{"lib.jar", "application/java-archive", zipOf(member{"META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n"}, member{"A.class", "\xca\xfe\xba\xbe\x00\x00\x00\x34" + strings.Repeat("\x00", 50)}), nil},
 		{"page.html.db", "", "<!doctype html><p>", []Danger{ActiveHTML, TypeMismatch}},
 		{"drawing.eps", "application/postscript", "%!PS-Adobe-3.0 EPSF-3.0\n", nil},
+		{"scan.pdf", "application/pdf", "HTTP/1.1 200 OK\r\n\r\n" + pdfOf(), []Danger{Malformed}},
+		{"data.bin", "", "\x01\x02" + zipOf(member{"a", "x"}) + "\x00\x01", nil},
 		{"blob", "", "\x01\x02\x03\x04 whatever", nil},
 		{"", "application/octet-stream", "", nil},
 		{"empty.png", "image/png", "", nil},
@@ -339,6 +341,10 @@ func hostile() []sample {
 		{"a.tar", "", tarOf(tar.Header{Name: "a", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"}), []Danger{ArchiveLink}},
 		{"a.tar", "", tarOf(tar.Header{Name: "a", Typeflag: tar.TypeChar}), []Danger{ArchiveLink}},
 		{"a.zip", "", dup.String(), []Danger{ArchiveAmbiguous}},
+		{"a.zip", "", zipOf(member{"../x", "x"}) + "\x00", []Danger{ArchivePath, Malformed}}, // zipfile opens it all the same
+		{"a.zip", "", two(), []Danger{ArchiveAmbiguous}},
+		{"cat.gif", "image/gif", gifOf(9, 9)[:13+3*256] + "!\xfe\xff" + zipped + strings.Repeat("\x00", 255-len(zipped)) + "\x00" + gifOf(9, 9)[13+3*256:], []Danger{Polyglot}},
+		{"a.pdf", "application/pdf", "BM\x00\x00\x00\x00" + pdfOf(), []Danger{Polyglot}},
 		{"a.zip", "", renamed, []Danger{ArchiveAmbiguous}},
 		{"a.zip", "", string(size), []Danger{ArchiveAmbiguous}},
 		{"a.zip", "", string(locked), []Danger{Encrypted}},
@@ -357,6 +363,15 @@ func hostile() []sample {
 		{"a.7z", "", "7z\xbc\xaf\x27\x1c\x00\x04" + strings.Repeat("\x00", 40), []Danger{Opaque}},
 		{"a.rar", "", "Rar!\x1a\x07\x01\x00" + strings.Repeat("\x00", 40), []Danger{Opaque}},
 	}
+}
+
+// two is an archive with another one in its comment: what a reader opens
+// depends on whether it takes the last end record or the one that fits.
+func two() string {
+	inner := zipOf(member{"b", "x"}) + "!"
+	outer := []byte(zipOf(member{"a", "x"}))
+	binary.LittleEndian.PutUint16(outer[len(outer)-2:], uint16(len(inner)))
+	return string(outer) + inner
 }
 
 // claimed is an archive with an entry of a method that is not known, and of a

@@ -9,6 +9,7 @@ import (
 	_ "image/jpeg" // for its header
 	_ "image/png"  // for its header
 	"io"
+	"slices"
 
 	_ "golang.org/x/image/bmp"  // for its header
 	_ "golang.org/x/image/tiff" // for its header
@@ -147,8 +148,27 @@ func (in *inspection) appended(f File, kind Kind, entry string) error {
 			in.find(Polyglot, entry, "PDF begins at byte %d", i)
 		}
 	}
-	if d, err := findDirectory(f); err == nil && d.entries > 0 && d.begins(f) {
+	if kind.Family == PDF {
+		head := make([]byte, min(1024, f.Size))
+		if err := readAt(f.Data, head, 0); err != nil {
+			return err
+		}
+		if i := bytes.Index(head, []byte("%PDF-")); i > 0 && len(bytes.TrimLeft(head[:i], " \t\r\n\f\x00\ufeff")) > 0 {
+			if slices.ContainsFunc(pictureMagics, func(m string) bool { return bytes.HasPrefix(head, []byte(m)) }) {
+				in.find(Polyglot, entry, "PDF that begins as something else")
+			} else {
+				in.find(Malformed, entry, "%d bytes before the header of PDF", i)
+			}
+		}
+	}
+	// Within a document or a database a stored archive is in order, and may
+	// stand near the end; from its end it is not.
+	d, exact, _, err := findDirectory(f)
+	if err == nil && d.entries > 0 && (exact || kind.Family == Image || kind.Family == Media || kind.Family == Font) {
 		in.find(Polyglot, entry, "%s that is a ZIP archive of %d entries from its end", kind.MIME, d.entries)
 	}
 	return nil
 }
+
+// pictureMagics begin images and sounds.
+var pictureMagics = []string{"BM", "RIFF", "GIF8", "\xff\xd8\xff", "\x89PNG", "II*\x00", "MM\x00*", "ID3", "fLaC", "\x00\x00\x01\x00", "FLV"}

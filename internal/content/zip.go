@@ -32,46 +32,79 @@ const (
 	localLength  = 30
 )
 
-// findDirectory finds the central directory by its end record, which must end
-// the file together with its comment.
-func findDirectory(f File) (d directory, err error) {
+// findDirectory finds the central directory by its end record. exact says that
+// the record ends the file together with its comment, as it must; Python's
+// zipfile and many others take one with up to 64 KiB behind it, too, the last
+// of them. other says that there is an exact one beside it: two readers open
+// two archives.
+func findDirectory(f File) (d directory, exact, other bool, err error) {
 	tail := make([]byte, min(longestEnd, f.Size))
 	if err := readAt(f.Data, tail, f.Size-int64(len(tail))); err != nil {
-		return d, err
+		return d, false, false, err
 	}
-	for i := len(tail); ; {
+	err = errNoDirectory
+	found := false
+	// Each record that is looked at costs a read: a file made of signatures
+	// must not cost thousands.
+	for i, tries := len(tail), 0; tries < 100; tries++ {
 		if i = bytes.LastIndex(tail[:i], []byte("PK\x05\x06")); i < 0 {
-			return d, errNoDirectory
+			break
 		}
 		end := tail[i:]
-		if len(end) < endLength || int(binary.LittleEndian.Uint16(end[20:])) != len(end)-endLength {
+		if len(end) < endLength {
 			continue
 		}
-		at := f.Size - int64(len(end))
-		d.entries = int64(binary.LittleEndian.Uint16(end[10:]))
-		d.size = int64(binary.LittleEndian.Uint32(end[12:]))
-		offset := int64(binary.LittleEndian.Uint32(end[16:]))
-		if d.entries == 0xffff || d.size == 0xffffffff || offset == 0xffffffff {
-			var locator [20]byte
-			var end64 [56]byte
-			if at >= 20 && readAt(f.Data, locator[:], at-20) == nil && bytes.HasPrefix(locator[:], []byte("PK\x06\x07")) {
-				where := int64(binary.LittleEndian.Uint64(locator[8:]))
-				if where < 0 || where > at-20-int64(len(end64)) || readAt(f.Data, end64[:], where) != nil || !bytes.HasPrefix(end64[:], []byte("PK\x06\x06")) {
-					return d, errors.New("no end record of ZIP64 where its locator says")
-				}
-				d.entries = int64(binary.LittleEndian.Uint64(end64[32:]))
-				d.size = int64(binary.LittleEndian.Uint64(end64[40:]))
-				offset = int64(binary.LittleEndian.Uint64(end64[48:]))
-				at = where
+		ends := int(binary.LittleEndian.Uint16(end[20:])) == len(end)-endLength
+		if found && !ends {
+			continue
+		}
+		candidate, cerr := directoryAt(f, end, f.Size-int64(len(end)))
+		switch {
+		case cerr != nil:
+			if err == errNoDirectory && ends {
+				err = cerr
 			}
+		case candidate.entries > 0 && !candidate.begins(f):
+			if err == errNoDirectory && ends {
+				err = errors.New("its central directory is not where its end says")
+			}
+		case found:
+			return d, exact, true, nil
+		default:
+			d, exact, found, err = candidate, ends, true, nil
 		}
-		d.start = at - d.size
-		d.shift = d.start - offset
-		if d.size < 0 || d.start < 0 || d.entries < 0 || offset < 0 || d.shift < 0 {
-			return d, errors.New("a central directory that lies outside of the file")
+		if found && exact {
+			break
 		}
-		return d, nil
 	}
+	return d, exact, false, err
+}
+
+// directoryAt reads the end record end, which stands at an offset.
+func directoryAt(f File, end []byte, at int64) (d directory, err error) {
+	d.entries = int64(binary.LittleEndian.Uint16(end[10:]))
+	d.size = int64(binary.LittleEndian.Uint32(end[12:]))
+	offset := int64(binary.LittleEndian.Uint32(end[16:]))
+	if d.entries == 0xffff || d.size == 0xffffffff || offset == 0xffffffff {
+		var locator [20]byte
+		var end64 [56]byte
+		if at >= 20 && readAt(f.Data, locator[:], at-20) == nil && bytes.HasPrefix(locator[:], []byte("PK\x06\x07")) {
+			where := int64(binary.LittleEndian.Uint64(locator[8:]))
+			if where < 0 || where > at-20-int64(len(end64)) || readAt(f.Data, end64[:], where) != nil || !bytes.HasPrefix(end64[:], []byte("PK\x06\x06")) {
+				return d, errors.New("no end record of ZIP64 where its locator says")
+			}
+			d.entries = int64(binary.LittleEndian.Uint64(end64[32:]))
+			d.size = int64(binary.LittleEndian.Uint64(end64[40:]))
+			offset = int64(binary.LittleEndian.Uint64(end64[48:]))
+			at = where
+		}
+	}
+	d.start = at - d.size
+	d.shift = d.start - offset
+	if d.size < 0 || d.start < 0 || d.entries < 0 || offset < 0 || d.shift < 0 {
+		return d, errors.New("a central directory that lies outside of the file")
+	}
+	return d, nil
 }
 
 // begins reports whether a central directory really is where the end record
@@ -93,14 +126,15 @@ type zipEntry struct {
 
 // zip looks into a ZIP archive.
 func (in *inspection) zip(f File, entry string, depth int) error {
-	d, err := findDirectory(f)
-	if err != nil {
+	d, exact, other, err := findDirectory(f)
+	switch {
+	case err != nil:
 		in.find(Malformed, entry, "ZIP: %v", err)
 		return nil
-	}
-	if d.entries > 0 && !d.begins(f) {
-		in.find(Malformed, entry, "ZIP: its central directory is not where its end says")
-		return nil
+	case other:
+		in.find(ArchiveAmbiguous, entry, "it has two central directories")
+	case !exact:
+		in.find(Malformed, entry, "ZIP: bytes behind its end")
 	}
 	if d.shift != 0 {
 		in.find(ArchiveAmbiguous, entry, "%d bytes stand before the archive", d.shift)
