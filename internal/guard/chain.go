@@ -772,6 +772,9 @@ func (c *Chain) Evidence() []evidence.Evidence {
 			e.Summary = fmt.Sprintf("layer %s refuses what it should, and is %v", l.Spec.Name, health)
 		case health != nil:
 			e.Summary = fmt.Sprintf("layer %s cannot work: %v", l.Spec.Name, health)
+		case l.Mode == Observe && l.Spec.Advises:
+			e.Outcome = evidence.NotApplicable
+			e.Summary = fmt.Sprintf("layer %s notes, and refuses nothing: %s (%d noted)", l.Spec.Name, strings.TrimSuffix(what, "."), l.observed.Load())
 		case l.Mode == Observe:
 			e.Summary = fmt.Sprintf("layer %s only observes: %d would have been refused", l.Spec.Name, l.observed.Load())
 		default:

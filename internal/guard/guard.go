@@ -183,6 +183,9 @@ type Spec struct {
 	// Partial layers keep only a part of the control's promise: what they
 	// enforce is evidence, but no proof. See evidence.Evidence.
 	Partial bool
+	// Advises says that the layer observes unless settings say otherwise: what
+	// it then notes is advice, and that it refuses nothing is no fault.
+	Advises bool
 	// Blocking layers can refuse; the others only change what passes.
 	Blocking bool
 	// Reasons documents every Decision.Reason the layer can return.

@@ -64,6 +64,13 @@ func Prose(text string) bool {
 					return false
 				}
 			}
+		case c == '&':
+			// Between the names of people who trade together: Lee & Sons. A
+			// shell runs what stands behind one, whatever its case on Windows.
+			word, _, _ := strings.Cut(text[min(i+2, len(text)):], " ")
+			if prev != ' ' || next != ' ' || i < 2 || !isAlpha(text[i-2]) && text[i-2] < 0x80 || word == "" || word[0] < 'A' || word[0] > 'Z' || shellCommands[strings.ToLower(word)] {
+				return false
+			}
 		case c == '@' || c == '+' || c == '_':
 			if !isAlnum(prev) || !isAlnum(next) {
 				return false

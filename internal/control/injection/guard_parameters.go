@@ -16,6 +16,7 @@ import (
 var parametersSpec = &guard.Spec{
 	Name:     "parameters",
 	Partial:  true,
+	Advises:  true,
 	Control:  "injection",
 	Does:     "holds the fields of a request to what the source of the app reads: their names, types, number and, where settings say so, length",
 	Blocking: true,
