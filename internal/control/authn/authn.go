@@ -20,8 +20,8 @@ var Control = &control.Control{
 	OWASP:  []string{"A01:2025", "A07:2025"},
 	Rules:  rules,
 	Layers: layers,
+	Checks: checks,
 	Empty: map[evidence.Face]control.Absence{
-		evidence.Probe:  control.NotYet("the probe does not yet know which pages need an identity"),
 		evidence.Detect: control.NotYet("detectors are not built yet; the events they will read are already written"),
 	},
 }
