@@ -26,15 +26,15 @@ func TestReplace(t *testing.T) {
 		}
 		return l
 	}
-	old := load("[deployment]\nlisten = [\":443\"]\n[csrf]\nmode = \"enforce\"\n")
-	now := load("[deployment]\nlisten = [\":8443\"]\nworkers = 3\nidle-timeout = \"9s\"\nacme.names = [\"a.example\"]\n[csrf]\nmode = \"observe\"\n[injection]\nrules = [\"own.conf\"]\n")
+	old := load("[deployment]\ntls = \"acme\"\nacme.names = [\"old.example\"]\nlisten = [\":443\"]\n[csrf]\nmode = \"enforce\"\n")
+	now := load("[deployment]\nlisten = [\":8443\"]\nworkers = 3\nidle-timeout = \"9s\"\nacme.names = [\"a.example\"]\ntls = \"acme\"\n[csrf]\nmode = \"observe\"\n[injection]\nrules = [\"own.conf\"]\n")
 	changed, waiting := now.Replace(old)
 	var got []string
 	for _, c := range changed {
 		got = append(got, c.Key+" "+filepath.Base(c.Origin.String())+" "+string(c.Effect))
 	}
 	slices.Sort(got)
-	want := []string{"csrf.mode dewar.toml:7 ", "deployment.acme.names dewar.toml:5 ", "deployment.idle-timeout dewar.toml:4 connection", "deployment.workers dewar.toml:3 app", "injection.rules dewar.toml:9 "}
+	want := []string{"csrf.mode dewar.toml:8 ", "deployment.acme.names dewar.toml:5 ", "deployment.idle-timeout dewar.toml:4 connection", "deployment.workers dewar.toml:3 app", "injection.rules dewar.toml:10 "}
 	if !slices.Equal(got, want) {
 		t.Errorf("changed %q, want %q", got, want)
 	}
