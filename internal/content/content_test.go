@@ -546,3 +546,24 @@ func BenchmarkInspect(b *testing.B) {
 		})
 	}
 }
+
+// What it costs to tell what a file is by its beginning.
+func BenchmarkSniff(b *testing.B) {
+	for _, s := range []sample{
+		{"text", "", strings.Repeat("The quick brown fox jumps over the lazy dog.\n", 1500), nil},
+		{"json", "", `[` + strings.Repeat(`{"a": 1, "b": "two"},`, 3000) + `1]`, nil},
+		{"csv", "", strings.Repeat("1,two,3.0\n", 6500), nil},
+		{"html", "", "<!doctype html>" + strings.Repeat("<p>hello</p>", 5000), nil},
+		{"noise", "", pngOf(300, 300)[1:], nil},
+	} {
+		for _, n := range []int{4096, prefixBytes} {
+			b.Run(fmt.Sprintf("%s-%d", s.name, n), func(b *testing.B) {
+				text := []byte(s.text[:min(n, len(s.text))])
+				b.ReportAllocs()
+				for b.Loop() {
+					Sniff(text)
+				}
+			})
+		}
+	}
+}

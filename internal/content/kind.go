@@ -43,10 +43,10 @@ func init() {
 var (
 	oleMagic = []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 	// phpTag begins PHP where a server looks for it.
-	phpTag = regexp.MustCompile(`(?i)^\s*<\?(?:php|=)|^\s*<%[@=!]`)
+	phpTag = regexp.MustCompile(`(?i)^(?:<\?(?:php|=)|<%[@=!])`)
 	// magickScript begins drawing commands that ImageMagick runs whatever the
 	// file's name, and which read and write other files (CVE-2016-3714).
-	magickScript = regexp.MustCompile(`(?i)^\s*(?:push\s+graphic-context|<image\s+authenticate=|<group>\s*<read\s)`)
+	magickScript = regexp.MustCompile(`(?i)^(?:push\s+graphic-context|<image\s+authenticate=|<group>\s*<read\s)`)
 	// markupTag begins a text that a browser takes for a page: it sniffs for
 	// some of these, and a server that goes by content for all.
 	markupTag = regexp.MustCompile(`(?i)^<(?:!doctype\s+html|html|head|body|script|iframe|img|div|table|a|br|b|p|h1|title|style|form|object|embed|link|meta|video|audio|input|details|marquee|button|base|math|frameset)(?:[\s/>]|$)`)
@@ -64,14 +64,16 @@ func Sniff(prefix []byte) Kind {
 		}
 	}
 	k := Kind{mime, familyOfType(mime)}
+	begins := bytes.TrimLeft(prefix, " \t\r\n\f\v")
+	begins = begins[:min(len(begins), 256)]
 	switch {
 	case len(prefix) >= 2 && prefix[0] == 0x80 && prefix[1] >= 2 && prefix[1] <= 5 && (len(prefix) > 10 && prefix[1] >= 4 && prefix[2] == 0x95 || prefix[1] < 4 && looksPickled(prefix[2:])):
 		return Kind{"application/x-python-pickle", Program}
-	case phpTag.Match(prefix):
+	case phpTag.Match(begins):
 		return Kind{"text/x-php", Script}
 	case bytes.HasPrefix(bytes.TrimLeft(prefix, "\x04\x1b \r\n"), []byte("%!PS")):
 		return Kind{"application/postscript", Data}
-	case magickScript.Match(prefix):
+	case magickScript.Match(begins):
 		return Kind{"text/x-mvg", Script}
 	}
 	switch k.Family {
@@ -89,7 +91,7 @@ func Sniff(prefix []byte) Kind {
 		switch {
 		case root == "svg":
 			return Kind{"image/svg+xml", SVG}
-		case k.Family != XML && markupTag.Match(trimmed):
+		case k.Family != XML && markupTag.Match(trimmed[:min(len(trimmed), 256)]):
 			return Kind{"text/html", HTML}
 		case k.Family != XML && xml && root != "":
 			return Kind{"text/xml", XML}

@@ -513,6 +513,8 @@ func (l *Files) one(x *guard.Exchange, b *guard.Body, p *formdata.Part, r route)
 			v.noted = append(v.noted, note{"file-malware", s.signature + " (released by the operator)"})
 		case s.err == nil:
 			l.scanned.Add(1)
+		case x.Request.Context().Err() != nil:
+			return refuse(http.StatusBadRequest, "files-slow", "the client went away")
 		default:
 			l.unscanned.Add(1)
 			if l.cfg.ClamAVFailure == "open" {
