@@ -194,6 +194,9 @@ func ofFramework(m policy.Match, f *guard.Field) bool {
 	if f.In != policy.Form {
 		return false
 	}
+	if strings.HasPrefix(f.Name, guard.OwnFieldPrefix) {
+		return true // the guard's own
+	}
 	for _, r := range m.Routes {
 		if r.CSRF == "checked" || r.CSRF == "exempt" {
 			return strings.Contains(strings.ToLower(f.Name), "csrf")

@@ -99,7 +99,7 @@ func (l *learner) note(rule, method string, client netip.Addr, fields guard.Fiel
 	l.mu.Lock()
 	for i := range fields {
 		f := &fields[i]
-		if f.Guessed || len(f.Name) > maxLearntName || f.In == policy.JSON && f.Depth != 1 || !utf8.ValidString(f.Name) {
+		if f.Guessed || strings.HasPrefix(f.Name, guard.OwnFieldPrefix) || len(f.Name) > maxLearntName || f.In == policy.JSON && f.Depth != 1 || !utf8.ValidString(f.Name) {
 			continue
 		}
 		name := learntName{rule, method, f.In, f.Name}
