@@ -185,6 +185,12 @@ func (l *seal) whose(k *known, n *sealed, value string) (reason string, severity
 	case signed:
 		return "session-forged", event.High, "signed with a key that is not the app's"
 	}
+	switch l.ring.looks(value) {
+	case ourKey:
+		return "session-forged", event.High, "sealed by this guard, and changed since, cut, or moved here from another cookie's name"
+	case someKey:
+		return "session-forged", event.Warn, "of the form of a sealed cookie, under a key that this guard does not have: one that was dropped, another guard's, or none"
+	}
 	return "session-forged", event.Warn, "not sealed by this guard for the cookie " + n.app
 }
 

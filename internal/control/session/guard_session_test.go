@@ -448,6 +448,32 @@ func TestSeverity(t *testing.T) {
 	}
 }
 
+// TestShapes: the log says what a cookie that does not open is.
+func TestShapes(t *testing.T) {
+	s := newSite(t, config())
+	b := s.browser()
+	b.get("/login?u=alice")
+	_, v, _ := strings.Cut(b.session(), "=")
+	old := v
+	if err := s.layer.ring.rotate(true); err != nil {
+		t.Fatal(err)
+	}
+	b.get("/login?u=alice")
+	_, v, _ = strings.Cut(b.session(), "=")
+	s.clock.pass(2 * time.Minute)
+	flipped := []byte(v)
+	flipped[40] ^= 1
+	for value, want := range map[string]string{
+		v[:len(v)-4]: "changed since", string(flipped): "changed since", old: "does not have", strings.Repeat("A", 100): "does not have", "short": "not sealed by this guard",
+	} {
+		s.events = nil
+		b.ask("/me", "session="+value)
+		if len(s.events) != 1 || !strings.Contains(s.events[0].Detail, want) {
+			t.Errorf("%s: %+v", want, s.events)
+		}
+	}
+}
+
 // TestFixation: what is planted before the login is nobody's afterwards.
 func TestFixation(t *testing.T) {
 	s := newSite(t, config())

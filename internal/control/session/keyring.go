@@ -388,6 +388,26 @@ func (r *keyring) open(name, value string, t *ticket) bool {
 	return err == nil && t.read(plain) == nil
 }
 
+// looks says what a value that does not open looks like.
+func (r *keyring) looks(value string) shape {
+	b, err := strictURL.DecodeString(value)
+	if err != nil || len(b) < keyIDSize+28+2+len(lineage{}) {
+		return noSeal
+	}
+	if r.byID(binary.BigEndian.Uint32(b)) != nil {
+		return ourKey
+	}
+	return someKey
+}
+
+type shape uint8
+
+const (
+	noSeal  shape = iota
+	someKey       // long enough, and of the right characters
+	ourKey        // under the id of one of our keys
+)
+
 // maxSealed bounds what is decrypted: what browsers keep is half as large.
 const maxSealed = 9 << 10
 
