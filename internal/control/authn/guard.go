@@ -155,6 +155,7 @@ type layer struct {
 	provider *provider // nil when there is none
 	bearer   *bearer   // nil when no tokens are accepted
 	assert   *asserter
+	client   *http.Client
 	policy   func() *policy.Policy
 	facts    func() guard.Facts
 }
@@ -207,6 +208,7 @@ func NewAuthn(cfg Config, env guard.Env) (guard.Layer, error) {
 		return nil, fmt.Errorf("authn.provider.ca-file: %w", err)
 	}
 	client := newClient(way)
+	l.client = client
 	l.sessions = &sessions{store: l.store, ring: l.ring, now: l.now, idle: time.Duration(cfg.Session.Idle), absolute: time.Duration(cfg.Session.Absolute), cache: newLRU[*cached](8192)}
 	l.assert = newAsserter(l.ring, l.now)
 	clientSecret, err := secret("provider.client-secret", cfg.Provider.ClientSecret)
@@ -351,6 +353,9 @@ func (l *layer) Request(x *guard.Exchange) guard.Decision {
 		}
 		if id, wrong = l.bearer.judge(ctx, token, asker); errors.Is(wrong, errUnavailable) && needed {
 			return l.unavailable(wrong)
+		}
+		if id != nil && id.boundElsewhere(x.Client) {
+			id, wrong = nil, badToken("it is bound to another client certificate than the one that was shown (RFC 8705)")
 		}
 	}
 	switch {
@@ -524,6 +529,12 @@ func (l *layer) Response(x *guard.Exchange, r *http.Response) guard.Decision {
 		r.Header["Cache-Control"] = []string{"private"}
 	}
 	return guard.Pass()
+}
+
+// Close implements [io.Closer]: another layer has taken this one's place.
+func (l *layer) Close() error {
+	l.client.CloseIdleConnections()
+	return nil
 }
 
 // Health implements [guard.Reporter].

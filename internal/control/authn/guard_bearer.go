@@ -3,6 +3,8 @@ package authn
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -172,6 +174,19 @@ func (b *bearer) jwt(ctx context.Context, token string) (*identity, error) {
 	return b.identity(c, expires)
 }
 
+// boundElsewhere reports whether a token is bound to another certificate than
+// the client's (RFC 8705, 3).
+func (id *identity) boundElsewhere(c guard.Client) bool {
+	if id.certificate == "" {
+		return false
+	}
+	if c.Certificate == nil {
+		return true
+	}
+	sum := sha256.Sum256(c.Certificate.Raw)
+	return subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(id.certificate)) != 1
+}
+
 func (b *bearer) audience(c claims) error {
 	aud, err := c.audience()
 	if err != nil {
@@ -193,6 +208,15 @@ func (b *bearer) identity(c claims, expires time.Time) (*identity, error) {
 	}
 	if t, ok, err := c.time("auth_time"); ok && err == nil {
 		id.authTime = t.Unix()
+	}
+	if v, has := c["cnf"]; has {
+		// A token that is bound to a key is worth nothing without a proof of
+		// that key: taken as a bearer token a stolen one would do.
+		m, _ := v.(map[string]any)
+		id.certificate, _ = m["x5t#S256"].(string)
+		if len(m) != 1 || id.certificate == "" {
+			return nil, badToken("it is bound to a key (cnf) by a proof that is not verified here, such as DPoP")
+		}
 	}
 	if v := c["email_verified"]; v == true || v == "true" {
 		id.email = c.text("email")
@@ -307,6 +331,9 @@ func (b *bearer) introspected(raw []byte, jwt *identity) (*identity, error) {
 		return nil, badToken("it was issued by %q", clip(iss))
 	}
 	if jwt != nil {
+		if _, bound := c["cnf"]; bound && jwt.certificate == "" {
+			return nil, badToken("the issuer says that it is bound to a key, and it does not")
+		}
 		return jwt, nil // which the token's own claims were judged for
 	}
 	// aud may be left out (RFC 7662, 2.2), and a token of another API then

@@ -557,6 +557,46 @@ func TestKeyAbsent(t *testing.T) {
 	}
 }
 
+// TestBoundToken: a token that is bound to a key is no bearer token: a stolen
+// one must be worth nothing (RFC 8705, RFC 9449).
+func TestBoundToken(t *testing.T) {
+	k := testKeys()["rsa"]
+	i, c := newIssuer(t), newClock()
+	i.publish(k.public())
+	l := newLayer(t, bearerConfig(i), c)
+	own, other := &x509.Certificate{Raw: []byte("own")}, &x509.Certificate{Raw: []byte("other")}
+	sum := sha256.Sum256(own.Raw)
+	for _, tt := range []struct {
+		name string
+		cnf  any
+		cert *x509.Certificate
+		ok   bool
+	}{
+		{"unbound", nil, nil, true},
+		{"unbound, with a certificate", nil, own, true},
+		{"to the certificate", map[string]any{"x5t#S256": b64(sum[:])}, own, true},
+		{"to another one", map[string]any{"x5t#S256": b64(sum[:])}, other, false},
+		{"to one that is not shown", map[string]any{"x5t#S256": b64(sum[:])}, nil, false},
+		{"by DPoP", map[string]any{"jkt": "x"}, own, false},
+		{"by both", map[string]any{"x5t#S256": b64(sum[:]), "jkt": "x"}, own, false},
+		{"to nothing", map[string]any{}, own, false},
+		{"to a text", "x", own, false},
+		{"to null", json.RawMessage("null"), own, false},
+	} {
+		for range 2 { // the second time it is remembered
+			payload := good(i, c)
+			if tt.cnf != nil {
+				payload["cnf"] = tt.cnf
+			}
+			x := exchange("GET", "/data", "Authorization: Bearer "+sign(t, k, at, payload))
+			x.Client.Certificate = tt.cert
+			if d := l.Request(x); (d.Verdict == guard.Allow) != tt.ok || !tt.ok && d.Reason != "authn-bearer" {
+				t.Errorf("%s: %+v", tt.name, d)
+			}
+		}
+	}
+}
+
 // TestGenericType: where the operator accepts typ JWT, an ID token and a
 // logout token are still none.
 func TestGenericType(t *testing.T) {

@@ -362,6 +362,13 @@ func newClient(t http.RoundTripper) *http.Client {
 // limited bounds what an answer of the issuer can hold.
 type limited struct{ http.RoundTripper }
 
+// CloseIdleConnections lets the client pass the call on.
+func (l limited) CloseIdleConnections() {
+	if t, ok := l.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
 // RoundTrip implements [http.RoundTripper].
 func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := l.RoundTripper.RoundTrip(r)

@@ -21,6 +21,7 @@ type identity struct {
 	authTime        int64
 	bearer          bool   // by a token in the Authorization header
 	client          string // the client that the token was given to
+	certificate     string // SHA-256 of the one that a token is bound to, base64url
 	expires         time.Time
 	signed          *assertion // the last one for the app; nil for who is not remembered
 }

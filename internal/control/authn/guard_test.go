@@ -1022,6 +1022,56 @@ func TestStoreDown(t *testing.T) {
 	}
 }
 
+// TestNodes: two nodes with one store and one secret are one site: who has
+// logged in at one has at the other, who is logged out at one is at the other
+// at once, and tokens are renewed by one of them.
+func TestNodes(t *testing.T) {
+	c := newClock()
+	o := newHostileOP(t, c)
+	one := newSite(t, siteConfig(o), c)
+	two := newSite(t, siteConfig(o), c, func(e *guard.Env) { e.Store = one.store })
+	b := one.browser() // its cookies are the host's, whatever the port
+	b.visit(one.URL + "/account/")
+	u, _ := url.Parse(one.URL)
+	copied := b.Jar.Cookies(u)
+	in := func(b *browser, s *site) bool {
+		code, _, _ := b.stop(o.URL).visit(s.URL + "/account/")
+		return code == 200
+	}
+	if !in(b, one) || !in(b, two) {
+		t.Fatal("the other node does not know the session")
+	}
+	c.move(6 * time.Minute)
+	var wg sync.WaitGroup
+	for n := range 20 {
+		wg.Go(func() {
+			if !in(b, []*site{one, two}[n%2]) {
+				t.Error("a session was lost while tokens were renewed")
+			}
+		})
+	}
+	wg.Wait()
+	o.mu.Lock()
+	renewed := 0
+	for _, v := range o.tokens {
+		if v.Get("grant_type") == "refresh_token" {
+			renewed++
+		}
+	}
+	o.mu.Unlock()
+	if renewed != 1 {
+		t.Errorf("%d refreshes", renewed)
+	}
+	if b.stop(o.URL).visit(two.URL + "/_dewar/auth/logout"); in(b, one) || in(b, two) {
+		t.Error("a logout at one node is none at the other")
+	}
+	thief := one.browser()
+	thief.Jar.SetCookies(u, copied)
+	if in(thief, one) || in(thief, two) {
+		t.Error("a copy of the cookie goes on")
+	}
+}
+
 // TestOperator: an operator sees who has logged in and can end it.
 func TestOperator(t *testing.T) {
 	c := newClock()
