@@ -263,11 +263,17 @@ func (it *interp) eachTest(a, b *value, f func(a, b *value) *value) *value {
 	if len(a.alts())*len(b.alts()) > 64 {
 		return boolean
 	}
-	n := 0
+	var tests []*value // undecided
+	never := true      // the others do not hold
 	for _, x := range a.alts() {
 		for _, y := range b.alts() {
 			r := f(x, y)
-			n++
+			switch {
+			case r.kind == vBoolean && r.sym != nil && r.sym.yes != nil:
+				tests = append(tests, r)
+			case r.kind != vBool || r.num != 0:
+				never = false
+			}
 			switch {
 			case out == nil:
 				out = r
@@ -276,6 +282,23 @@ func (it *interp) eachTest(a, b *value, f func(a, b *value) *value) *value {
 				out = boolean
 			}
 		}
+	}
+	if out == boolean && never && len(tests) > 0 {
+		// If it holds, it is one of those for which it can.
+		return test(func(it *interp, st *state) {
+			before := st.known
+			var all *knowledge
+			for i, t := range tests {
+				st.known = before
+				t.sym.yes(it, st)
+				if i == 0 {
+					all = st.known
+				} else {
+					all = it.commonKnowledge(all, st.known)
+				}
+			}
+			st.known = all
+		}, nil)
 	}
 	return out
 }

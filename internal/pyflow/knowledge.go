@@ -620,6 +620,7 @@ func (it *interp) equalSym(st *state, s *sym, c *value) {
 			// x.lower() == "asc" leaves few values of x.
 			if s.op != "ext" {
 				st.learnClean(s.bases[0], allTags, 0)
+				it.knownPart(st, s.bases[0])
 			}
 		default:
 			it.knownPart(st, s)

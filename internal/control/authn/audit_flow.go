@@ -622,10 +622,10 @@ func unverifiedToken(p *audit.Pass) {
 		}
 	}
 	p.Judge(hits, func(h *pyflow.Hit) (audit.Finding, bool) {
-		_, call := p.HitCall(h)
+		f, call := p.HitCall(h)
 		// A look at the token before it is verified chooses the key.
 		out := audit.Finding{Message: verdicts[h]}
-		if later[h.Entry] {
+		if later[h.Entry] || call != 0 && len(later) > 0 && onlyIssuer(f, call) {
 			out.Confidence, out.Label = audit.Possible, "unless the token is verified before anybody believes it"
 		}
 		return out, verdicts[h] != "" && call != 0 && !verified[h.Function]
@@ -639,6 +639,67 @@ func unverifiedToken(p *audit.Pass) {
 		}
 		return audit.Finding{}, false
 	})
+}
+
+// issuerClaims say with which key a token is to be verified.
+var issuerClaims = map[string]bool{"iss": true, "kid": true, "aud": true, "azp": true, "client_id": true, "tid": true}
+
+// onlyIssuer reports whether of a token that is decoded nothing is read but who
+// says to have made it.
+func onlyIssuer(f *audit.File, call pysyntax.ID) bool {
+	py := f.Python
+	around := f.Around(py.Node(call).Start, py.Node(call).End)
+	i := slices.Index(around, call)
+	if i < 0 {
+		return false
+	}
+	// The claim that is read of an expression, if one is.
+	claim := func(id, of pysyntax.ID) bool {
+		base, key := py.Subscript(id)
+		if fn, args, _ := py.Call(id); fn != 0 && len(args) > 0 {
+			on, method := py.Attribute(fn)
+			if method == "get" {
+				base, key = on, args[0]
+			}
+		}
+		name, _ := py.StringValue(key)
+		return base != 0 && base == of && issuerClaims[name]
+	}
+	up := around[:i]
+	for j := len(up) - 1; j >= max(0, len(up)-2); j-- {
+		if claim(up[j], call) {
+			return true
+		}
+	}
+	if len(up) == 0 {
+		return false
+	}
+	targets, value := py.Assign(up[len(up)-1])
+	if value != call || len(targets) != 1 || py.Name(targets[0]) == "" {
+		return false
+	}
+	name := py.Name(targets[0])
+	for j := len(up) - 1; j >= 0; j-- {
+		if k := py.Kind(up[j]); k != pysyntax.FunctionDef && k != pysyntax.AsyncFunctionDef {
+			continue
+		}
+		uses, claims := 0, 0
+		pysyntax.Walk(py, up[j], func(id pysyntax.ID) bool {
+			if py.Name(id) == name && id != targets[0] {
+				uses++
+			}
+			base, _ := py.Subscript(id)
+			if fn, _, _ := py.Call(id); fn != 0 {
+				base, _ = py.Attribute(fn)
+			}
+			if base != 0 && py.Name(base) == name && claim(id, base) {
+				claims++
+			}
+			return true
+		})
+		return claims > 0 && uses == claims
+	}
+	return false
 }
 
 // tokenFault says why a call that decodes a token believes anybody.

@@ -154,8 +154,8 @@ var rules = []*audit.Rule{
 	},
 	{
 		ID: "DW-SECRETS-007", Control: "secrets",
-		Title:    "A secret is built into the image",
-		Why:      "ENV and ARG values stay in the image's layers: everybody who can pull the image reads them.",
+		Title:    "A secret stands in the Dockerfile or Compose file",
+		Why:      "Everybody who may read the repository has it; what is given as ENV or ARG stays in the image's layers, too, for all who can pull the image.",
 		Fix:      "Give the value at run time (a secret of the orchestrator, an env file outside the image), or RUN --mount=type=secret while building.",
 		Severity: audit.High, Confidence: audit.Likely, CWE: []int{798, 538}, OWASP: []string{"A04:2025"}, ASVS: []string{"13.3.1"},
 		File: "Dockerfile",
