@@ -2,12 +2,16 @@ package abuse
 
 import (
 	"bufio"
+	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"html"
 	"math/bits"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,6 +149,70 @@ func TestChallenge(t *testing.T) {
 		if b := rec.Body.String(); strings.Contains(b, "evil") || strings.Contains(b, `"><script>`) || strings.Contains(b, "javascript:") {
 			t.Errorf("%s: %s", referer, b)
 		}
+	}
+}
+
+// TestVerifier: people are sent to the operator's page, and what that signed
+// for this client counts for one try.
+func TestVerifier(t *testing.T) {
+	const secret = "0123456789abcdef0123456789abcdef"
+	cfg := loginDefaults(t)
+	cfg.Challenge, cfg.ChallengePage, cfg.ChallengeKey = "page", "https://check.example/captcha?site=7", "env:CHECK"
+	for _, bad := range []Config{
+		{Challenge: "page", ChallengePage: "javascript:alert(1)", ChallengeKey: "env:X"}, {Challenge: "page", ChallengePage: "https://a.example/", ChallengeKey: "secret itself"},
+		{Challenge: "captcha"},
+	} {
+		if len(bad.Problems()) == 0 {
+			t.Errorf("%+v has no problem", bad)
+		}
+	}
+	w := newSite(t, cfg, nil, styles["200 re-render"], map[string]string{"kim": "right"})
+	browser := []string{"Sec-Fetch-Mode", "navigate", "Accept", "text/html", "Referer", "http://example.com/login?next=/x"}
+	var rec *httptest.ResponseRecorder
+	for i := range 6 {
+		rec = w.try("203.0.113.7", "kim", fmt.Sprint(i), nil, browser...)
+	}
+	m := regexp.MustCompile(`href="([^"]+)"`).FindStringSubmatch(rec.Body.String())
+	if rec.Code != 429 || m == nil {
+		t.Fatalf("%d %s", rec.Code, rec.Body)
+	}
+	to, err := url.Parse(html.UnescapeString(m[1]))
+	if err != nil || to.Host != "check.example" || to.Query().Get("site") != "7" || to.Query().Get("back") != "http://example.com/login" {
+		t.Fatalf("%v %v", to, err)
+	}
+	// What the operator's page does.
+	ticket := to.Query().Get("ticket")
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(ticket))
+	signed := ticket + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+
+	back := func(addr, proof string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("GET", "/login?next=%2Fx&dewar-proof="+url.QueryEscape(proof), nil)
+		r.Header.Set("Test-Client", addr)
+		rec := httptest.NewRecorder()
+		w.chain.ServeHTTP(rec, r)
+		return rec
+	}
+	for name, rec := range map[string]*httptest.ResponseRecorder{
+		"forged": back("203.0.113.7", ticket+"."+strings.Repeat("A", 43)), "another client's": back("203.0.113.8", signed), "none": back("203.0.113.7", ""),
+	} {
+		if rec.Code == 303 || rec.Header().Get("Set-Cookie") != "" {
+			t.Errorf("%s: %d %v", name, rec.Code, rec.Header())
+		}
+	}
+	rec = back("203.0.113.7", signed)
+	if rec.Code != 303 || rec.Header().Get("Location") != "/login?next=%2Fx" || len(rec.Result().Cookies()) != 1 {
+		t.Fatalf("back: %d %v", rec.Code, rec.Header())
+	}
+	jar := map[string]string{"dewar-proof": rec.Result().Cookies()[0].Value}
+	if rec := w.try("203.0.113.7", "kim", "wrong again", jar, browser...); rec.Code != 200 {
+		t.Errorf("with the proof: %d", rec.Code)
+	}
+	if rec := w.try("203.0.113.7", "kim", "wrong again 2", jar, browser...); rec.Code != 429 {
+		t.Errorf("the proof a second time: %d", rec.Code)
+	}
+	if _, err := NewLogin(cfg, guard.Env{Store: w.login.store, Secret: func(string) (guard.Secret, error) { return guard.NewSecret("short"), nil }}); err == nil {
+		t.Error("a short secret is taken")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -38,7 +39,9 @@ type Config struct {
 	AccountRate    store.Rate     `toml:"account-rate" default:"off" jsonschema_description:"What one logged-in account may ask for, from all its clients together, such as \"600/m burst 200\"."`
 	Spraying       int            `toml:"spraying" default:"15" jsonschema:"minimum=0,maximum=60000" jsonschema_description:"On how many accounts one password is tried without success within 10 minutes before that is an attack; 0 means never."`
 	Stuffing       int            `toml:"stuffing" default:"100" jsonschema:"minimum=0" jsonschema_description:"How many failed logins from unknown browsers within 10 minutes, over many accounts, are an attack: when they are three times as many as succeed, or five times as many as usual; 0 means never."`
-	Challenge      string         `toml:"challenge" default:"pow" jsonschema:"enum=pow,enum=off" jsonschema_description:"What an unknown browser does before another try when half of the failures are used up, or during an attack: pow (a proof of work on a page of the guard's) or off. Forms that no browser sent get 429 during an attack."`
+	Challenge      string         `toml:"challenge" default:"pow" jsonschema:"enum=pow,enum=page,enum=off" jsonschema_description:"What an unknown browser does before another try when half of the failures are used up, or during an attack: pow (a proof of work on a page of the guard's), page (a page of the operator's, such as one with a CAPTCHA: challenge-page) or off. Forms that no browser sent get 429 during an attack."`
+	ChallengePage  string         `toml:"challenge-page" jsonschema_description:"Address of the operator's page for challenge = \"page\": https://check.example/captcha. It is opened with the parameters ticket and back; who passes is sent to the address in back with dewar-proof=TICKET.TAG added to its query, TAG being the base64url form (without padding) of the HMAC-SHA256 of the ticket under challenge-secret."`
+	ChallengeKey   string         `toml:"challenge-secret" jsonschema_description:"The secret that signs for challenge-page, as env:NAME or file:/path; at least 32 characters."`
 	ChallengeBits  int            `toml:"challenge-bits" default:"18" jsonschema:"minimum=8,maximum=28" jsonschema_description:"Difficulty of the proof of work: 18 means some 260,000 hashes, about a second. Each more doubles it."`
 	Breached       string         `toml:"breached" jsonschema_description:"File of SHA-1 hashes of known passwords, one a line in ascending order, as Have I Been Pwned publishes it. Searched where it lies. Empty: only a built-in list of the 3,000 most common."`
 	BreachedRefuse bool           `toml:"breached-refuse" jsonschema_description:"Refuse known passwords with 422 where one is chosen: registration, reset, change. They are reported in any case."`
@@ -61,8 +64,18 @@ func (c *Config) Problems() []guard.Problem {
 			out = append(out, guard.Problem{Key: "allow", Message: err.Error()})
 		}
 	}
-	if c.Challenge != "" && c.Challenge != "pow" && c.Challenge != "off" {
-		out = append(out, guard.Problem{Key: "challenge", Message: fmt.Sprintf("%q: write \"pow\" or \"off\"", c.Challenge)})
+	switch c.Challenge {
+	case "", "pow", "off":
+	case "page":
+		u, err := url.Parse(c.ChallengePage)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Fragment != "" {
+			out = append(out, guard.Problem{Key: "challenge-page", Message: fmt.Sprintf("%q is no address of a page: write https://check.example/captcha", c.ChallengePage)})
+		}
+		if !strings.HasPrefix(c.ChallengeKey, "env:") && !strings.HasPrefix(c.ChallengeKey, "file:") {
+			out = append(out, guard.Problem{Key: "challenge-secret", Message: "write env:NAME or file:/path: a secret has no place in a settings file"})
+		}
+	default:
+		out = append(out, guard.Problem{Key: "challenge", Message: fmt.Sprintf("%q: write \"pow\", \"page\" or \"off\"", c.Challenge)})
 	}
 	if b := c.ChallengeBits; b != 0 && (b < 8 || b > 28) {
 		out = append(out, guard.Problem{Key: "challenge-bits", Message: fmt.Sprintf("%d is out of range: write 8 to 28", b)})

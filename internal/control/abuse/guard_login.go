@@ -11,6 +11,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,7 +145,8 @@ type loginLayer struct {
 	delay       time.Duration
 	challenge   bool
 	difficulty  int
-	refuse      bool // breached passwords, where one is chosen
+	verifier    *verifier // the operator's page instead of the puzzle
+	refuse      bool      // breached passwords, where one is chosen
 
 	keys     keyring
 	watch    *watch
@@ -195,6 +197,23 @@ func NewLogin(cfg Config, env guard.Env) (guard.Layer, error) {
 	if l.breached, l.closer, err = openBreached(cfg.Breached); err != nil {
 		return nil, fmt.Errorf("abuse.breached: %w", err)
 	}
+	if cfg.Challenge == "page" {
+		if env.Secret == nil {
+			return nil, errors.New("abuse.challenge-secret: there is nothing to read secrets with")
+		}
+		secret, err := env.Secret(cfg.ChallengeKey)
+		if err != nil {
+			return nil, fmt.Errorf("abuse.challenge-secret: %w", err)
+		}
+		if len(secret.Reveal()) < 32 {
+			return nil, errors.New("abuse.challenge-secret: shorter than 32 characters: it can be guessed")
+		}
+		u, err := url.Parse(cfg.ChallengePage)
+		if err != nil {
+			return nil, fmt.Errorf("abuse.challenge-page: %w", err)
+		}
+		l.verifier = &verifier{*u, []byte(secret.Reveal())}
+	}
 	l.keys.store, l.keys.now = env.Store, l.now
 	l.watch = newWatch(cfg.Spraying, cfg.Stuffing, l.now)
 	l.alarms = store.Follow(env.Store, alarmFolder, store.FollowOptions{Every: time.Second, Entries: 16, Now: l.now})
@@ -243,7 +262,6 @@ type tried struct {
 	takes   []store.Take // what it counts against: account or device, pair, client, networks
 	left    []store.Result
 	basic   [16]byte
-	page    []byte // the challenge, when that is the answer
 	release func()
 	done    bool
 }
@@ -266,6 +284,9 @@ func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
 		if browser = openDevice(l.keys.get(), deviceValue); browser != nil {
 			x.Identity.Device = base64.RawURLEncoding.EncodeToString(browser.id[:])
 		}
+	}
+	if d, ok := l.returned(x); ok {
+		return d
 	}
 	if d := l.account(x); d.Verdict != guard.Allow {
 		return d
@@ -402,7 +423,7 @@ func (l *loginLayer) judge(x *guard.Exchange, t *tried, addr netip.Addr, proof s
 	body := strings.ToLower(x.Request.Header.Get("Content-Type"))
 	form := !strings.Contains(body, "json") && t.kind != basicAuth
 	if l.challenge && form && (attacked || budget <= 0.5 || client <= 0.25) {
-		name, right := solved(k.proof, t.client, l.difficulty, proof, now)
+		name, right := l.proven(t, k, proof, now)
 		switch {
 		case right && l.spend(x, name):
 		case navigates(x.Request):
@@ -588,13 +609,26 @@ func (l *loginLayer) ask(x *guard.Exchange, t *tried, k *keys, now time.Time) gu
 	if u, err := x.Request.URL.Parse(x.Request.Header.Get("Referer")); err == nil && strings.EqualFold(u.Host, x.Client.Host) && u.Path != "" {
 		back = u.EscapedPath()
 	}
-	if !strings.HasPrefix(back, "/") || strings.HasPrefix(back, "//") || strings.HasPrefix(back, "/\\") {
-		back = "/"
-	}
-	t.page = challengePage(newPuzzle(k.proof, t.client, l.difficulty, now), l.difficulty, x.Client.Scheme == "https", back, l.watch.window, x.ID)
+	back = localPath(back)
 	d := l.wait("login-challenge", "", time.Minute)
 	d.Event, d.Severity = "dewar_challenge", event.Info
+	d.Header.Set("Content-Type", "text/html; charset=utf-8")
+	if origin, ok := x.Client.Origin(); l.verifier != nil && ok {
+		d.Body = verifierPage(l.verifier.address(newPuzzle(k.proof, t.client, 0, now), origin, back), x.ID)
+		d.Header.Set("Content-Security-Policy", verifierCSP)
+		return d
+	}
+	d.Body = challengePage(newPuzzle(k.proof, t.client, l.difficulty, now), l.difficulty, x.Client.Scheme == "https", back, l.watch.window, x.ID)
+	d.Header.Set("Content-Security-Policy", challengeCSP)
 	return d
+}
+
+// proven checks what a browser brought from the challenge.
+func (l *loginLayer) proven(t *tried, k *keys, proof string, now time.Time) (name string, ok bool) {
+	if l.verifier != nil {
+		return l.verifier.signed(k.proof, t.client, proof, now)
+	}
+	return solved(k.proof, t.client, l.difficulty, proof, now)
 }
 
 // spend reports whether a solved puzzle is used for the first time.
@@ -650,9 +684,6 @@ func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 	for i := range x.Decisions {
 		// A page of the guard's own: the app has seen no password.
 		if d := &x.Decisions[i]; d.Verdict == guard.Deny || d.Verdict == guard.Answer {
-			if t.page != nil && d.Reason == "login-challenge" {
-				l.show(t, r)
-			}
 			return guard.Pass()
 		}
 	}
@@ -692,14 +723,6 @@ func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 		l.succeed(x, r, t, user, now, attributes)
 	}
 	return guard.Pass()
-}
-
-// show puts the challenge in the place of the error page.
-func (l *loginLayer) show(t *tried, r *http.Response) {
-	r.Header.Set("Content-Type", "text/html; charset=utf-8")
-	r.Header.Set("Content-Security-Policy", challengeCSP)
-	r.Body = io.NopCloser(strings.NewReader(string(t.page)))
-	r.ContentLength = int64(len(t.page))
 }
 
 // charged reports whether a failure is on one of the counts already: an

@@ -113,7 +113,9 @@ func newSite(t testing.TB, cfg Config, st store.Store, s style, accounts map[str
 		t.Cleanup(func() { m.Close() })
 		st = m
 	}
-	l, err := NewLogin(cfg, guard.Env{Store: st, Now: w.clock.Now, Publish: w.log.publish})
+	l, err := NewLogin(cfg, guard.Env{Store: st, Now: w.clock.Now, Publish: w.log.publish, Secret: func(ref string) (guard.Secret, error) {
+		return guard.NewSecret("0123456789abcdef0123456789abcdef"), nil
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
