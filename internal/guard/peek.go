@@ -20,6 +20,9 @@ var ErrContentEncoding = errors.New("guard: unknown content encoding")
 // reads it next: bytes read are put back, the rest still streams. Decoding
 // stops after n bytes, so a compression bomb costs nothing (CWE-409).
 //
+// Several layers look at the same page: what one has read the next one gets
+// without reading it again. So nobody may change it.
+//
 // It blocks until n bytes or the end have arrived: do not call it on event
 // streams.
 func PeekBody(r *http.Response, n int) ([]byte, error) {
@@ -32,13 +35,12 @@ func PeekBody(r *http.Response, n int) ([]byte, error) {
 	default:
 		return nil, ErrContentEncoding
 	}
-	var buf bytes.Buffer
-	if r.ContentLength > 0 {
-		buf.Grow(int(min(r.ContentLength, int64(n))) + bytes.MinRead) // one allocation
+	p, ok := r.Body.(*peekedBody)
+	if !ok || p.at > 0 {
+		p = &peekedBody{rest: r.Body}
+		r.Body = p
 	}
-	_, err := buf.ReadFrom(io.LimitReader(r.Body, int64(n)))
-	raw := buf.Bytes()
-	r.Body = &peeked{io.MultiReader(bytes.NewReader(raw), errReader{err}, r.Body), r.Body}
+	raw, err := p.peek(n, r.ContentLength)
 	if len(raw) == 0 {
 		return nil, err
 	}
@@ -59,6 +61,55 @@ func PeekBody(r *http.Response, n int) ([]byte, error) {
 	text, _ := io.ReadAll(io.LimitReader(dec, int64(n)))
 	return text, nil
 }
+
+// peekedBody is a body of which the beginning has been read: it reads that,
+// then the rest.
+type peekedBody struct {
+	raw  []byte
+	at   int   // how much of raw was read
+	err  error // what came behind raw, io.EOF included
+	rest io.ReadCloser
+}
+
+// peek returns the first n bytes, of a body whose length is known or negative.
+func (p *peekedBody) peek(n int, length int64) ([]byte, error) {
+	if more := n - len(p.raw); more > 0 && p.err == nil {
+		buf := bytes.NewBuffer(p.raw)
+		if length > int64(len(p.raw)) {
+			buf.Grow(int(min(length, int64(n))) - len(p.raw) + bytes.MinRead) // one allocation
+		}
+		var k int64
+		k, p.err = buf.ReadFrom(io.LimitReader(p.rest, int64(more)))
+		if p.raw = buf.Bytes(); p.err == nil && k < int64(more) {
+			p.err = io.EOF
+		}
+	}
+	err := p.err
+	if err == io.EOF || n <= len(p.raw) {
+		err = nil
+	}
+	m := min(n, len(p.raw))
+	return p.raw[:m:m], err
+}
+
+// Read implements [io.Reader].
+func (p *peekedBody) Read(b []byte) (int, error) {
+	if p.at < len(p.raw) {
+		n := copy(b, p.raw[p.at:])
+		p.at += n
+		return n, nil
+	}
+	if p.err != nil {
+		return 0, p.err
+	}
+	if len(b) > 0 {
+		p.at = max(p.at, 1) // nothing can be put back any more
+	}
+	return p.rest.Read(b)
+}
+
+// Close implements [io.Closer].
+func (p *peekedBody) Close() error { return p.rest.Close() }
 
 // peeked reads what was put back, then the rest; closing closes the original.
 type peeked struct {

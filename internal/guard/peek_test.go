@@ -105,3 +105,83 @@ type closer struct {
 }
 
 func (c closer) Close() error { c.f(); return nil }
+
+// TestPeekTwice: layers that look one after the other, at more, at less and at
+// nothing, read the body once, and the client gets all of it.
+func TestPeekTwice(t *testing.T) {
+	text := strings.Repeat("0123456789", 1000)
+	reads := 0
+	src := readerFunc(nil)
+	var in *strings.Reader
+	src = func(p []byte) (int, error) {
+		n, err := in.Read(p)
+		reads += n
+		return n, err
+	}
+	for _, length := range []int64{-1, int64(len(text))} {
+		for _, peeks := range [][]int{{10000, 10000}, {100, 50, 0, 200, 20000, 20000, 7}, {10001, 10000, 1}, {0}, {9999, 10001}} {
+			in, reads = strings.NewReader(text), 0
+			r := &http.Response{Header: http.Header{}, Body: io.NopCloser(src), ContentLength: length}
+			for _, n := range peeks {
+				got, err := PeekBody(r, n)
+				if want := text[:min(n, len(text))]; string(got) != want || err != nil {
+					t.Errorf("%v: peek of %d has %d bytes, %v", peeks, n, len(got), err)
+				}
+				_ = append(got, "nobody else sees this"...)
+			}
+			before := reads
+			got, err := io.ReadAll(r.Body)
+			if string(got) != text || err != nil || before > len(text) {
+				t.Errorf("%v: the client gets %d bytes, %v", peeks, len(got), err)
+			}
+		}
+	}
+	// What has begun to be read is not put back.
+	in = strings.NewReader(text)
+	r := &http.Response{Header: http.Header{}, Body: io.NopCloser(src), ContentLength: -1}
+	if _, err := PeekBody(r, 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r.Body, make([]byte, 15)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := PeekBody(r, 5); string(got) != "56789" || err != nil {
+		t.Errorf("behind what was read: %q %v", got, err)
+	}
+	if got, err := io.ReadAll(r.Body); string(got) != text[15:] || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	// A short read is an end, an error stays one and comes at its place.
+	broken := errors.New("upstream went away")
+	r = &http.Response{Header: http.Header{}, Body: io.NopCloser(io.MultiReader(strings.NewReader("hel"), errReader{broken})), ContentLength: -1}
+	for range 2 {
+		if got, err := PeekBody(r, 10); string(got) != "hel" || !errors.Is(err, broken) {
+			t.Errorf("%q %v", got, err)
+		}
+	}
+	for n := range 4 {
+		if got, err := PeekBody(r, n); string(got) != "hel"[:n] || err != nil {
+			t.Errorf("before the error: %q %v", got, err)
+		}
+	}
+	if got, err := io.ReadAll(r.Body); string(got) != "hel" || !errors.Is(err, broken) {
+		t.Errorf("%q %v", got, err)
+	}
+	got := testing.AllocsPerRun(100, func() {
+		in = strings.NewReader(text)
+		r := &http.Response{Header: http.Header{}, Body: io.NopCloser(src), ContentLength: int64(len(text))}
+		for range 5 {
+			if _, err := PeekBody(r, 10001); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if got > 12 {
+		t.Errorf("%v allocations for five looks", got)
+	}
+}
+
+// readerFunc is a reader.
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
