@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dewar-security/dewar/internal/catalog"
+	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/evidence"
 	"github.com/dewar-security/dewar/internal/store/redisstore/redistest"
 	"github.com/dewar-security/dewar/internal/store/sqlitestore"
@@ -203,5 +206,64 @@ func TestStoreRefused(t *testing.T) {
 	}
 	if !strings.Contains(s.out.String(), "starts without it") {
 		t.Errorf("nobody is told:\n%s", s.out)
+	}
+}
+
+// TestOpenStore: what auto means, and what it means where there is no folder.
+func TestOpenStore(t *testing.T) {
+	home, closed := t.TempDir(), t.TempDir()
+	if err := os.Chmod(closed, 0o755); err != nil { // others can enter it
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name            string
+		environ         []string
+		set             map[string]string
+		kind, want, err string
+	}{
+		{"by itself", []string{"HOME=" + home}, nil, "file", sqlitestore.FileName, ""},
+		{"no folder", nil, nil, "memory", "end with the guard", ""},
+		{"no folder, asked for", nil, map[string]string{"store.kind": "file"}, "", "", "store.path"},
+		{"a folder for all", nil, map[string]string{"store.kind": "file", "store.path": closed}, "", "", "chmod 700"},
+		{"memory", []string{"HOME=" + home}, map[string]string{"store.kind": "memory"}, "memory", "a restart forgets them", ""},
+		{"redis without its secret", nil, map[string]string{"store.url": "redis://127.0.0.1:1", "store.secret": "env:NOT_THERE"}, "", "", "store.secret: $NOT_THERE is not set"},
+		{"a short secret", []string{"SHORT=short"}, map[string]string{"store.url": "redis://127.0.0.1:1", "store.secret": "env:SHORT"}, "", "", "32 characters"},
+		{"an authority without TLS", []string{"SEC=0123456789abcdef0123456789abcdef"}, map[string]string{"store.url": "redis://127.0.0.1:1", "store.secret": "env:SEC", "store.ca": "ca.pem"}, "", "", "rediss://"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out buffer
+			a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &out, environ: tt.environ}
+			dir := t.TempDir()
+			var flags []catalog.Flag
+			for k, v := range tt.set {
+				flags = append(flags, catalog.Flag{Key: k, Value: v, Name: k})
+			}
+			loaded, err := catalog.Load(catalog.Source{Dir: dir, Environ: tt.environ, Flags: flags})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := a.openStore(t.Context(), loaded, dir, nil, func(event.Event) {})
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("got %v, want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if e := s.evidence(time.Now()); s.kind != tt.kind || !strings.Contains(e.Summary, tt.want) || (e.Outcome == evidence.Pass) != (len(s.warnings) == 0) {
+				t.Errorf("%s, %+v, want %s and %q", s.kind, e, tt.kind, tt.want)
+			}
+			if s.nodes() != nil {
+				t.Error("it is shared")
+			}
+			if s.kind == "file" {
+				if _, err := a.openStore(t.Context(), loaded, dir, nil, func(event.Event) {}); !errors.Is(err, sqlitestore.ErrInUse) {
+					t.Errorf("a second process: %v", err)
+				}
+			}
+		})
 	}
 }
