@@ -133,7 +133,7 @@ func (s *keySet) parse(raw string) (*jose.JSONWebSignature, header, error) {
 			return nil, h, badToken("typ is no text")
 		}
 	}
-	jws, err := jose.ParseSigned(raw, s.algs)
+	jws, err := jose.ParseSignedCompact(raw, s.algs)
 	if err != nil {
 		return nil, h, badToken("%v", err)
 	}
@@ -415,7 +415,7 @@ type claims map[string]any
 func parseClaims(b []byte) (claims, error) {
 	var c claims
 	d := josejson.NewDecoder(strings.NewReader(string(b)))
-	d.UseNumber()
+	d.SetNumberType(josejson.UnmarshalJSONNumber)
 	if err := d.Decode(&c); err != nil {
 		return nil, badToken("its claims: %v", err)
 	}

@@ -56,7 +56,6 @@ type hostileOP struct {
 	refused  string // error of a refresh
 	down     atomic.Bool
 	fetches  atomic.Int32 // of the keys
-	postForm bool
 }
 
 const clientID, clientSecret = "shop:web", "client secret & more"
@@ -429,7 +428,7 @@ func TestAssertion(t *testing.T) {
 	if err := json.NewDecoder(keys.Body).Decode(&set); err != nil || len(set.Keys) != 1 || !set.Keys[0].IsPublic() || keys.Header.Get("Content-Type") != "application/jwk-set+json" {
 		t.Fatalf("%v %+v", err, set)
 	}
-	jws, err := jose.ParseSigned(text, []jose.SignatureAlgorithm{jose.ES256})
+	jws, err := jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		t.Fatalf("%q: %v", text, err)
 	}
