@@ -175,8 +175,18 @@ func NewSession(cfg Config, upstream bool, env guard.Env) (guard.Layer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeWait)
 	defer cancel()
 	l.began = l.mark(ctx, "began")
-	if l.since = l.ring.since(); l.since.IsZero() {
+	since, ok, err := l.ring.sealing(l.mode == guard.Enforce)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("session.keys: %w", err)
+	case ok:
+		l.since = since
+	case l.mode == guard.Enforce:
 		l.since = l.mark(ctx, "since")
+	default:
+		if err := env.Store.Delete(ctx, stateFolder+"since"); err != nil {
+			l.failed(err)
+		}
 	}
 	l.ended = store.Follow(env.Store, endedFolder, store.FollowOptions{Now: env.Now, Entries: 1 << 20, Bytes: 256 << 20, OnChange: func(e store.Entry) {
 		if name := strings.TrimPrefix(e.Key, endedFolder); name != "" && (name[0] == '@' || name[0] == '*') {

@@ -462,7 +462,9 @@ func TestShapes(t *testing.T) {
 	_, v, _ = strings.Cut(b.session(), "=")
 	s.clock.pass(2 * time.Minute)
 	flipped := []byte(v)
-	flipped[40] ^= 1
+	if flipped[40]++; flipped[40] == v[40] || strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", flipped[40]) < 0 {
+		flipped[40] = 'B'
+	}
 	for value, want := range map[string]string{
 		v[:len(v)-4]: "changed since", string(flipped): "changed since", old: "does not have", strings.Repeat("A", 100): "does not have", "short": "not sealed by this guard",
 	} {
@@ -1007,8 +1009,9 @@ func TestObserve(t *testing.T) {
 
 	on := config()
 	on.Adopt = guard.Duration(24 * time.Hour)
-	s.clock.pass(time.Second)
-	s.dir = s.t.TempDir() // sealing begins now
+	// However long it only observed: the time to adopt begins with sealing.
+	s.clock.pass(3 * 24 * time.Hour)
+	b.get("/set?k=a&v=b")
 	s.start(on, guard.Enforce)
 	if got := b.get("/me"); got != "alice" || b.jar["__Host-session"] == "" {
 		t.Errorf("observe → enforce: %q %v", got, b.jar)
@@ -1017,6 +1020,30 @@ func TestObserve(t *testing.T) {
 	if got := b.get("/me"); got != "alice" {
 		t.Errorf("enforce → observe: %q", got)
 	}
+	for _, keys := range []string{"", "env:NODES"} {
+		// And again, when sealing was switched off for a while; a restart is no
+		// beginning.
+		on.Keys, cfg.Keys = keys, keys
+		c := s.browser()
+		s.start(cfg, guard.Enforce)
+		c.get("/login?u=carol")
+		s.clock.pass(3 * 24 * time.Hour)
+		c.get("/set?k=a&v=b")
+		raw := c.jar["session"]
+		s.start(on, guard.Enforce)
+		if got := c.ask("/me", "session="+raw).Body.String(); got != "carol" {
+			t.Errorf("%q: enforce again: %q", keys, got)
+		}
+		s.clock.pass(25 * time.Hour)
+		s.start(on, guard.Enforce)
+		if got := c.ask("/me", "session="+raw).Body.String(); got != "<nil>" {
+			t.Errorf("%q: the time to adopt begins with every restart: %q", keys, got)
+		}
+	}
+	on.Keys, cfg.Keys = "", ""
+	s.start(on, guard.Enforce)
+	b.get("/login?u=alice")
+	s.start(cfg, guard.Enforce)
 	// What the app does counts then, and the old seal is not in its way.
 	b.get("/logout")
 	if got := b.get("/me"); got != "<nil>" {

@@ -99,7 +99,7 @@ func openKeyring(secret, dir string, every, keep time.Duration, now func() time.
 		return r, err
 	case dir == "":
 		k := randomSealKey(now())
-		r.set.Store(&keyset{current: k, byID: map[uint32]*sealKey{k.id: k}, all: []*sealKey{k}, since: now()})
+		r.set.Store(&keyset{current: k, byID: map[uint32]*sealKey{k.id: k}, all: []*sealKey{k}})
 		return r, nil
 	}
 	r.file = filepath.Join(dir, keyFile)
@@ -114,8 +114,34 @@ func (r *keyring) stale() bool {
 	return r.secret == "" && r.now().Sub(r.set.Load().current.made) > r.every+time.Hour
 }
 
-// since is when sealing began; the zero time when that is not known.
-func (r *keyring) since() time.Time { return r.set.Load().since }
+// sealing keeps and returns since when cookies are sealed, over restarts: on
+// says whether they are now. When they are not the time is forgotten, so that
+// it begins anew. For the keys of a shared secret it is not kept here: false.
+func (r *keyring) sealing(on bool) (since time.Time, ok bool, err error) {
+	if r.secret != "" {
+		return since, false, nil
+	}
+	change := func(s *keyset) *keyset {
+		n := *s
+		switch {
+		case on && s.since.IsZero():
+			n.since = r.now()
+		case !on && !s.since.IsZero():
+			n.since = time.Time{}
+		default:
+			return s
+		}
+		return &n
+	}
+	if r.file != "" {
+		err = r.load(change)
+	} else {
+		r.looking.Lock()
+		r.set.Store(change(r.set.Load()))
+		r.looking.Unlock()
+	}
+	return r.set.Load().since, true, err
+}
 
 // number counts the keys of a shared secret.
 func (r *keyring) number(at time.Time) uint32 { return uint32(at.Unix() / int64(r.every/time.Second)) }
@@ -245,7 +271,7 @@ func (r *keyring) load(change func(*keyset) *keyset) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		k := randomSealKey(r.now())
-		s = &keyset{current: k, byID: map[uint32]*sealKey{k.id: k}, all: []*sealKey{k}, since: r.now()}
+		s = &keyset{current: k, byID: map[uint32]*sealKey{k.id: k}, all: []*sealKey{k}}
 	case err != nil:
 		return err
 	case change != nil:
@@ -328,7 +354,9 @@ func parseKeys(text, name string) (*keyset, error) {
 func (r *keyring) write(s *keyset) error {
 	var b strings.Builder
 	b.WriteString(keyFileTop)
-	fmt.Fprintf(&b, "since %d\n", s.since.Unix())
+	if !s.since.IsZero() {
+		fmt.Fprintf(&b, "since %d\n", s.since.Unix())
+	}
 	for _, k := range s.all {
 		fmt.Fprintf(&b, "key %d %s\n", k.made.Unix(), base64.RawURLEncoding.EncodeToString(k.raw))
 	}
