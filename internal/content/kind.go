@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gabriel-vasile/mimetype"
 )
@@ -76,6 +77,11 @@ func Sniff(prefix []byte) Kind {
 	case magickScript.Match(begins):
 		return Kind{"text/x-mvg", Script}
 	}
+	if (k.Family == Program || k.Family == Archive) && plainText(prefix) {
+		// Two or three letters make "MZ", "FWS" or "BZh": a list that begins
+		// with them is no program.
+		k = Kind{"text/plain", Text}
+	}
 	switch k.Family {
 	case Text, Unknown, XML:
 		text := textOf(prefix)
@@ -140,6 +146,20 @@ func rootOf(b []byte) (name string, xml bool) {
 			return "", xml
 		}
 	}
+}
+
+// plainText reports whether the beginning of a file is text in UTF-8, which no
+// header of a program or an archive is.
+func plainText(b []byte) bool {
+	b = b[:min(len(b), 512)]
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' && r != '\f' || r == 0x7f || r == utf8.RuneError && n == 1 && len(b) >= utf8.UTFMax {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
 }
 
 // looksPickled reports whether the bytes behind the header of pickle protocol
