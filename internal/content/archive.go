@@ -66,7 +66,7 @@ func (in *inspection) count(entry string) error {
 // fatal reports whether an error ends the whole look: everything else is about
 // one entry.
 func (in *inspection) fatal(err error) bool {
-	return errors.Is(err, errBudget) || errors.Is(err, errDepth) || in.ctx.Err() != nil
+	return errors.Is(err, errBudget) || errors.Is(err, errDepth) || errors.Is(err, errKeep) || in.ctx.Err() != nil
 }
 
 // archive looks into what holds other files.
@@ -141,11 +141,12 @@ func (in *inspection) stream(r io.Reader, name, entry string, depth int) error {
 	}
 	if Sniff(head).Family == SVG {
 		// .svgz: browsers open it like what it holds.
-		data, size, err := in.limits.Keep(b)
-		if err != nil {
-			return err
+		err := in.keep(b, name, join(entry, path.Base(name)), depth)
+		if err != nil && !in.fatal(err) {
+			in.find(Malformed, entry, "%v", err)
+			err = nil
 		}
-		return in.file(File{Name: name, Data: data, Size: size}, join(entry, path.Base(name)), depth+1)
+		return err
 	}
 	err := in.member(b, head, name, join(entry, path.Base(name)), depth)
 	if err != nil && !in.fatal(err) {
@@ -162,11 +163,7 @@ func (in *inspection) member(r io.Reader, head []byte, name, entry string, depth
 	kind := Sniff(head)
 	switch {
 	case kind.container() != "" && kind.container() != "opaque", kind.Family == PDF, kind.Family == Office:
-		data, size, err := in.limits.Keep(r)
-		if err != nil {
-			return err
-		}
-		return in.file(File{Name: name, Data: data, Size: size}, entry, depth+1)
+		return in.keep(r, name, entry, depth)
 	case kind.Family == Program:
 		in.find(ArchiveExecutable, entry, "%s", kind.MIME)
 		if verdict(familyOf(Extension(name)), kind) == disguise {
@@ -177,6 +174,37 @@ func (in *inspection) member(r io.Reader, head []byte, name, entry string, depth
 	}
 	_, err := io.Copy(io.Discard, r)
 	return err
+}
+
+// errKeep says that there was no room: it is not the file's fault.
+var errKeep = errors.New("cannot keep what an archive holds")
+
+// keep holds an entry and looks at it like a file of its own.
+func (in *inspection) keep(r io.Reader, name, entry string, depth int) error {
+	watched := &watched{r: r}
+	data, size, err := in.limits.Keep(watched)
+	switch {
+	case watched.err != nil:
+		return watched.err
+	case err != nil:
+		return fmt.Errorf("%w: %w", errKeep, err)
+	}
+	return in.file(File{Name: name, Data: data, Size: size}, entry, depth+1)
+}
+
+// watched remembers why a stream could not be read to its end.
+type watched struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements [io.Reader].
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && err != io.EOF {
+		w.err = err
+	}
+	return n, err
 }
 
 // tar looks into a tar archive.

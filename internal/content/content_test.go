@@ -8,6 +8,7 @@ import (
 	"compress/zlib"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -480,6 +481,20 @@ func TestXZDictionary(t *testing.T) {
 	}
 	if n, err := xzCheck(File{Data: strings.NewReader(xzOf(strings.Repeat("x", 12345)) + "\x00\x00\x00\x00" + xzOf("yy")), Size: int64(len(xzOf(strings.Repeat("x", 12345))) + 4 + len(xzOf("yy")))}); err != nil || n != 12347 {
 		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// TestNoRoom: a file that could not be looked into is an error, never a clean
+// one.
+func TestNoRoom(t *testing.T) {
+	full := errors.New("the disk is full")
+	for _, text := range []string{zipOf(member{"a.zip", zipOf(member{"../x", ""})}), gzipOf(tarOf(entryOf("a.zip", zipOf(member{"../x", ""})))), gzipOf(svg("")), gzipOf(gzipOf("x"))} {
+		_, err := Inspect(context.Background(), File{Name: "a", Data: strings.NewReader(text), Size: int64(len(text))}, Limits{
+			Keep: func(io.Reader) (io.ReaderAt, int64, error) { return nil, 0, full },
+		})
+		if !errors.Is(err, full) {
+			t.Errorf("%v", err)
+		}
 	}
 }
 
