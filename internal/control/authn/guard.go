@@ -84,7 +84,7 @@ var layers = []*guard.Spec{{
 		},
 		{
 			Name: "authn-state",
-			Why:  "The answer belongs to no login that this browser has begun within a quarter of an hour: somebody wants to log a visitor in as somebody else (login CSRF, RFC 6749 section 10.12), or the login took too long.",
+			Why:  "The answer belongs to no login that this browser has begun within a quarter of an hour: somebody wants to log a visitor in as somebody else (login CSRF, RFC 6749 section 10.12), the login took too long, or another tab began one at the same moment. It is not used; a login that began here begins again.",
 			Fix:  "Begin the login again. If it happens always: set authn.provider.origin, so that login and callback are at the same host.",
 		},
 		{
@@ -446,7 +446,7 @@ func (l *layer) deny(x *guard.Exchange, cookies ownCookies, n need, id *identity
 		return d
 	case what == lackLogin:
 		if canLogin && !observed && navigates(r) {
-			return l.begin(x, cookies, r.URL.RequestURI(), acr)
+			return l.begin(x, cookies, r.URL.RequestURI(), acr, 0)
 		}
 		var ways []string
 		if l.bearer != nil && (n.rule == nil || n.rule.By != "session") {
@@ -459,7 +459,7 @@ func (l *layer) deny(x *guard.Exchange, cookies ownCookies, n need, id *identity
 		d.Header = http.Header{"Www-Authenticate": ways}
 		return d
 	case what == lackACR && canLogin && !observed && navigates(r):
-		return l.begin(x, cookies, r.URL.RequestURI(), acr)
+		return l.begin(x, cookies, r.URL.RequestURI(), acr, 0)
 	case what == lackACR:
 		return refuse(http.StatusUnauthorized, "authn-step-up", detail, challenge(realm, "insufficient_user_authentication", "a stronger authentication is wanted", "acr_values", strings.Join(acr, " ")))
 	}
@@ -498,7 +498,7 @@ func (l *layer) own(x *guard.Exchange, cookies ownCookies) guard.Decision {
 		if err != nil {
 			return wrongRequest(http.StatusBadRequest, err.Error())
 		}
-		return l.begin(x, cookies, back, nil)
+		return l.begin(x, cookies, back, nil, 0)
 	case callbackPath:
 		return l.returned(x, cookies)
 	case logoutPath:

@@ -378,7 +378,7 @@ func plainText(s string) bool {
 }
 
 // flow is a login that is under way: in another tab there may be another one.
-// State, nonce and PKCE verifier are made of the id.
+// Nonce and PKCE verifier are made of the id, and the state holds it, sealed.
 type flow struct {
 	ID     string `json:"i"`
 	Return string `json:"r"`
@@ -433,6 +433,66 @@ func (l *layer) flowsCookie(x *guard.Exchange, list []flow) string {
 	return setCookie(x, flowCookie, "", 0, crossSite)
 }
 
+// state is what goes to the provider and comes back: which login it is, and
+// where that shall end. Only the flow in the browser's own cookie makes it
+// worth anything.
+type state struct {
+	ID     string `json:"i"`
+	Return string `json:"r"`
+	Began  int64  `json:"t"`
+	Tries  int    `json:"n,omitempty"`
+}
+
+// statePlace keeps a state from being taken for a cookie.
+const statePlace = "state"
+
+func (l *layer) sealState(s state) string {
+	return base64.RawURLEncoding.EncodeToString(l.ring.all[0].cookie.Seal(nil, nil, jsonText(s), []byte(statePlace)))
+}
+
+// openState returns a state that was sealed here and is not too old.
+func (l *layer) openState(text string) (s state, ok bool) {
+	if len(text) > 4096 {
+		return s, false
+	}
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return s, false
+	}
+	if b, err = l.ring.all[0].cookie.Open(nil, nil, b, []byte(statePlace)); err != nil || json.Unmarshal(b, &s) != nil {
+		return s, false
+	}
+	age := l.now().Unix() - s.Began
+	return s, s.ID != "" && age <= int64(flowLife/time.Second) && age >= -int64(maxSkew/time.Second)
+}
+
+// maxRestarts bounds how often a login begins again by itself.
+const maxRestarts = 2
+
+// lost is the answer to a visitor whose login is not in their cookie, although
+// it began here: tabs that are opened at once each get a cookie, and the last
+// one is left. Nothing of the provider's answer is used, so that it does not
+// matter whose it is: who has a session goes where the tab wanted, and others
+// begin again.
+func (l *layer) lost(x *guard.Exchange, cookies ownCookies, s state) guard.Decision {
+	back := returnPath(s.Return)
+	if key := l.sessions.key(cookies.login); key != "" {
+		switch c, err := l.sessions.get(x.Request.Context(), key); {
+		case err != nil:
+			return l.unavailable(err)
+		case c != nil:
+			return guard.Decision{Verdict: guard.Answer, Status: http.StatusSeeOther, Reason: "authn-login", Event: beginEvent, Severity: event.Debug, Header: http.Header{"Location": {back}, "Referrer-Policy": {"no-referrer"}}}
+		}
+	}
+	if s.Tries >= maxRestarts {
+		d := guard.Refuse(http.StatusForbidden, "authn-state", "the login is not in this browser's cookie, again and again")
+		d.Event = loginFailEvent
+		return d
+	}
+	x.Note(guard.Note{Event: loginFailEvent, Reason: "authn-state", Detail: "the login is not in this browser's cookie: it begins again"})
+	return l.begin(x, cookies, back, nil, s.Tries+1)
+}
+
 func (l *layer) nonce(f flow) string {
 	return base64.RawURLEncoding.EncodeToString(mac(l.ring.all[0].derive, "nonce", f.ID))
 }
@@ -453,7 +513,7 @@ func (l *layer) origin(x *guard.Exchange) (string, bool) {
 
 // begin sends the visitor to the provider. acr are authentication contexts of
 // which one is wanted.
-func (l *layer) begin(x *guard.Exchange, cookies ownCookies, back string, acr []string) guard.Decision {
+func (l *layer) begin(x *guard.Exchange, cookies ownCookies, back string, acr []string, tries int) guard.Decision {
 	origin, known := l.origin(x)
 	if !known {
 		return guard.Refuse(http.StatusBadRequest, "authn-origin", "the origin that was asked for is not known")
@@ -486,7 +546,7 @@ func (l *layer) begin(x *guard.Exchange, cookies ownCookies, back string, acr []
 	if l.cfg.Provider.Prompt != "" {
 		param("prompt", l.cfg.Provider.Prompt)
 	}
-	to := l.provider.oauth2(m, origin+l.callback()).AuthCodeURL(f.ID, options...)
+	to := l.provider.oauth2(m, origin+l.callback()).AuthCodeURL(l.sealState(state{f.ID, f.Return, f.Began, tries}), options...)
 	return guard.Decision{Verdict: guard.Answer, Status: http.StatusFound, Reason: "authn-login", Event: beginEvent, Severity: event.Debug, Header: http.Header{
 		"Location": {to}, "Set-Cookie": {l.flowsCookie(x, append(l.flows(cookies.flow), f))}, "Referrer-Policy": {"no-referrer"},
 	}}
@@ -559,13 +619,15 @@ func (l *layer) returned(x *guard.Exchange, cookies ownCookies) guard.Decision {
 		}
 	}
 	list := l.flows(cookies.flow)
-	i := slices.IndexFunc(list, func(f flow) bool {
-		return p["state"] != "" && subtle.ConstantTimeCompare([]byte(f.ID), []byte(p["state"])) == 1
-	})
+	sent, ok := l.openState(p["state"])
+	if !ok {
+		return fail(http.StatusForbidden, "authn-state", "no login that has begun here, or one that took too long")
+	}
+	i := slices.IndexFunc(list, func(f flow) bool { return f.ID == sent.ID })
 	if i < 0 {
-		// Nothing that this browser has begun: a forged or a late answer
-		// (login CSRF, RFC 6749, 10.12).
-		return fail(http.StatusForbidden, "authn-state", "no login that this browser has begun")
+		// Not one that this browser has begun, as far as it remembers: the
+		// answer is not used (login CSRF, RFC 6749, 10.12).
+		return l.lost(x, cookies, sent)
 	}
 	f := list[i]
 	rest := l.flowsCookie(x, slices.Delete(list, i, i+1))

@@ -135,27 +135,32 @@ func TestLoginCSRF(t *testing.T) {
 	o := newHostileOP(t, c)
 	s := newSite(t, siteConfig(o), c)
 	attacker, victim := s.browser(), s.browser()
+	redeemed := func() int { o.mu.Lock(); defer o.mu.Unlock(); return len(o.tokens) }
 	back := callbackOf(t, s, attacker, "/account/")
-	if code, _, _ := victim.visit(back); code != 403 || !slices.Contains(s.reasons(), "authn-state") {
-		t.Errorf("the attacker's answer in the victim's browser: %d", code)
+	code, _, _ := victim.stop(o.URL).visit(back)
+	if r := s.reasons(); code != 302 || !slices.Contains(r, "authn-state") || slices.Contains(r, "authn-logged-in") {
+		t.Errorf("the attacker's answer in the victim's browser: %d %q", code, r)
 	}
 	if code, _, _ := victim.stop(o.URL).visit(s.URL + "/account/"); code != 302 {
 		t.Errorf("the victim has a session: %d", code)
 	}
 	// With a login of the victim's own under way it is still another one's.
 	callbackOf(t, s, victim, "/account/")
-	if code, _, _ := victim.visit(back); code != 403 {
-		t.Errorf("with a login under way: %d", code)
+	if code, _, _ := victim.stop(o.URL).visit(back); code != 302 || redeemed() != 0 {
+		t.Errorf("with a login under way: %d, %d codes were redeemed", code, redeemed())
+	}
+	if code, _, _ := victim.stop(o.URL).visit(s.URL + "/account/"); code != 302 {
+		t.Errorf("the victim has a session: %d", code)
 	}
 	s.reasons()
 	// The attacker's own browser may use it, once.
 	u, _ := url.Parse(s.URL)
 	before := attacker.Jar.Cookies(u)
-	if code, _, body := attacker.visit(back); code != 200 {
+	if code, _, body := attacker.visit(back); code != 200 || redeemed() != 1 {
 		t.Fatalf("%d %s", code, body)
 	}
-	if code, _, _ := attacker.visit(back); code != 403 {
-		t.Errorf("state used twice: %d", code)
+	if code, at, _ := attacker.stop(o.URL).visit(back); code != 200 || at != s.URL+"/account/" || redeemed() != 1 {
+		t.Errorf("used twice by who has a session: %d at %s, %d codes were redeemed", code, at, redeemed())
 	}
 	// Also from a copy of the cookie as it was.
 	thief := s.browser()
@@ -213,6 +218,52 @@ func TestMetadata(t *testing.T) {
 		_, err := p.discover(t.Context())
 		if (tt.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s %q: %v", tt.name, tt.url, err)
+		}
+	}
+}
+
+// TestTabsAtOnce: a browser that restores its tabs asks for all of them with
+// the same cookie, and keeps the last one it gets. Every tab ends where it
+// wanted, and no answer is used in a browser that did not ask for it.
+func TestTabsAtOnce(t *testing.T) {
+	c := newClock()
+	o := newHostileOP(t, c)
+	s := newSite(t, siteConfig(o), c)
+	lost := callbackOf(t, s, s.browser(), "/account/one?x=1") // its cookie is overwritten
+	b := s.browser()
+	kept := callbackOf(t, s, b, "/account/two")
+	if code, at, _ := b.visit(lost); code != 200 || at != s.URL+"/account/one?x=1" {
+		t.Errorf("the tab whose cookie was lost: %d at %s %q", code, at, s.reasons())
+	}
+	if code, at, _ := b.visit(kept); code != 200 || at != s.URL+"/account/two" {
+		t.Errorf("the other one: %d at %s %q", code, at, s.reasons())
+	}
+	if code, at, _ := b.stop(o.URL).visit(lost); code != 200 || at != s.URL+"/account/one?x=1" {
+		t.Errorf("with a session: %d at %s", code, at)
+	}
+	// A browser that keeps no cookies is not sent around for ever.
+	hops := 0
+	for at := callbackOf(t, s, s.browser(), "/account/"); ; hops++ {
+		r, _ := http.NewRequest("GET", at, nil)
+		res, err := s.Client().Transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if at = res.Header.Get("Location"); at == "" {
+			if res.StatusCode != 403 {
+				t.Errorf("%d", res.StatusCode)
+			}
+			break
+		}
+		if hops > 20 {
+			t.Fatal("for ever")
+		}
+	}
+	// What was not sealed here begins nothing.
+	for _, v := range []string{"x", "", b64([]byte(`{"i":"x","r":"/account/"}`)), s.layer.flowsCookie(exchange("GET", "/"), []flow{{ID: "x", Return: "/"}})} {
+		if code, _, _ := s.browser().stop(o.URL).visit(s.URL + "/_dewar/auth/callback?code=x&state=" + url.QueryEscape(v)); code != 403 {
+			t.Errorf("state %q: %d", v, code)
 		}
 	}
 }
