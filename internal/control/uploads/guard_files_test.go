@@ -725,3 +725,42 @@ func BenchmarkUpload(b *testing.B) {
 		})
 	}
 }
+
+// TestNoRoom: when there is no room to look into a file, it does not pass, and
+// it is not the client's fault.
+func TestNoRoom(t *testing.T) {
+	inner := zipped("a", strings.Repeat("\x01\x02\x03", 1<<20)) // 3 MiB that pack well
+	upload := typed("a.zip", "application/zip", zipped("b.tar.gz", inner)+"") + end
+	stored := func() string { // an archive within, not packed: it has to be kept whole
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		w, err := z.CreateHeader(&zip.FileHeader{Name: "big.zip", Method: zip.Deflate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var big bytes.Buffer
+		zz := zip.NewWriter(&big)
+		ww, err := zz.CreateHeader(&zip.FileHeader{Name: "zeros", Method: zip.Store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = ww.Write(make([]byte, 6<<20))
+		zz.Close()
+		_, _ = w.Write(big.Bytes())
+		z.Close()
+		return b.String()
+	}()
+	for _, c := range []struct {
+		text string
+		code int
+	}{{upload, 204}, {typed("a.zip", "application/zip", stored) + end, 503}} {
+		chain, err := guard.NewChain(guard.Options{Layers: []guard.Bound{{Spec: filesSpec, Layer: newFiles(t, Config{MaxRatio: 1 << 20}, guard.Env{})}}, Forward: swallow{}, Spool: guard.NewSpool(1<<20, 2<<20)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		if chain.ServeHTTP(w, exchange(mp, c.text).Request); w.Code != c.code {
+			t.Errorf("%d, want %d", w.Code, c.code)
+		}
+	}
+}
