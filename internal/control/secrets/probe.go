@@ -90,7 +90,7 @@ func askKey(ctx context.Context, c *probe.Client) []probe.Answer {
 		}
 	}
 	if len(found) == 0 {
-		why := "could not tell: no page seen without logging in sets anything signed as Flask signs"
+		why := "could not tell: no page seen without logging in sets anything signed as Flask signs (behind the guard's seal nothing is)"
 		if err != nil {
 			why = "could not tell: " + err.Error()
 		}
