@@ -677,6 +677,7 @@ func TestDetect(t *testing.T) {
 		{"GET", "/api/me", "", "", "Bearer S2ltOng=", noAttempt, "", ""},
 		{"POST", "/login?next=/&password=zz", "form", "username=kim&password=x", "", login, "kim", "x"},
 		{"POST", "/login", "form", "username=%EF%BC%AB%EF%BD%89%EF%BD%8D&password=x", "", login, "kim", "x"}, // full width
+		{"POST", "/login", "form", "username=k%C3%ADm%E2%80%8B&password=x", "", login, "kim", "x"},           // an accent, and what does not show
 	} {
 		body, kind := c.body, map[string]string{"form": "application/x-www-form-urlencoded", "json": "application/json", "text": "text/plain"}[c.kind]
 		if c.kind == "multipart" {

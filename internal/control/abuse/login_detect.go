@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
@@ -306,13 +307,15 @@ func (l *loginLayer) reads(m policy.Match, f *guard.Field) bool {
 	return len(m.Routes) == 0
 }
 
-// normalName makes one name of what apps take for the same account: case,
-// width and composition of letters (NFKC) and surrounding space do not count.
+// normalName makes one name of what apps and their databases take for the same
+// account: case, width and composition of letters, space around them, accents
+// and characters that do not show do not count (MySQL's usual collations find
+// kim under kím). That two accounts may share a count is the safe side.
 func normalName(s string) string {
 	s = strings.TrimSpace(clip(s, maxName))
 	plain := true
 	for i := range len(s) {
-		if c := s[i]; c >= 0x80 || 'A' <= c && c <= 'Z' {
+		if c := s[i]; c >= 0x7f || c < ' ' || 'A' <= c && c <= 'Z' {
 			plain = false
 			break
 		}
@@ -320,7 +323,14 @@ func normalName(s string) string {
 	if plain {
 		return s
 	}
-	return strings.TrimSpace(norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s))))
+	s = cases.Fold().String(norm.NFKC.String(s))
+	s = strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Mn, unicode.Cf, unicode.Cc) {
+			return -1
+		}
+		return r
+	}, norm.NFKD.String(s))
+	return strings.TrimSpace(norm.NFKC.String(s))
 }
 
 // handle names an account where its name must not stand: in keys of the store

@@ -291,7 +291,7 @@ func jsonSigns(doc map[string]json.RawMessage, depth int) (o outcome, why string
 // asksSecret reports whether a page holds an input for a password or, where
 // that was tried, a code.
 func asksSecret(page []byte, kind attemptKind) bool {
-	for {
+	for inputs := 0; inputs < 300; { // a page of nothing else costs no more
 		i := bytes.IndexByte(page, '<')
 		if i < 0 {
 			return false
@@ -300,6 +300,7 @@ func asksSecret(page []byte, kind attemptKind) bool {
 		if len(page) < 6 || !bytes.EqualFold(page[:5], []byte("input")) {
 			continue
 		}
+		inputs++
 		tag := page[5:min(len(page), 2000)]
 		if j := bytes.IndexByte(tag, '>'); j >= 0 {
 			tag = tag[:j]
@@ -313,6 +314,7 @@ func asksSecret(page []byte, kind attemptKind) bool {
 			}
 		}
 	}
+	return false
 }
 
 // attribute returns the value of an attribute in the inside of a tag.
