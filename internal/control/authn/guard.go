@@ -156,6 +156,7 @@ type layer struct {
 	bearer   *bearer   // nil when no tokens are accepted
 	assert   *asserter
 	client   *http.Client
+	noted    *lru[time.Time] // sessions whose cookie was shown after their end
 	policy   func() *policy.Policy
 	facts    func() guard.Facts
 }
@@ -208,7 +209,7 @@ func NewAuthn(cfg Config, env guard.Env) (guard.Layer, error) {
 		return nil, fmt.Errorf("authn.provider.ca-file: %w", err)
 	}
 	client := newClient(way)
-	l.client = client
+	l.client, l.noted = client, newLRU[time.Time](4096)
 	l.sessions = &sessions{store: l.store, ring: l.ring, now: l.now, idle: time.Duration(cfg.Session.Idle), absolute: time.Duration(cfg.Session.Absolute), cache: newLRU[*cached](8192)}
 	l.assert = newAsserter(l.ring, l.now)
 	clientSecret, err := secret("provider.client-secret", cfg.Provider.ClientSecret)
@@ -372,7 +373,7 @@ func (l *layer) Request(x *guard.Exchange) guard.Decision {
 			}
 			break
 		}
-		if c == nil && needed && l.sessions.ended(ctx, key) {
+		if c == nil && needed && l.sessions.ended(ctx, key) && l.notable(key) {
 			x.Note(guard.Note{Event: endedEvent, Severity: event.Warn, Reason: "authn-ended", Detail: "the cookie of a session that has ended", Attributes: map[string]string{"session": key[:12]}})
 		}
 		if c != nil {
@@ -391,6 +392,19 @@ func (l *layer) Request(x *guard.Exchange) guard.Decision {
 		}
 	}
 	return guard.Pass()
+}
+
+// notePause is how long the cookie of one ended session is worth one event: a
+// page that was left open may ask every few seconds.
+const notePause = 10 * time.Minute
+
+func (l *layer) notable(key string) bool {
+	now := l.now()
+	if at, ok := l.noted.get(key); ok && now.Sub(at) < notePause {
+		return false
+	}
+	l.noted.put(key, now)
+	return true
 }
 
 // askerOf names a client to the limit on wrong tokens.

@@ -432,6 +432,12 @@ func TestSessionLife(t *testing.T) {
 	if !slices.Contains(s.reasons(), "authn-ended") {
 		t.Error("nobody notes that an ended session is used")
 	}
+	for range 5 {
+		thief.stop(o.URL).visit(s.URL + "/account/")
+	}
+	if slices.Contains(s.reasons(), "authn-ended") {
+		t.Error("it is noted at every request")
+	}
 	// Twice: one of them was planted.
 	k := b.Jar.Cookies(u)[0]
 	for _, two := range [][2]string{{k.Value, newID()}, {newID(), k.Value}, {k.Value, k.Value}} {
