@@ -36,7 +36,7 @@ type PatchParameter struct {
 	Methods  []string `json:"methods,omitempty"`
 	In       string   `json:"in" jsonschema:"enum=query,enum=form,enum=json,enum=path,enum=header,enum=cookie,enum=file"`
 	Name     string   `json:"name,omitempty" jsonschema_description:"Missing: every name."`
-	Spot     string   `json:"spot,omitempty" jsonschema_description:"Where in the text the value stands: a quotation mark, bare, text, code, filter, name; missing where that is not known."`
+	Spot     string   `json:"spot,omitempty" jsonschema_description:"Where in the text the value stands: a quotation mark, bare, text, unquoted, code, filter, name, below, whole; missing where that is not known."`
 }
 
 // patchable are the kinds of sources that a guard sees by their names.
@@ -77,6 +77,9 @@ func (p *Project) Patches(flow *pyflow.Result, findings []Finding) []Patch {
 		}
 		for _, s := range f.Sources {
 			patch.cover(s, flow, routes, unmounted)
+		}
+		if patch.Language == "path" && slices.ContainsFunc(patch.Parameters, func(x PatchParameter) bool { return x.Spot != "below" }) {
+			patch.Open = append(patch.Open, "the whole path may be the client's: absolute ones are not refused")
 		}
 		if len(patch.Parameters) > 0 {
 			out = append(out, patch)

@@ -19,7 +19,8 @@ type Sink struct {
 	// between two of which it stands, one of the words bare (outside of
 	// quotes), text (between the tags of a page), unquoted (an attribute of a
 	// tag), code (where any word means something), filter and name (of LDAP);
-	// several with | between. Empty if it is not known: then all are assumed.
+	// below (a folder that is the program's own) and whole (the value is a path
+	// by itself), several with | between. Empty if it is not known: then all are assumed.
 	Spot string
 	// Host is the site's own, with its port, to which redirections may lead.
 	Host string
@@ -55,7 +56,7 @@ func (s Sink) breaks(text string) string {
 	if text == "" {
 		return ""
 	}
-	if kinds := judgedAs[s.Language]; kinds != 0 {
+	if kinds := judgedAs[s.Language]; kinds != 0 && (s.Language != "path" || s.Spot == "below") {
 		if f := JudgeKinds(text, Text, kinds); len(f) > 0 {
 			return f[0].Kind.String() + ": " + f[0].Shape
 		}
@@ -99,7 +100,7 @@ func (s Sink) leaves(text string) string {
 	case "html":
 		return s.html(text)
 	case "path":
-		return breaksPath(text)
+		return breaksPath(text, s.Spot == "below")
 	case "redirect":
 		return s.redirect(text)
 	case "url":
@@ -267,12 +268,14 @@ func addsAttribute(text string) bool {
 	return false
 }
 
-func breaksPath(text string) string {
+// breaksPath refuses what leaves the folder. An absolute path does so only
+// below one: where the whole path is the client's it may be what is wanted.
+func breaksPath(text string, below bool) string {
 	t := pathLookalikes.Replace(strings.ReplaceAll(text, `\`, "/"))
 	switch {
 	case strings.ContainsFunc(t, unicode.IsControl):
 		return "control character"
-	case t[0] == '/' || t[0] == '~' || len(t) > 1 && t[1] == ':':
+	case below && (t[0] == '/' || t[0] == '~' || len(t) > 1 && t[1] == ':'):
 		return "absolute path"
 	}
 	for part := range strings.SplitSeq(t, "/") {

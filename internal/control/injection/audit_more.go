@@ -122,7 +122,7 @@ func followPath(p *audit.Pass, kinds []string, message, caret string, find func(
 		if !bad {
 			return nil
 		}
-		d := audit.Danger{Label: e.Label, Message: message + ": it " + e.Why, Caret: caret, Confidence: sure(h)}
+		d := audit.Danger{Label: e.Label, Spot: e.Spot, Message: message + ": it " + e.Why, Caret: caret, Confidence: sure(h)}
 		if e.Label.Harmless.For("path-setting") {
 			d.Confidence, d.Caret = audit.Possible, caret+", unless the setting is on by which the path is checked"
 		}

@@ -19,15 +19,19 @@ func pathExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
 		}
 		before, after := audit.Before(pieces, i), audit.After(pieces, i)
 		slash := audit.CanHold(p, "/")
+		spot := "below"
+		if i == 0 {
+			spot = "whole" // the client names the whole path, perhaps by design
+		}
 		switch {
 		case before == "" && audit.CanBegin(p, '/'):
-			return exit{Label: labels[0], Piece: i, Why: "can be an absolute path"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can be an absolute path", Spot: spot}, true
 		case slash && audit.CanHold(p, "../"):
-			return exit{Label: labels[0], Piece: i, Why: "can hold ../"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can hold ../", Spot: spot}, true
 		case !slash && strings.HasPrefix(after, "/") && (before == "" || strings.HasSuffix(before, "/")) && audit.CanHold(p, ".."):
-			return exit{Label: labels[0], Piece: i, Why: "can be .."}, true
+			return exit{Label: labels[0], Piece: i, Why: "can be ..", Spot: spot}, true
 		case !slash && kind == "path-delete" && after == "" && strings.HasSuffix(before, "/") && audit.CanHold(p, ".."):
-			return exit{Label: labels[0], Piece: i, Why: "can be .., the folder above"}, true
+			return exit{Label: labels[0], Piece: i, Why: "can be .., the folder above", Spot: spot}, true
 		}
 	}
 	return exit{}, false
