@@ -550,10 +550,14 @@ func (l *loginLayer) enter(t *tried) bool {
 	for _, n := range t.names {
 		held = append(held, "a"+n)
 	}
+	most := perAccount
+	if t.kind == basicAuth {
+		most = perClient // a program begins with many requests at once
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, h := range held {
-		if n := l.inFlight[h]; i == 0 && n >= perClient || i > 0 && n >= perAccount {
+		if n := l.inFlight[h]; i == 0 && n >= perClient || i > 0 && n >= most {
 			return false
 		}
 	}
@@ -647,7 +651,10 @@ func (l *loginLayer) wasRight(basic [16]byte, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at, ok := l.right[basic]
-	return ok && now.Sub(at) < knownBasicFor
+	if ok = ok && now.Sub(at) < knownBasicFor; ok {
+		l.right[basic] = now // as long as it is used
+	}
+	return ok
 }
 
 func (l *loginLayer) isRight(basic [16]byte, now time.Time) {

@@ -406,6 +406,54 @@ func TestParallel(t *testing.T) {
 	}
 }
 
+// TestBasic: a program that authenticates every request, many at once, is not
+// taken for a guesser; one that guesses is held.
+func TestBasic(t *testing.T) {
+	w := newSite(t, noChallenge(t), nil, styles["JSON"], nil)
+	ask := func(addr, password string) (*guard.Exchange, guard.Decision) {
+		r := httptest.NewRequest("GET", "/api/orders", nil)
+		r.SetBasicAuth("robot", password)
+		x := &guard.Exchange{Request: r, Path: "/api/orders"}
+		x.Client.Addr = netip.MustParseAddr(addr)
+		return x, w.login.Request(x)
+	}
+	answer := func(x *guard.Exchange, status int) {
+		w.login.Response(x, &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody, Request: x.Request})
+	}
+	var all []*guard.Exchange
+	for i := range 20 {
+		x, d := ask("203.0.113.7", "right")
+		if d.Verdict != guard.Allow {
+			t.Fatalf("request %d of many at once: %+v", i, d)
+		}
+		all = append(all, x)
+	}
+	for _, x := range all {
+		answer(x, 200)
+	}
+	for i := range 200 {
+		x, d := ask("203.0.113.7", "right")
+		if d.Verdict != guard.Allow || x.Value(triedKey{}) != nil {
+			t.Fatalf("request %d: %+v, counted: %v", i, d, x.Value(triedKey{}) != nil)
+		}
+		w.clock.add(time.Minute)
+	}
+	tried := 0
+	for i := range 50 {
+		x, d := ask(fmt.Sprintf("198.51.%d.7", i), fmt.Sprint(i))
+		if d.Verdict == guard.Allow {
+			tried++
+			answer(x, 401)
+		}
+	}
+	if tried != 10 {
+		t.Errorf("%d guesses", tried)
+	}
+	if _, d := ask("203.0.113.7", "right"); d.Verdict != guard.Allow {
+		t.Errorf("the program is held for what others guess: %+v", d)
+	}
+}
+
 // TestStoreGoneForLogins: without the store the limits are half, and stand.
 func TestStoreGoneForLogins(t *testing.T) {
 	m := store.NewMemory(store.MemoryOptions{Buckets: 1 << 10})
