@@ -234,7 +234,7 @@ func (p *program) prepare() []*fileInfo {
 		}
 	}
 	delete(kinds, "*")
-	for _, k := range [...]string{"response", "template", "tojson", "script", "html", pathSetting} {
+	for _, k := range [...]string{"response", "template", "tojson", "script", "html", pathSetting, urlSetting} {
 		kinds[k] = true
 	}
 	for i, k := range sortedKeys(kinds) {

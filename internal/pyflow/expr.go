@@ -767,12 +767,18 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 		id, _ = f.NamedExpr(id)
 	}
 	if f.Kind(id) == pysyntax.Name && v.kind == vUnion && v.sym == nil {
-		return it.split(st, id, v, func(st *state, v *value) *value {
+		name := it.setting(st, id, v)
+		yes, no := it.split(st, id, v, func(st *state, v *value) *value {
 			if t := it.truth(st, v); t >= 0 {
 				return boolOf(t == 1)
 			}
 			return &value{kind: vBoolean, sym: v.sym}
 		}, falsy)
+		if name != "" && !yes.dead && !no.dead {
+			it.learnSetting(yes, name, true)
+			it.learnSetting(no, name, false)
+		}
+		return yes, no
 	}
 	switch it.truth(st, v) {
 	case 1:
@@ -815,17 +821,10 @@ func (it *interp) setting(st *state, id pysyntax.ID, v *value) string {
 	f := it.fr.f
 	name := ""
 	switch f.Kind(id) {
-	case pysyntax.Attribute:
-		_, name = f.Attribute(id)
-	case pysyntax.Subscript:
-		_, k := f.Subscript(id)
-		name, _ = f.StringValue(k)
-	case pysyntax.Call:
-		if fn, args, _ := f.Call(id); len(args) > 0 {
-			if _, m := f.Attribute(fn); m == "get" {
-				name, _ = f.StringValue(args[0])
-			}
-		}
+	case pysyntax.Attribute, pysyntax.Subscript, pysyntax.Call:
+		name = settingRead(f, id)
+	case pysyntax.Name:
+		name = it.settingUnder(f.Name(id))
 	case pysyntax.Compare: // config.STRICT is True
 		if left, rest := f.Compare(id); len(rest) == 1 {
 			switch f.Kind(rest[0].Right) {
@@ -840,6 +839,60 @@ func (it *interp) setting(st *state, id pysyntax.ID, v *value) string {
 		return ""
 	}
 	return name
+}
+
+// settingRead returns the name of what an expression reads by a constant name:
+// an attribute, an item, getattr.
+func settingRead(f *pysyntax.File, id pysyntax.ID) (name string) {
+	switch f.Kind(id) {
+	case pysyntax.Attribute:
+		_, name = f.Attribute(id)
+	case pysyntax.Subscript:
+		_, k := f.Subscript(id)
+		name, _ = f.StringValue(k)
+	case pysyntax.Call:
+		fn, args, _ := f.Call(id)
+		switch _, m := f.Attribute(fn); {
+		case m == "get" && len(args) > 0:
+			name, _ = f.StringValue(args[0])
+		case f.Name(fn) == "getattr" && len(args) > 1:
+			name, _ = f.StringValue(args[1])
+		}
+	}
+	return name
+}
+
+// settingUnder returns the setting that the running function has put under a
+// name, if that is all that it puts there.
+func (it *interp) settingUnder(name string) string {
+	fn := it.fr.fn
+	if fn == nil {
+		return ""
+	}
+	key := funcKey{fn.file, fn.id}
+	names, ok := it.settingNames[key]
+	if !ok {
+		f := it.fr.f
+		names = map[string]string{}
+		pysyntax.Walk(f, fn.id, func(id pysyntax.ID) bool {
+			targets, v := f.Assign(id)
+			for _, t := range targets {
+				if n := f.Name(t); n != "" {
+					if _, again := names[n]; again {
+						names[n] = ""
+					} else {
+						names[n] = settingRead(f, v)
+					}
+				}
+			}
+			return true
+		})
+		if it.settingNames == nil {
+			it.settingNames = map[funcKey]map[string]string{}
+		}
+		it.settingNames[key] = names
+	}
+	return names[name]
 }
 
 // judged learns from a call of which nothing is known but that it said yes to

@@ -157,27 +157,28 @@ type interp struct {
 	contexts  map[*function]callCost
 	active    map[*function]int
 
-	hits       map[string]*Hit
-	perPlace   map[hitPlace]int
-	notes      *noteSet
-	entries    []*Entry
-	gaveUp     []GaveUp
-	views      map[funcKey]string // registered functions, with the kind of entry
-	converters map[string]*value  // URL converters, by name
-	fieldSyms  map[*sym]Field     // parts of the input, by the symbol of their value
-	libFields  map[string]*value  // of global objects of libraries, by path
-	given      []*Hit             // what the running view gives back
-	filters    map[string]*value  // of templates, by name
-	globals    map[string]*value
-	selves     map[*class]*selfState
-	ranReg     map[string]bool
-	symNumber  map[*sym]int // see fileKey
-	total      int
-	funcs      int
-	regOrder   []*registration
-	left       map[keptAt][]*kept // what runs leave in the base heap
-	again      bool               // the units run with that in place
-	running    *unit
+	hits         map[string]*Hit
+	perPlace     map[hitPlace]int
+	notes        *noteSet
+	entries      []*Entry
+	gaveUp       []GaveUp
+	views        map[funcKey]string // registered functions, with the kind of entry
+	converters   map[string]*value  // URL converters, by name
+	fieldSyms    map[*sym]Field     // parts of the input, by the symbol of their value
+	libFields    map[string]*value  // of global objects of libraries, by path
+	given        []*Hit             // what the running view gives back
+	filters      map[string]*value  // of templates, by name
+	globals      map[string]*value
+	selves       map[*class]*selfState
+	ranReg       map[string]bool
+	settingNames map[funcKey]map[string]string // see settingUnder
+	symNumber    map[*sym]int                  // see fileKey
+	total        int
+	funcs        int
+	regOrder     []*registration
+	left         map[keptAt][]*kept // what runs leave in the base heap
+	again        bool               // the units run with that in place
+	running      *unit
 }
 
 // readRound tells cheaply whether an object of the base heap is listed already.

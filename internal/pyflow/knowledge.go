@@ -155,10 +155,16 @@ func (it *interp) commonKnowledge(a, b *knowledge) *knowledge {
 	seen := map[*sym]bool{}
 	parted := partedBySetting(a, b, x)
 	paths := it.pathTags()
-	one := func(r *refinement, a, b tags) {
-		if parted && (a^b)&paths != 0 {
-			r.clean |= it.tag(pathSetting)
+	url := it.tag("url")
+	settings := it.tag(pathSetting) | it.tag(urlSetting)
+	unless := func(only tags) (t tags) { // of what is harmless on one of the ways
+		if only&paths != 0 {
+			t |= it.tag(pathSetting)
 		}
+		if only&url != 0 {
+			t |= it.tag(urlSetting)
+		}
+		return t
 	}
 	if parted {
 		for k := b; k != x; k = k.next {
@@ -169,12 +175,12 @@ func (it *interp) commonKnowledge(a, b *knowledge) *knowledge {
 				continue
 			}
 			seen[k.sym] = true
-			if k.fact.clean&paths != 0 {
+			if t := unless(k.fact.clean); t != 0 {
 				n := 1
 				if out != nil {
 					n = out.n + 1
 				}
-				out = &knowledge{next: out, sym: k.sym, fact: refinement{clean: it.tag(pathSetting)}, n: n}
+				out = &knowledge{next: out, sym: k.sym, fact: refinement{clean: t}, n: n}
 			}
 		}
 	}
@@ -184,14 +190,18 @@ func (it *interp) commonKnowledge(a, b *knowledge) *knowledge {
 		}
 		seen[k.sym] = true
 		other, ok := b.of(k.sym)
-		if !ok && (!parted || k.fact.clean&paths == 0) {
+		if !ok && (!parted || unless(k.fact.clean) == 0) {
 			continue
 		}
 		r := refinement{}
 		if ok {
 			r = common(k.fact, other)
 		}
-		one(&r, k.fact.clean, other.clean)
+		if parted {
+			r.clean |= unless(k.fact.clean ^ other.clean)
+		}
+		// What is harmless is so whatever is set.
+		r.clean |= (k.fact.clean | unless(k.fact.clean)) & (other.clean | unless(other.clean)) & settings
 		n := 1
 		if out != nil {
 			n = out.n + 1
@@ -201,9 +211,13 @@ func (it *interp) commonKnowledge(a, b *knowledge) *knowledge {
 	return out
 }
 
-// pathSetting is the kind of sinks for which a path counts as harmless that was
-// found to stay in its folder unless a setting switches that off.
-const pathSetting = "path-setting"
+// pathSetting and urlSetting are the kinds of sinks for which a path counts as
+// harmless that was found to stay in its folder, and a URL that was found to
+// lead where it may, unless a setting switches that off.
+const (
+	pathSetting = "path-setting"
+	urlSetting  = "url-setting"
+)
 
 // settingSym stands for the settings that conditions ask for.
 var settingSym = &sym{op: "settings"}
@@ -620,8 +634,8 @@ func (it *interp) equalSym(st *state, s *sym, c *value) {
 			// x.lower() == "asc" leaves few values of x.
 			if s.op != "ext" {
 				st.learnClean(s.bases[0], allTags, 0)
-				it.knownPart(st, s.bases[0])
 			}
+			it.knownPart(st, s)
 		default:
 			it.knownPart(st, s)
 		}
@@ -634,6 +648,10 @@ func (it *interp) equalSym(st *state, s *sym, c *value) {
 // common path.
 func (it *interp) knownPart(st *state, s *sym) {
 	switch s.op {
+	case "lower", "upper", "strip", "same": // the host in lower case
+		for _, b := range s.bases {
+			it.knownPart(st, b)
+		}
 	case "url.netloc", "url.hostname":
 		for _, b := range s.bases {
 			st.learnClean(b, it.tag("url")|it.tag("redirect"), 0)

@@ -41,7 +41,11 @@ def preview():
 				}
 				for _, v := range h.Focus {
 					if l, why := hostDanger(v, slices.ContainsFunc(takeURLs, func(lib string) bool { return strings.HasPrefix(h.Path, lib) }), 0); why != "" {
-						return []audit.Danger{{Label: l, Message: "%s chooses where the app connects to: it " + why, Caret: "the connection is made here"}}
+						d := audit.Danger{Label: l, Message: "%s chooses where the app connects to: it " + why, Caret: "the connection is made here"}
+						if l.Harmless.For("url-setting") {
+							d.Confidence, d.Caret = audit.Possible, d.Caret+", unless the setting is on by which the URL is checked"
+						}
+						return []audit.Danger{d}
 					}
 				}
 				return nil

@@ -39,6 +39,7 @@ def one():
 `
 	for condition, want := range map[string]audit.Confidence{
 		"config.STRICT":                audit.Possible,
+		`getattr(config, "STRICT", 0)`: audit.Possible,
 		`app.config["STRICT"]`:         audit.Possible,
 		`request.args.get("STRICT")`:   audit.Likely,
 		`request.cookies["unchecked"]`: audit.Likely,
