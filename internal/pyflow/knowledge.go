@@ -201,7 +201,7 @@ func (it *interp) commonKnowledge(a, b *knowledge) *knowledge {
 			r.clean |= unless(k.fact.clean ^ other.clean)
 		}
 		// What is harmless is so whatever is set.
-		r.clean |= (k.fact.clean | unless(k.fact.clean)) & (other.clean | unless(other.clean)) & settings
+		r.clean |= (k.fact.clean | unless(k.fact.clean)) & (other.clean | unless(other.clean)) & settings &^ unless(r.clean)
 		n := 1
 		if out != nil {
 			n = out.n + 1
