@@ -8,7 +8,7 @@ over loopback; and prints a Markdown table of microseconds of CPU (user and
 system time of the proxy's processes) for one request: the median of the
 rounds, and how many times the bare ReverseProxy's.
 
-    bench/proxy.py [--rounds 5] [--seconds 2] [--only GET,form] [--dewar FILE]
+    bench/proxy.py [--rounds 5] [--seconds 2] [--only GET,form] [--clients 10000] [--dewar FILE]
 
 Needs nginx, wrk and Go. With Debian's libnginx-mod-http-modsecurity and
 modsecurity-crs, nginx with ModSecurity takes part, too (it only detects: its rules
@@ -24,6 +24,7 @@ arg.add_argument("--rounds", type=int, default=5)
 arg.add_argument("--seconds", type=int, default=2, help="of load for each proxy, workload and round")
 arg.add_argument("--only", default="", help="workloads: GET,form,JSON,HTML")
 arg.add_argument("--proxies", default="", help="which take part, by name")
+arg.add_argument("--clients", type=int, default=1, help="how many different clients ask: an address of its own each, as from a trusted proxy")
 arg.add_argument("--dewar", default="", help="binary; built if empty")
 opt = arg.parse_args()
 
@@ -129,7 +130,7 @@ upstream = "unix:{upstream}"
 policy = "off"
 [deployment]
 tls = "off"
-trusted-proxies = ["192.0.2.1/32"]
+trusted-proxies = ["{"127.0.0.1/32" if opt.clients > 1 else "192.0.2.1/32"}"]
 listen = []
 listen-http = ["127.0.0.1:{port}"]
 console = "127.0.0.1:{console}"
@@ -191,6 +192,13 @@ def script(name, method, path, kind, text):
     lines += [f"wrk.headers[{json.dumps(k)}] = {json.dumps(v)}" for k, v in headers.items()]
     if kind:
         lines += [f'wrk.headers["Content-Type"] = {json.dumps(kind)}', 'wrk.headers["Origin"] = "http://shop.example"', f"wrk.body = [==[{text}]==]"]
+    if opt.clients > 1:
+        lines.append(f"""math.randomseed(os.time())
+request = function()
+  local n = math.random(0, {opt.clients - 1})
+  wrk.headers["X-Forwarded-For"] = string.format("100.%d.%d.%d", 64 + math.floor(n / 65536) % 64, math.floor(n / 256) % 256, n % 256)
+  return wrk.format()
+end""")
     lines.append('done = function(s, l, r) io.write(string.format("RESULT %d %d\\n", s.requests, s.errors.status + s.errors.read + s.errors.connect + s.errors.timeout)) end')
     return write(name + ".lua", "\n".join(lines))
 
