@@ -107,6 +107,35 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// Patches are given to their routes, and what a route's variable parts match
+// is told.
+func TestPatched(t *testing.T) {
+	p := decode(t, `{"version":1,"routes":[
+		{"rule":"/a/<c>","methods":["GET"],"answers":["GET"],"endpoint":"a"},{"rule":"/a/<c>","methods":["POST"],"answers":["POST"],"endpoint":"a"},{"rule":"/f/<path:name>/<int:n>","methods":["GET"],"answers":["GET"],"endpoint":"f"}],
+		"patches":[{"check":"R1","fingerprint":"f","language":"sql","parameters":[{"rule":"/a/<c>","endpoint":"a","methods":["GET"],"in":"path","name":"c"},{"rule":"*","in":"query","name":"q"}]},
+		{"check":"R2","fingerprint":"g","language":"sql","parameters":[{"rule":"/none","endpoint":"a","in":"query","name":"c"}]}]}`)
+	count := func(method, path string) (n int) {
+		p.Patched(p.Match(method, path), func(*policy.Route, policy.Patched) { n++ })
+		return n
+	}
+	if count("GET", "/a/x") != 2 || count("POST", "/a/x") != 1 || count("GET", "/none") != 1 {
+		t.Errorf("%d %d %d", count("GET", "/a/x"), count("POST", "/a/x"), count("GET", "/none"))
+	}
+	if len(p.Patches()) != 2 || p.Patches()[0].Unbound || !p.Patches()[1].Unbound {
+		t.Errorf("%+v", p.Patches())
+	}
+	f := p.Match("GET", "/f/a/b.txt/7").Routes[0]
+	if v, ok := f.PathValue("//f/a/b.txt/7", "name"); v != "a/b.txt" || !ok {
+		t.Errorf("%q %v", v, ok)
+	}
+	if v, ok := f.PathValue("/f/a/7", "n"); v != "7" || !ok {
+		t.Errorf("%q %v", v, ok)
+	}
+	if _, ok := f.PathValue("/f/a/x", "n"); ok {
+		t.Error("a path that the rule does not match")
+	}
+}
+
 func TestDecodeErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		`{`:                                "line 1",
@@ -262,6 +291,7 @@ func TestWerkzeug(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(shop), "POST", "/cart/7")
 	f.Add([]byte(`{"version":1,"routes":[{"rule":"/<a(b):c>/<path:d>"}]}`), "GET", "//x/")
+	f.Add([]byte(`{"version":1,"routes":[{"rule":"/a/<c>","endpoint":"a"}],"patches":[{"check":"R","fingerprint":"f","language":"sql","parameters":[{"rule":"/a/<c>","endpoint":"a","in":"path","name":"c"},{"rule":"*","in":"query","name":"q"}]}]}`), "GET", "/a/x")
 	f.Fuzz(func(t *testing.T, file []byte, method, path string) {
 		p, err := policy.Decode(bytes.NewReader(file))
 		if err != nil {
@@ -271,6 +301,11 @@ func FuzzDecode(f *testing.F) {
 		if len(m.Routes) > 0 && !m.Path {
 			t.Fatal("routes without a path")
 		}
+		p.Patched(m, func(r *policy.Route, one policy.Patched) {
+			if r != nil && one.In == "path" {
+				r.PathValue(path, one.Name)
+			}
+		})
 		m.Type(policy.Query, "a")
 		m.Reads(policy.Form, "b")
 	})

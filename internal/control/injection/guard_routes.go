@@ -70,7 +70,7 @@ type liveMap struct {
 type pageKind struct {
 	status               int
 	host, form, language string
-	top                  string // first part of the path, if a rule has it, too
+	top                  string // first part of a longer path, if a rule has it, too
 	fetched              bool   // X-Requested-With
 }
 
@@ -253,7 +253,9 @@ func pageOf(m *liveMap, x *guard.Exchange, status int) pageKind {
 	if len(k.language) > 128 {
 		k.language = k.language[:128]
 	}
-	if top := topOf(x.Path); m.tops[top] {
+	// A part of the app, such as its API, may have pages of its own; what
+	// stands at the top by itself is no part.
+	if top := topOf(x.Path); m.tops[top] && strings.Contains(strings.Trim(x.Path, "/"), "/") {
 		k.top = top
 	}
 	return k

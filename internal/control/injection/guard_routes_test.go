@@ -147,6 +147,17 @@ func TestRoutesAnswerForTheApp(t *testing.T) {
 	if !strings.Contains(l.Describe(), "does not reach it") {
 		t.Error(l.Describe())
 	}
+	// Rules at the top share their page.
+	b.reached = 0
+	facts.Routes = append([]guard.FactRoute{{Rule: "/one", Methods: []string{"GET"}}, {Rule: "/two", Methods: []string{"GET"}}, {Rule: "/three", Methods: []string{"GET"}}}, liveRules...)
+	b.answer = func(h http.Header, r *http.Request) (int, string) { return 405, "not so" }
+	for _, path := range []string{"/one", "/two", "/three"} {
+		w = b.do(t, "DELETE", path)
+	}
+	if w.Code != 405 || w.Header().Get("Allow") != "GET" || b.reached != 2 {
+		t.Errorf("%d %v, reached %d", w.Code, w.Header(), b.reached)
+	}
+	b.answer = flaskLike
 	// New code: its page may be another one.
 	facts.Routes = append([]guard.FactRoute{{Rule: "/new", Methods: []string{"GET"}}}, liveRules...)
 	b.reached = 0
