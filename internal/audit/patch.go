@@ -36,7 +36,7 @@ type PatchParameter struct {
 	Methods  []string `json:"methods,omitempty"`
 	In       string   `json:"in" jsonschema:"enum=query,enum=form,enum=json,enum=path,enum=header,enum=cookie,enum=file"`
 	Name     string   `json:"name,omitempty" jsonschema_description:"Missing: every name."`
-	Spot     string   `json:"spot,omitempty" jsonschema_description:"Where in the text the value stands: a quotation mark, bare, text, unquoted, code, filter, name, below, whole; missing where that is not known."`
+	Spot     string   `json:"spot,omitempty" jsonschema_description:"Where in the text the value stands: a quotation mark, bare, text, unquoted, rich, code, filter, name, below, whole; missing where that is not known."`
 }
 
 // patchable are the kinds of sources that a guard sees by their names.
@@ -65,6 +65,7 @@ func (p *Project) Patches(flow *pyflow.Result, findings []Finding) []Patch {
 			unmounted[e] = true
 		}
 	}
+	rich := p.richFields()
 	var out []Patch
 	for i := range findings {
 		f := &findings[i]
@@ -77,6 +78,12 @@ func (p *Project) Patches(flow *pyflow.Result, findings []Finding) []Patch {
 		}
 		for _, s := range f.Sources {
 			patch.cover(s, flow, routes, unmounted)
+		}
+		for j := range patch.Parameters {
+			if x := &patch.Parameters[j]; patch.Language == "html" && (x.In == "form" || x.In == "json") && rich[x.Name] {
+				x.Spot = "rich"
+				patch.Open = append(patch.Open, x.Name+": people write markup there, and only what runs script is refused")
+			}
 		}
 		if patch.Language == "path" && slices.ContainsFunc(patch.Parameters, func(x PatchParameter) bool { return x.Spot != "below" }) {
 			patch.Open = append(patch.Open, "the whole path may be the client's: absolute ones are not refused")

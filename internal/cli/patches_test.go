@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -107,6 +108,14 @@ func TestPatchesInTheChecklist(t *testing.T) {
 				}
 			}
 			s := start(t, dir, []string{"SECRET_KEY=e2e-0f3a9b7c5d1e8f2a4b6c8d0e2f4a6b8c1d"}, "--set", "injection.mode=off")
+			// What the app has no route for gets its own page without reaching
+			// it, once it gave the page twice.
+			cl := s.client()
+			for _, path := range []string{"/none/1", "/none/2", "/wp-login.php"} {
+				if a := s.ask(cl, "GET", path, ""); a.StatusCode != 404 || !strings.Contains(a.text, "The requested URL was not found on the server") {
+					t.Errorf("%s: %d %s", path, a.StatusCode, a.text)
+				}
+			}
 			var out, errs bytes.Buffer
 			if code := execute(t.Context(), []string{"check", dir, "--profile", "production", "--url", s.https, "--ca", s.cert, "--format", "json"}, s.environ, nil, &out, &errs); code != exitOK && code != exitFindings {
 				t.Fatalf("dewar check ended with %d: %s", code, &errs)
@@ -120,6 +129,9 @@ func TestPatchesInTheChecklist(t *testing.T) {
 			for _, row := range list.Controls {
 				if row.ID != "injection" {
 					continue
+				}
+				if log, err := os.ReadFile(s.log); err != nil || !regexp.MustCompile(`"dewar.verdict":"deny","dewar.reason":"route-unknown"[^\n]*"url.path":"/wp-login.php"`).Match(log) {
+					t.Errorf("a path without a route reached the app: %v", err)
 				}
 				if row.Status != c.want || c.want == control.Mitigated && !strings.Contains(row.Because, "virtual-patches") {
 					t.Errorf("%s: %s", row.Status, row.Because)

@@ -18,7 +18,8 @@ type Sink struct {
 	// Spot says where in the text the value stands: a quotation mark
 	// between two of which it stands, one of the words bare (outside of
 	// quotes), text (between the tags of a page), unquoted (an attribute of a
-	// tag), code (where any word means something), filter and name (of LDAP);
+	// tag), rich (markup that people write in an editor), code (where any word
+	// means something), filter and name (of LDAP);
 	// below (a folder that is the program's own) and whole (the value is a path
 	// by itself), several with | between. Empty if it is not known: then all are assumed.
 	Spot string
@@ -214,6 +215,9 @@ func (s Sink) shell(text string) string {
 }
 
 func (s Sink) html(text string) string {
+	if s.Spot == "rich" {
+		return "" // markup belongs there; what runs script was looked for before
+	}
 	if s.Spot == "code" {
 		if !bareWord(text) {
 			return "more than a name or a number"

@@ -19,6 +19,7 @@ var sinkCases = []struct {
 	{Sink{Language: "template"}, []string{"{{7*7}}", "{% x %}", "${7}", "%7B%7B7%7D%7D", "<%= 1 %>"}, []string{"hello {you}", "5 % 3", "a#b", "100%"}},
 	{Sink{Language: "template", Spot: "code"}, []string{"x.y()", "x|y", "a b"}, []string{"name", "7"}},
 	{Sink{Language: "html", Spot: "text"}, []string{"<b>", "<svg/onload=x>", "</p", "<!--", "a<"}, []string{"a < b", `Tom's "shop" & more`, "1 <3 you", "x > y"}},
+	{Sink{Language: "html", Spot: "rich"}, []string{"<script>x</script>", "<img src=x onerror=a()>", "<a href=javascript:a()>x</a>"}, []string{"<b>bold</b> and <a href=\"https://example.com/\">a link</a>", "<p>O'Neill</p>"}},
 	{Sink{Language: "html", Spot: "unquoted"}, []string{"x onclick=a", "a b", "x>", "a=b"}, []string{"chair", "a-b"}},
 	{Sink{Language: "html", Spot: "text|unquoted"}, []string{"<b>", "a b"}, []string{"chair"}},
 	{Sink{Language: "html"}, []string{`"x`, "'x", "javascript:alert(1)", "JaVa\tscript:x", "data:text/html,x", "${x}", "x onmouseover=alert(1)", "x/onclick =a"}, []string{"blue chair", "https://example.com/a?b=c", "a & b"}},

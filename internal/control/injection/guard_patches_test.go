@@ -49,6 +49,19 @@ func TestPatchesOfFindings(t *testing.T) {
 	}
 }
 
+// A field that people write markup in keeps it.
+func TestPatchesOfRichText(t *testing.T) {
+	p := audittest.Project(t, &txtar.Archive{Files: []txtar.File{
+		{Name: "app.py", Data: []byte("from flask import Flask, request\napp = Flask(__name__)\n@app.post('/preview')\ndef preview():\n    return '<div>' + request.form['text'] + '</div>'\n")},
+		{Name: "templates/edit.html", Data: []byte("<form method=post><textarea name=text class=tinymce></textarea></form>")},
+	}})
+	res := audit.Run(t.Context(), p, slices.DeleteFunc(slices.Clone(rules), func(r *audit.Rule) bool { return r.ID != "DW-INJECTION-007" }), audit.Options{})
+	patches := p.Patches(p.Flow(t.Context()), res.Findings)
+	if len(patches) != 1 || patches[0].Parameters[0].Spot != "rich" || len(patches[0].Open) != 1 {
+		t.Errorf("%+v", patches)
+	}
+}
+
 const patchedMap = `{"version":1,"routes":[
 	{"rule":"/find","methods":["GET","POST"],"answers":["GET","HEAD","OPTIONS","POST"],"endpoint":"find"},
 	{"rule":"/doc/<path:name>","methods":["GET"],"answers":["GET"],"endpoint":"doc"},
