@@ -38,7 +38,8 @@
 // a call of which nothing is known carries the labels of its arguments, with
 // "guess" in their [Harmless]. A generator is run to its end when it is
 // called. Threads, async tasks and signals run where they are made. Code that
-// eval or exec makes is not run.
+// eval or exec makes is not run. A file is told from others by the folder that
+// its path begins with.
 //
 // The result does not depend on the number of processors.
 package pyflow

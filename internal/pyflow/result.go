@@ -184,7 +184,8 @@ type Piece struct {
 
 // Harmless lists the kinds of sinks that a value was made harmless for. The
 // word "guess" among them says that it went through a call of which nothing
-// is known.
+// is known; "path-setting" and "url-setting" say that a path or URL was checked
+// unless a setting of the app's own switches that off.
 type Harmless []string
 
 // For reports whether the kind is listed, or "*".
