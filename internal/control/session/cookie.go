@@ -166,16 +166,56 @@ func (c setCookie) value() string {
 // pairs calls visit for every part of a Cookie field, with the name and the
 // value that an app may read in it: Werkzeug begins a name only after a
 // semicolon, quotes or not, and takes white space from both ends, old versions
-// everything that Python calls so. A part without "=" is a name with an empty
-// value. part is what stands between the semicolons.
+// everything that Python calls so. Those before 2.2 look for the beginning of a
+// name behind an equals sign ("=session=x"), those before 2.0 undo quotes and
+// escapes in it, too. A part without "=" is a name with an empty value. part is
+// what stands between the semicolons.
 func pairs(header string, visit func(name, value, part string)) {
 	for more := true; more; {
 		var part string
 		part, header, more = strings.Cut(header, ";")
-		name, value, _ := strings.Cut(part, "=")
-		visit(strip(name), strip(value), part)
+		from := strip(part)
+		for strings.HasPrefix(from, "=") {
+			from = strip(from[1:])
+		}
+		name, value, _ := strings.Cut(from, "=")
+		visit(unescaped(strip(name)), strip(value), part)
 	}
 }
+
+// mayName reports whether a part of a Cookie field may have a name. It is quick
+// and says yes too often: [pairs] tells.
+func mayName(header, name string) bool {
+	return strings.Contains(header, name) || strings.Contains(header, `\`)
+}
+
+// unescaped undoes the quotes around a name and the escapes within them: three
+// octal digits, or any character that stands for itself (RFC 2109 as Werkzeug
+// read it).
+func unescaped(name string) string {
+	n := len(name) - 1
+	if n < 1 || name[0] != '"' || name[n] != '"' {
+		return name
+	}
+	if name = name[1:n]; strings.IndexByte(name, '\\') < 0 {
+		return name
+	}
+	b := make([]byte, 0, len(name))
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if c == '\\' && i+1 < len(name) {
+			i++
+			if c = name[i]; i+2 < len(name) && octal(c) && c < '4' && octal(name[i+1]) && octal(name[i+2]) {
+				c = (c-'0')<<6 | (name[i+1]-'0')<<3 | (name[i+2] - '0')
+				i += 2
+			}
+		}
+		b = append(b, c)
+	}
+	return string(b)
+}
+
+func octal(c byte) bool { return '0' <= c && c <= '7' }
 
 // strip is Python's str.strip.
 func strip(s string) string {

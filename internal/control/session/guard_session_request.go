@@ -63,7 +63,7 @@ func (l *seal) Request(x *guard.Exchange) guard.Decision {
 	default:
 		header = strings.Join(c, "; ") // the request layer has done so, where it is on
 	}
-	if !slices.ContainsFunc(k.names, func(n *sealed) bool { return strings.Contains(header, n.app) }) {
+	if !slices.ContainsFunc(k.names, func(n *sealed) bool { return mayName(header, n.app) }) {
 		return guard.Pass()
 	}
 	e := &exchange{k: k}
@@ -75,7 +75,7 @@ func (l *seal) Request(x *guard.Exchange) guard.Decision {
 	var front, rest []byte
 	seen := false
 	for i, n := range k.names {
-		if strings.Contains(header, n.app) {
+		if mayName(header, n.app) {
 			l.take(x, k, n, &e.held[i], header)
 			seen = seen || e.held[i].what != absent
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dewar-security/dewar/internal/flasksession/flasksessiontest"
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
@@ -233,6 +234,34 @@ json.dump(out, sys.stdout)`
 	}
 	if found < 100 {
 		t.Errorf("only %d fields with the name: the test looks at nothing", found)
+	}
+}
+
+// TestOldWerkzeug: names as versions 0.16 to 2.1 read them, which the one in
+// the virtual environment does not. What each field does there was measured.
+func TestOldWerkzeug(t *testing.T) {
+	s := newSite(t, config())
+	forged := flasksessiontest.Session(appKey, `{"_user_id":"admin"}`, s.clock.now())
+	b := s.browser()
+	b.get("/login?u=alice")
+	_, own, _ := strings.Cut(b.session(), "=")
+	for _, name := range []string{
+		`=session`, `==session`, `= session`, `a=b;=session`, // before 2.2
+		`"session"`, `"\163ession"`, `"\s\e\s\s\i\o\n"`, `="ses\163ion"`, ` "session" `, // before 2.0
+	} {
+		for _, field := range []string{name + "=" + forged, b.session() + "; " + name + "=" + forged, name + "=" + forged + "; " + b.session()} {
+			b.ask("/me", field)
+			if strings.Contains(s.app.seen, forged) {
+				t.Errorf("%q: the app got %q", field, s.app.seen)
+			}
+		}
+	}
+	// Others are nobody's business, whatever they look like.
+	for _, other := range []string{`"a\054b"=1`, `x="session"`, `x=\163ession`, `"sessions"=1`, `"session=1`} {
+		b.ask("/me", other+"; session="+own)
+		if !strings.HasSuffix(s.app.seen, "; "+other) {
+			t.Errorf("%q: the app got %q", other, s.app.seen)
+		}
 	}
 }
 
