@@ -120,7 +120,10 @@ func (l *seal) adopt(k *known, n *sealed, h *held, value string) bool {
 		return false
 	}
 	if at.IsZero() {
-		at = now
+		// It does not say when it was made: before sealing began, since the
+		// app's cookies are sealed from then on. What was ended later holds
+		// for it.
+		at = l.since
 	}
 	// The same cookie is the same session, however often it comes before the
 	// browser has the sealed one.
@@ -130,7 +133,10 @@ func (l *seal) adopt(k *known, n *sealed, h *held, value string) bool {
 	if h.t.account != "" {
 		h.t.login = at.Unix()
 	}
-	if how, _ := l.endedAt(&h.t, now); how != notEnded {
+	// Where an operator has ended the sessions of anybody, one that does not say
+	// whose it is may be theirs.
+	whose := h.t.account != "" || k.from.sessions.Kind == "cookie" && n.kind == kindSession || !l.marks.Load()
+	if how, _ := l.endedAt(&h.t, now); how != notEnded || !whose {
 		h.t = ticket{}
 		return false
 	}

@@ -820,6 +820,55 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// TestAdoptAfterEnd: what an operator has ended does not come back as a cookie
+// from before sealing. A remember token and an id say nothing of their time.
+func TestAdoptAfterEnd(t *testing.T) {
+	cfg := config()
+	cfg.Adopt = guard.Duration(24 * time.Hour)
+	for _, command := range []string{"end", "end-all"} {
+		args := map[string]string{"account": "alice"}
+		if command == "end-all" {
+			args = nil
+		}
+		s := newSite(t, cfg)
+		remember := "remember_token=" + flasksessiontest.Remember(appKey, "alice")
+		s.clock.pass(time.Minute)
+		if got := s.browser().ask("/me", remember).Body.String(); got != "alice" {
+			t.Fatalf("not taken over: %q", got)
+		}
+		s.clock.pass(time.Minute)
+		s.operate("session "+command, args)
+		s.clock.pass(time.Minute)
+		for name, cookie := range map[string]string{
+			"a token": remember, "a session": "session=" + flasksessiontest.Session(appKey, `{"_user_id":"alice"}`, s.clock.now().Add(-time.Hour)),
+		} {
+			if got := s.browser().ask("/me", cookie).Body.String(); got != "<nil>" {
+				t.Errorf("%s, then %s: %q", command, name, got)
+			}
+		}
+		if got := s.browser().ask("/me", "remember_token="+flasksessiontest.Remember(appKey, "bob")).Body.String(); command == "end" && got != "bob" {
+			t.Errorf("another's token is not taken over: %q", got)
+		}
+	}
+	// Of an id nobody can tell whose it is.
+	for _, command := range []string{"", "end", "end-all"} {
+		s := newSite(t, cfg)
+		s.facts.Sessions.Kind = "id"
+		s.clock.pass(time.Minute)
+		switch command {
+		case "end":
+			s.operate("session end", map[string]string{"account": "alice"})
+		case "end-all":
+			s.operate("session end-all", nil)
+		}
+		s.clock.pass(time.Minute)
+		s.browser().ask("/me", "session=0123456789abcdef0123456789abcdef")
+		if got := s.app.seen; (got == "") != (command != "") {
+			t.Errorf("%q: the app got %q", command, got)
+		}
+	}
+}
+
 // TestTossing: of two cookies the guard's own counts, of two own ones neither.
 func TestTossing(t *testing.T) {
 	s := newSite(t, config())
