@@ -467,7 +467,7 @@ func (c *Chain) responders(x *Exchange, res *http.Response, own bool) Decision {
 			continue
 		}
 		var before http.Header
-		status, line := res.StatusCode, res.Status
+		status, line, body := res.StatusCode, res.Status, res.Body
 		if mode == Observe {
 			before = res.Header.Clone()
 		}
@@ -481,6 +481,7 @@ func (c *Chain) responders(x *Exchange, res *http.Response, own bool) Decision {
 		d = c.settle(l, x, d, mode)
 		if mode == Observe {
 			res.StatusCode, res.Status = status, line
+			restore(res, body)
 			c.undo(l, x, res, before, own)
 		} else if d.Verdict == Deny || d.Verdict == Answer {
 			d.Verdict = Deny // there is no other answer to an answer
@@ -504,7 +505,8 @@ func (c *Chain) answerOf(l *bound, x *Exchange, res *http.Response) (d Decision)
 	return l.responder.Response(x, res)
 }
 
-// undo takes back what an observing responder changed in the header, and
+// undo takes back what an observing responder changed in the header ([restore]
+// the body), and
 // notes what it would have changed.
 func (c *Chain) undo(l *bound, x *Exchange, res *http.Response, before http.Header, own bool) {
 	var changed []string

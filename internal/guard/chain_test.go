@@ -3,6 +3,7 @@ package guard
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -428,6 +430,49 @@ func TestObserveUndoes(t *testing.T) {
 	if len(log.events) != 2 || log.events[0].Reason != "leak" || log.events[1].Reason != "would-change" || log.events[1].Detail != "Added, Changed, Removed" ||
 		log.events[1].Name != "dewar_would_change" || log.events[1].Severity != event.Info {
 		t.Errorf("%+v", log.events)
+	}
+}
+
+// TestObserveUndoesBody: a page that an observing layer wrote anew goes out as
+// the app sent it, and a layer that enforces has its own.
+func TestObserveUndoesBody(t *testing.T) {
+	rewrite := func(add string) func(*Exchange, *http.Response) Decision {
+		return func(_ *Exchange, r *http.Response) Decision {
+			text, err := PeekBody(r, 1000)
+			if err != nil {
+				t.Error(err)
+			}
+			ReplaceAnswer(r, append(bytes.Clone(text), add...))
+			return Pass()
+		}
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	io.WriteString(z, "the page")
+	z.Close()
+	for _, encoding := range []string{"", "gzip"} {
+		page := []byte("the page")
+		if encoding != "" {
+			page = packed.Bytes()
+		}
+		forward := app(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Etag", `"1"`)
+			if encoding != "" {
+				w.Header().Set("Content-Encoding", encoding)
+			}
+			w.Header().Set("Content-Length", strconv.Itoa(len(page)))
+			w.Write(page)
+		})
+		observed := newChain(t, Options{Forward: forward, Layers: []Bound{onResponse("a", Observe, rewrite(" of a")), onResponse("b", Observe, rewrite(" of b"))}})
+		w := ask(observed, "GET", "/")
+		if h := w.Header(); !bytes.Equal(w.Body.Bytes(), page) || h.Get("Content-Length") != strconv.Itoa(len(page)) || h.Get("Content-Encoding") != encoding || h.Get("Etag") != `"1"` {
+			t.Errorf("%s observed: %q %v", encoding, w.Body, h)
+		}
+		mixed := newChain(t, Options{Forward: forward, Layers: []Bound{onResponse("a", Enforce, rewrite(" of a")), onResponse("b", Observe, rewrite(" of b")), onResponse("c", Enforce, rewrite(" of c"))}})
+		w = ask(mixed, "GET", "/")
+		if h := w.Header(); w.Body.String() != "the page of a of c" || h.Get("Content-Length") != "18" || h.Get("Content-Encoding") != "" || h.Get("Etag") != `W/"1"` {
+			t.Errorf("%s mixed: %q %v", encoding, w.Body, h)
+		}
 	}
 }
 

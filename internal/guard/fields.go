@@ -226,7 +226,7 @@ func (b *Body) text(most int64) (string, error) {
 	if b.size > most {
 		return "", fmt.Errorf("%w: a body of %d bytes", ErrFieldsTooMany, b.size)
 	}
-	if b.file == nil {
+	if b.file == nil && b.view == nil {
 		return unsafe.String(unsafe.SliceData(b.memory), int(b.size)), nil
 	}
 	p := make([]byte, b.size)

@@ -32,6 +32,27 @@ func (c fieldCase) read() (Fields, error) {
 	return append(Fields(nil), f...), err
 }
 
+// TestFieldsOfReplacedBody: a body that a layer put together is read as any.
+func TestFieldsOfReplacedBody(t *testing.T) {
+	for kind, body := range map[string]string{formType: "a=1&b=2", "application/json": `{"a":"1","b":"2"}`} {
+		r := httptest.NewRequest("POST", "/", strings.NewReader("x"))
+		x := &Exchange{Request: r}
+		if _, err := x.Buffer(); err != nil {
+			t.Fatal(err)
+		}
+		x.ReplaceBody(kind, strings.NewReader(body), int64(len(body)))
+		f, err := x.Fields()
+		in := policy.Form
+		if kind != formType {
+			in = policy.JSON
+		}
+		if v, _ := f.Get(in, "b"); err != nil || v != "2" {
+			t.Errorf("%s: %v, %v", kind, f, err)
+		}
+		x.closeBody()
+	}
+}
+
 const (
 	formType = "application/x-www-form-urlencoded"
 	multi    = "multipart/form-data; boundary=cut"

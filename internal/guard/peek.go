@@ -131,13 +131,12 @@ func (e errReader) Read([]byte) (int, error) {
 
 // ReplaceAnswer gives a response another body, which is not encoded. What was
 // said about the bytes of the old one goes: a strong validator becomes a weak
-// one (RFC 9110 section 8.8.1), digests and ranges are taken away. The old
-// body is closed.
+// one (RFC 9110 section 8.8.1), digests and ranges are taken away. The old body
+// is closed with the new one: of a layer that only observes the answer is taken
+// back.
 func ReplaceAnswer(r *http.Response, body []byte) {
-	if r.Body != nil {
-		_ = r.Body.Close()
-	}
-	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	r.Body = &replacedBody{bytes.NewReader(body), r.Body, r.ContentLength, r.TransferEncoding}
+	r.ContentLength, r.TransferEncoding = int64(len(body)), nil
 	h := r.Header
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	for _, name := range []string{"Content-Encoding", "Content-Md5", "Content-Digest", "Repr-Digest", "Digest", "Accept-Ranges"} {
@@ -145,5 +144,32 @@ func ReplaceAnswer(r *http.Response, body []byte) {
 	}
 	if tag := h.Get("Etag"); strings.HasPrefix(tag, `"`) {
 		h.Set("Etag", "W/"+tag)
+	}
+}
+
+// replacedBody is a body of ours and what it stands in the place of.
+type replacedBody struct {
+	*bytes.Reader
+	was      io.ReadCloser // nil: there was none
+	length   int64
+	encoding []string
+}
+
+// Close implements [io.Closer].
+func (b *replacedBody) Close() error {
+	if b.was == nil {
+		return nil
+	}
+	return b.was.Close()
+}
+
+// restore takes back what ReplaceAnswer did to the body since it was before.
+func restore(r *http.Response, before io.ReadCloser) {
+	for {
+		b, ok := r.Body.(*replacedBody)
+		if !ok || r.Body == before {
+			return
+		}
+		r.Body, r.ContentLength, r.TransferEncoding = b.was, b.length, b.encoding
 	}
 }

@@ -93,6 +93,7 @@ func TestReplaceAnswer(t *testing.T) {
 	}}
 	ReplaceAnswer(r, []byte("good bye"))
 	body, _ := io.ReadAll(r.Body)
+	r.Body.Close()
 	want := http.Header{"Content-Length": {"8"}, "Etag": {`W/"abc"`}, "Content-Type": {"text/html"}}
 	if string(body) != "good bye" || r.ContentLength != 8 || !closed || !reflect.DeepEqual(r.Header, want) {
 		t.Errorf("%q %d %v %v", body, r.ContentLength, closed, r.Header)

@@ -179,7 +179,7 @@ func (l *protection) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 func (t *token) inject(x *guard.Exchange, r *http.Response) {
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	if !strings.EqualFold(strings.TrimSpace(kind), "text/html") || x.Request.Method == http.MethodHead ||
-		r.StatusCode == http.StatusNotModified || r.ContentLength <= 0 || r.ContentLength > maxTokenPage || shared(r.Header) {
+		r.StatusCode == http.StatusNotModified || r.StatusCode == http.StatusPartialContent || r.ContentLength <= 0 || r.ContentLength > maxTokenPage || shared(r.Header) {
 		return
 	}
 	page, err := guard.PeekBody(r, maxTokenPage+1)

@@ -89,6 +89,10 @@ func TestTokensInForms(t *testing.T) {
 		"in pieces":        func(r *http.Response) { r.ContentLength = -1 },
 		"unknown coding":   func(r *http.Response) { r.Header.Set("Content-Encoding", "br") },
 		"not modified":     func(r *http.Response) { r.StatusCode = 304 },
+		"a part": func(r *http.Response) {
+			r.StatusCode = 206
+			r.Header.Set("Content-Range", "bytes 0-17/18")
+		},
 	} {
 		if body, set, _ := form(t, l, page, "", change); body != page || set != "" {
 			t.Errorf("%s: %s, %s", name, body, set)

@@ -147,7 +147,7 @@ func variesByVisitor(h http.Header) bool {
 // stamp adds integrity to the scripts and style sheets of a page that are
 // known.
 func (in *integrity) stamp(x *guard.Exchange, r *http.Response) {
-	if in.count() == 0 || x.Request.Method == http.MethodHead || r.StatusCode == http.StatusNotModified || r.ContentLength <= 0 || r.ContentLength > maxPage {
+	if in.count() == 0 || x.Request.Method == http.MethodHead || r.StatusCode == http.StatusNotModified || r.StatusCode == http.StatusPartialContent || r.ContentLength <= 0 || r.ContentLength > maxPage {
 		return
 	}
 	page, err := guard.PeekBody(r, maxPage+1)
