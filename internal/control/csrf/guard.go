@@ -315,7 +315,12 @@ func sessionLike(name string) bool {
 }
 
 // Health implements [guard.Reporter].
-func (l *protection) Health() error { return nil }
+func (l *protection) Health() error {
+	if l.token != nil {
+		return l.token.health()
+	}
+	return nil
+}
 
 // Describe implements [guard.Reporter].
 func (l *protection) Describe() string {

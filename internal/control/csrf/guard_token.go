@@ -44,28 +44,75 @@ const (
 // so two pages never have the same, and compression tells nothing about it
 // (BREACH).
 type token struct {
-	key   []byte
+	store store.Store
+	key   atomic.Pointer[tokenSecret]
+	tried atomic.Int64 // when the store was last asked for the key, Unix
 	pages atomic.Int64
 }
+
+// tokenSecret is the key, and whether it is the one of all nodes and starts.
+type tokenSecret struct {
+	key    []byte
+	shared bool
+}
+
+// keyPause is how long a store that gave no key is left alone, keyWait how
+// long one question to it may take.
+const (
+	keyPause = 10 * time.Second
+	keyWait  = 2 * time.Second
+)
 
 func newToken(s store.Store) (*token, error) {
 	if s == nil {
 		return nil, errors.New("csrf.token needs a store")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	t := &token{store: s}
+	own := make([]byte, 32)
+	rand.Read(own)
+	t.key.Store(&tokenSecret{key: own})
+	t.share()
+	return t, nil
+}
+
+// share agrees with the other nodes, and the starts before, on a key. A store
+// that is gone keeps no guard from starting: until it is back tokens count on
+// this node alone.
+func (t *token) share() {
+	t.tried.Store(time.Now().Unix())
+	ctx, cancel := context.WithTimeout(context.Background(), keyWait)
 	defer cancel()
-	key, ok, err := s.Get(ctx, tokenKey)
-	if err != nil {
-		return nil, fmt.Errorf("csrf.token: %w", err)
+	var key []byte
+	err := t.store.Update(ctx, tokenKey, func(old []byte, ok bool) ([]byte, time.Duration, error) {
+		if key = bytes.Clone(old); !ok || len(key) != 32 {
+			key = t.key.Load().key
+		}
+		return key, tokenKeyFor, nil
+	})
+	if err == nil && len(key) == 32 {
+		t.key.Store(&tokenSecret{key, true})
 	}
-	if !ok || len(key) != 32 {
-		key = make([]byte, 32)
-		rand.Read(key)
+}
+
+// secret returns the key.
+func (t *token) secret() []byte {
+	k := t.key.Load()
+	if k.shared {
+		return k.key
 	}
-	if err := s.Put(ctx, tokenKey, key, tokenKeyFor); err != nil {
-		return nil, fmt.Errorf("csrf.token: %w", err)
+	last := t.tried.Load()
+	if now := time.Now().Unix(); now-last >= int64(keyPause/time.Second) && t.tried.CompareAndSwap(last, now) {
+		t.share()
 	}
-	return &token{key: key}, nil
+	return t.key.Load().key
+}
+
+// health says whether tokens count everywhere.
+func (t *token) health() error {
+	if t.secret(); t.key.Load().shared {
+		return nil
+	}
+	return fmt.Errorf("%w: the store gave no key, so tokens in forms count on this node and until its end only", guard.ErrDegraded)
 }
 
 // cookieName returns the cookie's name for a request.
@@ -125,7 +172,7 @@ func validCookie(v string) bool {
 }
 
 func (t *token) sign(cookie string, salt []byte) []byte {
-	m := hmac.New(sha256.New, t.key)
+	m := hmac.New(sha256.New, t.secret())
 	m.Write([]byte(cookie))
 	m.Write(salt)
 	return append(salt[:len(salt):len(salt)], m.Sum(nil)[:16]...)

@@ -1,13 +1,19 @@
 package csrf
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/store"
@@ -104,6 +110,56 @@ func TestTokensInForms(t *testing.T) {
 	if again != "" || one == two {
 		t.Errorf("%s\n%s\n%s", again, one, two)
 	}
+}
+
+// TestTokenKeyShared: nodes that begin at once have one key, and a store that
+// is gone keeps nobody from starting.
+func TestTokenKeyShared(t *testing.T) {
+	s := &gone{Store: store.NewMemory(store.MemoryOptions{Buckets: 64})}
+	s.down.Store(true)
+	alone := tokens(t, s)
+	if err := alone.Health(); !errors.Is(err, guard.ErrDegraded) {
+		t.Errorf("%v", err)
+	}
+	if body, _, _ := form(t, alone, `<form method=post>`, ""); !hidden.MatchString(body) {
+		t.Errorf("no token while the store is gone: %s", body)
+	}
+	s.down.Store(false)
+	nodes := make([]*protection, 8)
+	var all sync.WaitGroup
+	for i := range nodes {
+		all.Go(func() { nodes[i] = tokens(t, s) })
+	}
+	all.Wait()
+	alone.token.tried.Store(0) // its pause is over
+	nodes = append(nodes, alone)
+	for i, l := range nodes {
+		if !bytes.Equal(l.token.secret(), nodes[0].token.secret()) || l.Health() != nil {
+			t.Errorf("node %d has another key, %v", i, l.Health())
+		}
+	}
+}
+
+// gone is a store that can be gone.
+type gone struct {
+	store.Store
+	down atomic.Bool
+}
+
+func (g *gone) Update(ctx context.Context, key string, change func([]byte, bool) ([]byte, time.Duration, error)) error {
+	if g.down.Load() {
+		return store.ErrUnavailable
+	}
+	return g.Store.Update(ctx, key, change)
+}
+
+func (g *gone) Get(ctx context.Context, key string) ([]byte, bool, error) {
+	if g.down.Load() {
+		return nil, false, store.ErrUnavailable
+	}
+	v, ok, err := g.Store.Get(ctx, key)
+	time.Sleep(time.Millisecond) // others come between
+	return v, ok, err
 }
 
 // TestTokenSpeaks: who says nothing about where a request comes from is let in

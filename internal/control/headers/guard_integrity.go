@@ -62,7 +62,7 @@ func (in *integrity) learn(x *guard.Exchange, r *http.Response, kind string, isF
 	default:
 		return
 	}
-	key := x.Path
+	key := x.Client.Host + x.Path // apps may be told apart by host
 	if q := x.Request.URL.RawQuery; q != "" {
 		key += "?" + q
 	}
@@ -97,7 +97,11 @@ func (in *integrity) learn(x *guard.Exchange, r *http.Response, kind string, isF
 	defer in.mu.Unlock()
 	if a == nil {
 		if len(in.known) >= maxAssets {
-			return
+			// One makes room, or whoever asks for enough of them ends it all.
+			for other := range in.known {
+				delete(in.known, other)
+				break
+			}
 		}
 		a = &asset{}
 		in.known[key] = a
@@ -132,6 +136,28 @@ func fresh(h http.Header) bool {
 	return false
 }
 
+// lasting reports whether a browser or a cache may show an answer later without
+// asking. A page that is kept would ask for the scripts of its day when they
+// are others by then.
+func lasting(h http.Header) bool {
+	if len(h["Cache-Control"]) == 0 {
+		return len(h["Expires"])+len(h["Last-Modified"]) > 0 // RFC 9111, 4.2.2
+	}
+	for _, line := range h["Cache-Control"] {
+		for d := range strings.SplitSeq(line, ",") {
+			switch name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "="); name {
+			case "public", "immutable", "stale-while-revalidate", "stale-if-error":
+				return true
+			case "max-age", "s-maxage":
+				if strings.Trim(value, `" `) != "0" {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // variesByVisitor reports whether another visitor may get something else.
 func variesByVisitor(h http.Header) bool {
 	for _, line := range h["Vary"] {
@@ -147,7 +173,7 @@ func variesByVisitor(h http.Header) bool {
 // stamp adds integrity to the scripts and style sheets of a page that are
 // known.
 func (in *integrity) stamp(x *guard.Exchange, r *http.Response) {
-	if in.count() == 0 || x.Request.Method == http.MethodHead || r.StatusCode == http.StatusNotModified || r.StatusCode == http.StatusPartialContent || r.ContentLength <= 0 || r.ContentLength > maxPage {
+	if in.count() == 0 || x.Request.Method == http.MethodHead || r.StatusCode == http.StatusNotModified || r.StatusCode == http.StatusPartialContent || r.ContentLength <= 0 || r.ContentLength > maxPage || lasting(r.Header) {
 		return
 	}
 	page, err := guard.PeekBody(r, maxPage+1)
@@ -217,7 +243,7 @@ func (in *integrity) of(x *guard.Exchange, address string) string {
 	if !strings.HasPrefix(p, "/") {
 		p = path.Dir(x.Path+"x") + "/" + p
 	}
-	key := path.Clean(p)
+	key := x.Client.Host + path.Clean(p)
 	if u.RawQuery != "" {
 		key += "?" + u.RawQuery
 	}

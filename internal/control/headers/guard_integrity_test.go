@@ -3,6 +3,7 @@ package headers
 import (
 	"crypto/sha512"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -26,8 +27,11 @@ func TestIntegrity(t *testing.T) {
 	}
 	serve := func(target, kind, body string, header ...string) string {
 		t.Helper()
+		if target[0] == '/' {
+			target = "https://shop.example" + target
+		}
 		r := httptest.NewRequest("GET", target, nil)
-		x := &guard.Exchange{Request: r, Path: r.URL.Path, Client: guard.Client{Scheme: "https", Host: "shop.example"}}
+		x := &guard.Exchange{Request: r, Path: r.URL.Path, Client: guard.Client{Scheme: "https", Host: r.Host}}
 		res := &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
 		for i := 0; i < len(header); i += 2 {
 			res.Header.Add(header[i], header[i+1])
@@ -65,6 +69,28 @@ func TestIntegrity(t *testing.T) {
 	if got := serve("/shop/", "text/html", "<script src=/files/a.js></script>"); !strings.Contains(got, hash("file")) {
 		t.Errorf("a file of the app's static folder: %s", got)
 	}
+	// A page that is kept would ask for this script when it is another by then.
+	for _, header := range [][]string{
+		{"Cache-Control", "max-age=600"}, {"Cache-Control", "private, max-age=600"}, {"Cache-Control", "public"}, {"Cache-Control", "no-cache", "Cache-Control", "S-MaxAge=9"},
+		{"Expires", "Thu, 01 Jan 2037 00:00:00 GMT"}, {"Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT"},
+	} {
+		if got := serve("/shop/", "text/html", page, header...); got != page {
+			t.Errorf("%v: %s", header, got)
+		}
+	}
+	for _, header := range [][]string{{"Cache-Control", "no-cache"}, {"Cache-Control", "private, no-store"}, {"Cache-Control", "max-age=0", "Expires", "Thu, 01 Jan 2037 00:00:00 GMT"}} {
+		if got := serve("/shop/", "text/html", page, header...); got != want {
+			t.Errorf("%v: %s", header, got)
+		}
+	}
+	// Another app of the same name below another host.
+	if got := serve("https://blog.example/shop/", "text/html", `<script src="/static/a.js"></script>`); strings.Contains(got, "sha384") {
+		t.Errorf("another host's script: %s", got)
+	}
+	serve("https://blog.example/static/a.js", "text/javascript", "blog", "Cache-Control", "no-cache")
+	if got := serve("/shop/", "text/html", page); got != want {
+		t.Errorf("after another host's script: %s", got)
+	}
 	// Another content under the same address.
 	serve("/static/a.js", "text/javascript", "new", "Cache-Control", "no-cache", "ETag", `"2"`)
 	if got := serve("/shop/", "text/html", page); !strings.Contains(got, hash("new")) || strings.Contains(got, hash("one")) {
@@ -88,5 +114,16 @@ func TestIntegrity(t *testing.T) {
 	}
 	if got := serve("/shop/", "text/html", page); strings.Contains(got, hash(strings.Repeat("x", 39))) {
 		t.Errorf("made anew: %s", got)
+	}
+	// Somebody asks for so many that there is no room.
+	for i := range maxAssets + 10 {
+		serve(fmt.Sprintf("/static/a.js?%d", i), "text/javascript", "x", "Cache-Control", "no-cache")
+	}
+	serve("/static/late.js", "text/javascript", "late", "Cache-Control", "no-cache")
+	if got := serve("/shop/", "text/html", "<script src=/static/late.js></script>"); !strings.Contains(got, hash("late")) {
+		t.Errorf("no room for the app's own: %s", got)
+	}
+	if n := l.(*headers).sri.count(); n > maxAssets {
+		t.Errorf("%d remembered", n)
 	}
 }
