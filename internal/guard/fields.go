@@ -210,7 +210,7 @@ func (p *fieldParser) request(x *Exchange) error {
 	case !isJSON:
 		// Nothing says that it is JSON, so that it is not is no fault.
 		mark, size := len(p.out), p.bytes
-		if err := p.json(text, true); errors.Is(err, ErrFieldsMalformed) {
+		if err := p.json(pythonText(text), true); errors.Is(err, ErrFieldsMalformed) {
 			p.out, p.bytes = p.out[:mark], size
 		} else if err != nil {
 			return err
@@ -236,18 +236,26 @@ func (b *Body) text(most int64) (string, error) {
 	return unsafe.String(unsafe.SliceData(p), len(p)), nil
 }
 
-// looksLikeJSON reports whether text begins as an object or a list.
+// looksLikeJSON reports whether a body that begins with b may be an object or
+// a list to json.loads, which takes UTF-8, UTF-16 and UTF-32 with or without a
+// byte order mark, and any space before.
 func looksLikeJSON(b []byte) bool {
+	if len(b) > 1 && (b[0] == 0xff && b[1] == 0xfe || b[0] == 0xfe && b[1] == 0xff) {
+		b = b[2:]
+	} else if len(b) > 2 && b[0] == 0xef && b[1] == 0xbb && b[2] == 0xbf {
+		b = b[3:]
+	}
 	for _, c := range b {
 		switch c {
-		case ' ', '\t', '\r', '\n':
+		case 0, ' ', '\t', '\r', '\n':
 		case '{', '[':
 			return true
+		case 0xfe, 0xff: // of UTF-32's mark
 		default:
 			return false
 		}
 	}
-	return false
+	return len(b) > 0 // it may come after more space
 }
 
 // pairs reads a query or an urlencoded form as urllib.parse.parse_qsl does

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"encoding/binary"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -26,6 +27,62 @@ func (p *fieldParser) json(text string, guessed bool) error {
 		return s.fail()
 	}
 	return nil
+}
+
+// pythonText returns a body as json.loads decodes it, which goes by the first
+// bytes (json.detect_encoding); text that is not well-formed in UTF-16 or
+// UTF-32 comes out with replacement characters, where Python ends with an
+// exception.
+func pythonText(s string) string {
+	at := func(i int) byte { return s[i] }
+	var order binary.ByteOrder = binary.LittleEndian
+	width, skip := 1, 0
+	switch n := len(s); {
+	case n >= 4 && (s[:4] == "\x00\x00\xfe\xff" || s[:4] == "\xff\xfe\x00\x00"):
+		width, skip = 4, 4
+		if at(0) == 0 {
+			order = binary.BigEndian
+		}
+	case n >= 2 && (s[:2] == "\xfe\xff" || s[:2] == "\xff\xfe"):
+		width, skip = 2, 2
+		if at(0) == 0xfe {
+			order = binary.BigEndian
+		}
+	case n >= 4 && at(0) == 0:
+		order, width = binary.BigEndian, 4
+		if at(1) != 0 {
+			width = 2
+		}
+	case n >= 4 && at(1) == 0:
+		width = 4
+		if at(2) != 0 || at(3) != 0 {
+			width = 2
+		}
+	case n == 2 && at(0) == 0:
+		order, width = binary.BigEndian, 2
+	case n == 2 && at(1) == 0:
+		width = 2
+	}
+	if width == 1 {
+		return s
+	}
+	b := []byte(s[skip:])
+	if width == 2 {
+		units := make([]uint16, 0, len(b)/2)
+		for ; len(b) >= 2; b = b[2:] {
+			units = append(units, order.Uint16(b))
+		}
+		return string(utf16.Decode(units))
+	}
+	var out strings.Builder
+	for ; len(b) >= 4; b = b[4:] {
+		if r := order.Uint32(b); r <= utf8.MaxRune {
+			out.WriteRune(rune(r))
+		} else {
+			out.WriteRune(utf8.RuneError)
+		}
+	}
+	return out.String()
 }
 
 type jsonScanner struct {

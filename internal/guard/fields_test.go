@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/dewar-security/dewar/internal/policy"
 )
@@ -388,5 +389,57 @@ func BenchmarkFields(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestGuessedJSON: what a view gets by get_json(force=True) from a body that
+// does not say that it is JSON is seen in every form that json.loads takes.
+func TestGuessedJSON(t *testing.T) {
+	const text = `{"name": "kim"}`
+	wide := func(mark, big bool, width int) string {
+		var b []byte
+		runes := text
+		if mark {
+			runes = "\ufeff" + text
+		}
+		for _, r := range runes {
+			var one [4]byte
+			for i := range width {
+				shift := 8 * i
+				if big {
+					shift = 8 * (width - 1 - i)
+				}
+				one[i] = byte(r >> shift)
+			}
+			b = append(b, one[:width]...)
+		}
+		return string(b)
+	}
+	bodies := map[string]string{
+		"plain": text, "mark": "\ufeff" + text, "space": strings.Repeat(" \n", 200) + text, "mark and space": "\ufeff" + strings.Repeat(" ", 100) + text,
+		"16le": wide(false, false, 2), "16be": wide(false, true, 2), "32le": wide(false, false, 4), "32be": wide(false, true, 4),
+		"16le mark": wide(true, false, 2), "16be mark": wide(true, true, 2), "32le mark": wide(true, false, 4), "32be mark": wide(true, true, 4),
+	}
+	for name, body := range bodies {
+		for _, kind := range []string{"text/plain", "application/octet-stream", "application/x-www-form-urlencoded"} {
+			if kind == "application/x-www-form-urlencoded" && !utf8.ValidString(body) {
+				continue // refused as a form
+			}
+			r := httptest.NewRequest("POST", "/", strings.NewReader(body))
+			r.Header.Set("Content-Type", kind)
+			x := &Exchange{Request: r}
+			fields, err := x.Fields()
+			if v, _ := fields.Get(policy.JSON, "name"); v != "kim" || err != nil {
+				t.Errorf("%s as %s: %q, %v", name, kind, v, err)
+			}
+		}
+	}
+	for _, body := range []string{"\xff\xfeh\x00i\x00", "\x00\x00\x00\x20ftypheic", "   ", "{not JSON", "\xff\xfe{\x00\x00\xd8"} {
+		r := httptest.NewRequest("POST", "/", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/octet-stream")
+		x := &Exchange{Request: r}
+		if fields, err := x.Fields(); len(fields) > 0 || err != nil {
+			t.Errorf("%q: %v, %v", body, fields, err)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"math"
 	"net/http"
@@ -119,6 +120,8 @@ const (
 	// for how long: an API client sends them with every request.
 	knownBasic    = 4096
 	knownBasicFor = 10 * time.Minute
+	// askedPlaces is how many places are remembered that ask for such a pair.
+	askedPlaces = 4096
 )
 
 // loginLayer is the layer against guessing. Only failures count, and what a
@@ -160,6 +163,8 @@ type loginLayer struct {
 	mu       sync.Mutex
 	inFlight map[string]int
 	right    map[[16]byte]time.Time // pairs of HTTP Basic that were right
+	asked    map[uint64]struct{}    // places that answered 401 for want of one
+	seed     maphash.Seed           // of the keys of asked
 	sleeping atomic.Int64
 
 	failed  atomic.Pointer[error]
@@ -179,7 +184,7 @@ func NewLogin(cfg Config, env guard.Env) (guard.Layer, error) {
 		clients: newClients(cfg), store: env.Store, now: env.Now, policy: env.Policy, facts: env.Facts, publish: env.Publish, mode: cfg.Login,
 		perAccount: halves(cfg.LoginAccount), perClient: halves(cfg.LoginClient), accountRate: cfg.AccountRate, gone: cfg.LoginStoreGone, delay: time.Duration(cfg.LoginDelay),
 		challenge: cfg.Challenge != "off", difficulty: cfg.ChallengeBits, refuse: cfg.BreachedRefuse,
-		inFlight: map[string]int{}, right: map[[16]byte]time.Time{}, variety: newVariety(), learned: learned{seen: map[string]int{}},
+		inFlight: map[string]int{}, right: map[[16]byte]time.Time{}, asked: map[uint64]struct{}{}, seed: maphash.MakeSeed(), variety: newVariety(), learned: learned{seen: map[string]int{}},
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -261,7 +266,7 @@ type tried struct {
 	client  netip.Prefix
 	takes   []store.Take // what it counts against: account or device, pair, client, networks
 	left    []store.Result
-	basic   [16]byte
+	pair    [16]byte // of HTTP Basic, and the client
 	release func()
 	done    bool
 }
@@ -309,9 +314,15 @@ func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
 		x.SetValue(triedKey{}, t)
 		return guard.Pass()
 	}
-	if a.kind == basicAuth {
-		t.basic = [16]byte(handleBytes(handle(k.account, "basic", t.client.String()+"\x00"+a.accounts[0]+"\x00"+a.password)))
-		if l.wasRight(t.basic, now) {
+	if a.basic != nil {
+		t.pair = [16]byte(handleBytes(handle(k.account, "basic", t.client.String()+"\x00"+a.basic[0]+"\x00"+a.basic[1])))
+		right := l.wasRight(t.pair, now)
+		switch {
+		case a.kind != basicAuth && !right && a.basic[0] != "" && !slices.Contains(a.accounts, a.basic[0]):
+			// The app may look at the header and not at the form.
+			a.accounts = append(slices.Clone(a.accounts), a.basic[0])
+			t.accounts = a.accounts
+		case a.kind == basicAuth && right:
 			return guard.Pass()
 		}
 	}
@@ -545,19 +556,31 @@ func (l *loginLayer) attack(reason string, on [attacks]bool, detail string) guar
 }
 
 // enter counts the attempt among those that run; t.release takes it out.
-func (l *loginLayer) enter(t *tried) bool {
+func (l *loginLayer) enter(t *tried) (entered bool) {
 	held := []string{"c" + t.client.String()}
 	for _, n := range t.names {
 		held = append(held, "a"+n)
 	}
-	most := perAccount
-	if t.kind == basicAuth {
-		most = perClient // a program begins with many requests at once
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if t.kind == basicAuth {
+		// A program sends its pair with every request: that many at once try
+		// one password.
+		pair := "b" + string(t.pair[:])
+		if l.inFlight[pair] > 0 {
+			l.inFlight[pair]++
+			t.release = sync.OnceFunc(func() { l.leave(pair, held) })
+			return true
+		}
+		defer func() {
+			if entered {
+				l.inFlight[pair] = 1
+				t.release = sync.OnceFunc(func() { l.leave(pair, held) })
+			}
+		}()
+	}
 	for i, h := range held {
-		if n := l.inFlight[h]; i == 0 && n >= perClient || i > 0 && n >= most {
+		if n := l.inFlight[h]; i == 0 && n >= perClient || i > 0 && n >= perAccount {
 			return false
 		}
 	}
@@ -577,6 +600,22 @@ func (l *loginLayer) enter(t *tried) bool {
 		}
 	})
 	return true
+}
+
+// leave takes one request with a pair out, and what the pair counts against
+// with the last of them.
+func (l *loginLayer) leave(pair string, held []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.inFlight[pair]--; l.inFlight[pair] > 0 {
+		return
+	}
+	delete(l.inFlight, pair)
+	for _, h := range held {
+		if l.inFlight[h]--; l.inFlight[h] <= 0 {
+			delete(l.inFlight, h)
+		}
+	}
 }
 
 // slow lets an attempt wait, the longer the more failed before it, as long as
@@ -647,17 +686,19 @@ func (l *loginLayer) spend(x *guard.Exchange, name string) bool {
 	return err == nil && first
 }
 
-func (l *loginLayer) wasRight(basic [16]byte, now time.Time) bool {
+// wasRight reports whether a client's pair of HTTP Basic was right not long
+// ago. Each use makes it last.
+func (l *loginLayer) wasRight(pair [16]byte, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at, ok := l.right[basic]
+	at, ok := l.right[pair]
 	if ok = ok && now.Sub(at) < knownBasicFor; ok {
-		l.right[basic] = now // as long as it is used
+		l.right[pair] = now
 	}
 	return ok
 }
 
-func (l *loginLayer) isRight(basic [16]byte, now time.Time) {
+func (l *loginLayer) isRight(pair [16]byte, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.right) >= knownBasic {
@@ -668,7 +709,47 @@ func (l *loginLayer) isRight(basic [16]byte, now time.Time) {
 			delete(l.right, k)
 		}
 	}
-	l.right[basic] = now
+	l.right[pair] = now
+}
+
+// place is what a request asks for, as far as its line tells.
+func (l *loginLayer) place(r *http.Request) uint64 {
+	var h maphash.Hash
+	h.SetSeed(l.seed)
+	h.WriteString(r.Method)
+	h.WriteByte(' ')
+	h.WriteString(r.URL.EscapedPath())
+	h.WriteByte('?')
+	h.WriteString(r.URL.RawQuery)
+	return h.Sum64()
+}
+
+// asks remembers that a place asked for a pair of HTTP Basic.
+func (l *loginLayer) asks(r *http.Request) {
+	place := l.place(r)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k := range l.asked {
+		if len(l.asked) < askedPlaces {
+			break
+		}
+		delete(l.asked, k)
+	}
+	l.asked[place] = struct{}{}
+}
+
+// proves reports whether an answer other than 401 says that a pair is right:
+// the place is known to ask for one, and the request brought nothing else that
+// may have opened it. What is for everybody says nothing.
+func (l *loginLayer) proves(r *http.Request) bool {
+	if len(r.Header["Cookie"]) > 0 {
+		return false
+	}
+	place := l.place(r)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.asked[place]
+	return ok
 }
 
 // isBreached reports whether a password is in a list.
@@ -682,17 +763,17 @@ func (l *loginLayer) isBreached(password string) bool {
 
 // Response implements [guard.Responder].
 func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decision {
+	if r.StatusCode == http.StatusUnauthorized && asksBasic(r.Header) && !refused(x) {
+		l.asks(x.Request)
+	}
 	t, _ := x.Value(triedKey{}).(*tried)
 	if t == nil || t.done {
 		return guard.Pass()
 	}
 	t.done = true
 	t.release()
-	for i := range x.Decisions {
-		// A page of the guard's own: the app has seen no password.
-		if d := &x.Decisions[i]; d.Verdict == guard.Deny || d.Verdict == guard.Answer {
-			return guard.Pass()
-		}
+	if refused(x) {
+		return guard.Pass() // the app has seen no password
 	}
 	if x.ThroughProbe {
 		return guard.Pass() // the operator's own: it asks whether there is a limit, and guesses nothing
@@ -733,6 +814,29 @@ func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 		l.succeed(x, r, t, user, now, attributes)
 	}
 	return guard.Pass()
+}
+
+// refused reports whether the answer is a page of the guard's own.
+func refused(x *guard.Exchange) bool {
+	for i := range x.Decisions {
+		if d := &x.Decisions[i]; d.Verdict == guard.Deny || d.Verdict == guard.Answer {
+			return true
+		}
+	}
+	return false
+}
+
+// asksBasic reports whether an answer asks for HTTP Basic (RFC 9110 section
+// 11.6.1).
+func asksBasic(h http.Header) bool {
+	for _, v := range h["Www-Authenticate"] {
+		for one := range strings.SplitSeq(v, ",") {
+			if scheme, _, _ := strings.Cut(strings.TrimSpace(one), " "); strings.EqualFold(scheme, "basic") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // charged reports whether a failure is on one of the counts already: an
@@ -884,7 +988,7 @@ func (l *loginLayer) alarm(x *guard.Exchange, a attack) {
 func (l *loginLayer) succeed(x *guard.Exchange, r *http.Response, t *tried, user string, now time.Time, attributes map[string]string) {
 	l.watch.succeeded()
 	if t.kind == basicAuth {
-		l.isRight(t.basic, now)
+		l.isRight(t.pair, now)
 	}
 	fails := 0
 	var back []store.Take

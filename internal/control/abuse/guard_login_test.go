@@ -681,6 +681,8 @@ func TestDetect(t *testing.T) {
 	p, err := policy.Decode(strings.NewReader(`{"version":1,"routes":[
 		{"rule":"/enter","methods":["POST"],"answers":["POST"],"kind":"login","kinds":["login"],"fields":[{"in":"form","name":"badge"},{"in":"form","name":"password"}]},
 		{"rule":"/read","methods":["POST"],"answers":["POST"],"kind":"login","fields":[{"in":"form","name":"email"},{"in":"form","name":"password"}]},
+		{"rule":"/values","methods":["POST"],"answers":["POST"],"kind":"login","fields":[{"in":"form","name":"email"},{"in":"form","name":"password"},{"in":"query","name":"email"},{"in":"query","name":"password"}]},
+		{"rule":"/short","methods":["POST"],"answers":["POST"],"kind":"login","fields":[{"in":"form","name":"email"},{"in":"form","name":"pw"},{"in":"form","name":"remember_me"}]},
 		{"rule":"/change","methods":["POST"],"answers":["POST"],"kind":"page","kinds":["page","login"]},
 		{"rule":"/reset","methods":["POST"],"answers":["POST"],"kind":"reset"},
 		{"rule":"/join","methods":["POST"],"answers":["POST"],"kind":"register"}]}`))
@@ -723,6 +725,11 @@ func TestDetect(t *testing.T) {
 		{"GET", "/search?q=password", "", "", "", noAttempt, "", ""},
 		{"GET", "/api/me", "", "", "Basic S2ltOng=", basicAuth, "kim", "x"},
 		{"GET", "/api/me", "", "", "Bearer S2ltOng=", noAttempt, "", ""},
+		{"POST", "/login?username=victim&password=zz", "form", "username=decoy&password=x", "", login, "decoy victim", "x"},
+		{"POST", "/values?email=victim&password=zz", "form", "email=decoy&password=x", "", login, "decoy victim", "zz"},
+		{"POST", "/read?email=victim&password=zz", "form", "email=kim&password=x", "", login, "kim", "x"},
+		{"POST", "/short", "form", "email=kim&pw=x&remember_me=y&csrf_token=1", "", login, "kim", "x"},
+		{"POST", "/short", "form", "email=kim&pw=&other=x", "", noAttempt, "", ""},
 		{"POST", "/login?next=/&password=zz", "form", "username=kim&password=x", "", login, "kim", "x"},
 		{"POST", "/login", "form", "username=%EF%BC%AB%EF%BD%89%EF%BD%8D&password=x", "", login, "kim", "x"}, // full width
 		{"POST", "/login", "form", "username=k%C3%ADm%E2%80%8B&password=x", "", login, "kim", "x"},           // an accent, and what does not show

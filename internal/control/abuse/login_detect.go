@@ -48,7 +48,10 @@ type attempt struct {
 	accounts []string
 	password string
 	chosen   string // a password that is to be one from now on
-	route    string // the route's rule, or the path
+	// basic is the pair of an Authorization header, normalised; beside a form,
+	// too.
+	basic *[2]string
+	route string // the route's rule, or the path
 	// certain says that the route map, or the operator, calls this a login;
 	// otherwise it only looks like one.
 	certain bool
@@ -88,22 +91,82 @@ var accountNames = []string{"username", "email", "user", "login", "identity", "i
 // plainName takes what forms put around a field's name away: user[password],
 // login-password, data.password.
 func plainName(n string) string {
+	return string(appendPlain(make([]byte, 0, len(n)), n))
+}
+
+func appendPlain(b []byte, n string) []byte {
 	if i := strings.LastIndexByte(n, '['); i >= 0 && strings.HasSuffix(n, "]") && i+1 < len(n)-1 {
 		n = n[i+1 : len(n)-1]
 	}
 	if i := strings.LastIndexByte(n, '.'); i >= 0 {
 		n = n[i+1:]
 	}
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '_', '-', ' ':
-			return -1
+	for i := range len(n) {
+		switch c := n[i]; {
+		case c == '_', c == '-', c == ' ':
+		case 'A' <= c && c <= 'Z':
+			b = append(b, c+'a'-'A')
+		default:
+			b = append(b, c)
 		}
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
+	}
+	return b
+}
+
+// fieldClass is what a field's name says that it holds.
+type fieldClass uint8
+
+const (
+	otherField fieldClass = iota
+	secretField
+	chosenField // a password that is chosen
+	codeField
+	accountField
+)
+
+// maxFieldName is the longest name of a field that is looked at, in bytes.
+const maxFieldName = 100
+
+// classes are the names that say it without a word in them.
+var classes = func() map[string]fieldClass {
+	m := map[string]fieldClass{}
+	for _, n := range accountNames {
+		m[n] = accountField
+	}
+	for _, n := range codeNames {
+		m[n] = codeField
+	}
+	return m
+}()
+
+// classify says what a field holds by its name. Requests have hundreds of
+// fields, and nearly none is of interest: nothing is allocated for those.
+func classify(name string) fieldClass {
+	if len(name) > maxFieldName {
+		return otherField
+	}
+	var buf [maxFieldName]byte
+	b := appendPlain(buf[:0], name)
+	// All words for passwords have one of these two.
+	for i := 1; i < len(b); i++ {
+		if b[i-1] == 'p' && (b[i] == 'a' || b[i] == 'w') {
+			if n := string(b); secretName(n) {
+				if newSecretName(n) {
+					return chosenField
+				}
+				return secretField
+			}
+			break
 		}
-		return r
-	}, n)
+	}
+	return classes[string(b)]
+}
+
+// beside reports whether a field of a login's form is there for something else
+// than the account and the password.
+func beside(name string) bool {
+	n := plainName(name)
+	return strings.Contains(n, "csrf") || strings.Contains(n, "token") || n == "next" || n == "submit" || strings.HasPrefix(n, "remember")
 }
 
 // detect returns what the request tries; kind is noAttempt for nearly all.
@@ -119,15 +182,23 @@ func (l *loginLayer) detect(x *guard.Exchange) attempt {
 		m = x.Match(l.policy())
 	}
 	writes := r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch
-	if writes && (r.ContentLength != 0 || r.URL.RawQuery != "") || r.URL.RawQuery != "" && primary(m, "login", "token") {
-		if a := l.fromFields(x, m); a.kind != noAttempt {
-			return a
-		}
-	}
+	var basic *[2]string
 	if v := r.Header["Authorization"]; len(v) == 1 && len(v[0]) > 6 && strings.EqualFold(v[0][:6], "basic ") {
 		if name, password, ok := r.BasicAuth(); ok {
-			return attempt{kind: basicAuth, accounts: []string{normalName(name)}, password: clip(password, maxName), route: "basic", certain: true}
+			basic = &[2]string{normalName(name), clip(password, maxName)}
 		}
+	}
+	chosen := ""
+	if writes && (r.ContentLength != 0 || r.URL.RawQuery != "") || r.URL.RawQuery != "" && primary(m, "login", "token") {
+		if a := l.fromFields(x, m); a.kind != noAttempt {
+			if a.basic = basic; basic == nil || a.kind.guesses() {
+				return a
+			}
+			chosen = a.chosen
+		}
+	}
+	if basic != nil {
+		return attempt{kind: basicAuth, chosen: chosen, accounts: []string{basic[0]}, password: basic[1], route: "basic", certain: true, basic: basic}
 	}
 	return attempt{}
 }
@@ -160,34 +231,38 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 	secrets, chosen, codes := 0, 0, false
 	first, hasFirst := "", false
 	look := func(f *guard.Field) {
-		if f.File || f.Kind == guard.JSONObject || f.Kind == guard.JSONList || len(f.Name) > 100 {
+		if f.File || f.Kind == guard.JSONObject || f.Kind == guard.JSONList || len(f.Name) > maxFieldName {
 			return
 		}
-		n := plainName(f.Name)
-		switch {
-		case secretName(n):
-			if newSecretName(n) {
+		switch class := classify(f.Name); class {
+		case secretField, chosenField:
+			if class == chosenField {
 				chosen++
 				choice = f.Value
 			} else {
 				secrets++
 			}
-			if password == "" || !newSecretName(n) && secrets == 1 {
+			if password == "" || class == secretField && secrets == 1 {
 				password = f.Value
 			}
-		case slices.Contains(codeNames, n):
+		case codeField:
 			if f.Value != "" {
 				code, codes = f.Value, true
 			}
-		default:
-			if slices.Contains(accountNames, n) {
-				if v := normalName(f.Value); v != "" && !slices.Contains(names, v) && len(names) <= maxNames {
-					names = append(names, v)
+		case accountField:
+			add := func(to []string, v string) []string {
+				if v == "" || len(to) > maxNames || slices.Contains(to, v) {
+					return to
 				}
-				if len(m.Routes) > 0 && l.reads(m, f) {
-					read = append(read, normalName(f.Value))
-				}
-			} else if !hasFirst && (f.In == policy.Form || f.In == policy.JSON) && !strings.Contains(n, "csrf") && !strings.Contains(n, "token") && n != "next" && n != "submit" && n != "remember" {
+				return append(to, v)
+			}
+			v := normalName(f.Value)
+			names = add(names, v)
+			if len(m.Routes) > 0 && l.reads(m, f) {
+				read = add(read, v)
+			}
+		case otherField:
+			if !hasFirst && (f.In == policy.Form || f.In == policy.JSON) && !beside(f.Name) {
 				first, hasFirst = f.Value, true
 			}
 		}
@@ -197,12 +272,26 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 			look(&fields[i])
 		}
 	}
-	if secrets+chosen == 0 && !codes {
-		// Only when the body holds no secret: /login?password=x beside a form
-		// is there to mislead.
-		for i := range fields {
-			if fields[i].In == policy.Query && l.reads(m, &fields[i]) {
-				look(&fields[i])
+	inBody := secrets+chosen > 0 || codes
+	for i := range fields {
+		f := &fields[i]
+		if f.In != policy.Query || !l.reads(m, f) {
+			continue
+		}
+		// Beside a body with a secret, /login?password=x may be there to
+		// mislead; but request.values takes what stands in the query first.
+		switch class := classify(f.Name); {
+		case !inBody, class == accountField:
+			look(f)
+		case class == secretField && len(m.Routes) > 0:
+			password = f.Value
+		}
+	}
+	if secrets+chosen == 0 && !codes && primary(m, "login") {
+		if f := l.unnamedSecret(fields, m); f != nil {
+			secrets, password = 1, f.Value
+			if hasFirst && first == f.Value {
+				hasFirst = false
 			}
 		}
 	}
@@ -270,6 +359,34 @@ func (l *loginLayer) fromFields(x *guard.Exchange, m policy.Match) attempt {
 		}
 	}
 	return a
+}
+
+// unnamedSecret returns the password of a login whose field is called pw or
+// in a language that [secretName] does not know: the only field, besides that
+// of the account, which the view reads and the request has.
+func (l *loginLayer) unnamedSecret(fields guard.Fields, m policy.Match) (found *guard.Field) {
+	account := false
+	for _, r := range m.Routes {
+		for _, k := range r.Fields {
+			account = account || classify(k.Name) == accountField
+		}
+	}
+	if !account {
+		return nil
+	}
+	for i := range fields {
+		f := &fields[i]
+		if f.File || f.Value == "" || classify(f.Name) != otherField || beside(f.Name) || !l.reads(m, f) {
+			continue
+		}
+		if found != nil && found.Name != f.Name {
+			return nil
+		}
+		if found == nil {
+			found = f
+		}
+	}
+	return found
 }
 
 // pendingUser returns whom the app's session names between the two factors, in

@@ -86,8 +86,10 @@ func (l *loginLayer) infer(x *guard.Exchange, r *http.Response, a *attempt) (o o
 	switch {
 	case r.StatusCode == http.StatusUnauthorized:
 		return failure, "401", ""
-	case a.kind == basicAuth && r.StatusCode < 500 && r.StatusCode != http.StatusTooManyRequests:
-		return success, "no 401", ""
+	case a.kind == basicAuth && r.StatusCode < 400 && l.proves(x.Request):
+		return success, "no 401 where a pair is asked for", ""
+	case a.kind == basicAuth:
+		return untried, "the place may be for everybody", ""
 	case r.StatusCode == http.StatusForbidden, r.StatusCode == http.StatusUnprocessableEntity:
 		if a.certain {
 			return failure, r.Status, ""
