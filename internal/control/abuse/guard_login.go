@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -163,6 +164,7 @@ type loginLayer struct {
 	mu       sync.Mutex
 	inFlight map[string]int
 	right    map[[16]byte]time.Time // pairs of HTTP Basic that were right
+	stood    map[[16]byte]time.Time // pairs at places that did not answer 401
 	asked    map[uint64]struct{}    // places that answered 401 for want of one
 	seed     maphash.Seed           // of the keys of asked
 	sleeping atomic.Int64
@@ -184,7 +186,7 @@ func NewLogin(cfg Config, env guard.Env) (guard.Layer, error) {
 		clients: newClients(cfg), store: env.Store, now: env.Now, policy: env.Policy, facts: env.Facts, publish: env.Publish, mode: cfg.Login,
 		perAccount: halves(cfg.LoginAccount), perClient: halves(cfg.LoginClient), accountRate: cfg.AccountRate, gone: cfg.LoginStoreGone, delay: time.Duration(cfg.LoginDelay),
 		challenge: cfg.Challenge != "off", difficulty: cfg.ChallengeBits, refuse: cfg.BreachedRefuse,
-		inFlight: map[string]int{}, right: map[[16]byte]time.Time{}, asked: map[uint64]struct{}{}, seed: maphash.MakeSeed(), variety: newVariety(), learned: learned{seen: map[string]int{}},
+		inFlight: map[string]int{}, right: map[[16]byte]time.Time{}, stood: map[[16]byte]time.Time{}, asked: map[uint64]struct{}{}, seed: maphash.MakeSeed(), variety: newVariety(), learned: learned{seen: map[string]int{}},
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -316,7 +318,7 @@ func (l *loginLayer) Request(x *guard.Exchange) guard.Decision {
 	}
 	if a.basic != nil {
 		t.pair = [16]byte(handleBytes(handle(k.account, "basic", t.client.String()+"\x00"+a.basic[0]+"\x00"+a.basic[1])))
-		right := l.wasRight(t.pair, now)
+		right := l.wasRight(x.Request, t.pair, now)
 		switch {
 		case a.kind != basicAuth && !right && a.basic[0] != "" && !slices.Contains(a.accounts, a.basic[0]):
 			// The app may look at the header and not at the form.
@@ -687,29 +689,63 @@ func (l *loginLayer) spend(x *guard.Exchange, name string) bool {
 }
 
 // wasRight reports whether a client's pair of HTTP Basic was right not long
-// ago. Each use makes it last.
-func (l *loginLayer) wasRight(pair [16]byte, now time.Time) bool {
+// ago, or was answered at the very same place by something else than 401: then
+// the place is for everybody, or the pair is right. Each use makes it last.
+func (l *loginLayer) wasRight(r *http.Request, pair [16]byte, now time.Time) bool {
+	here := standing(pair, l.place(r))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at, ok := l.right[pair]
-	if ok = ok && now.Sub(at) < knownBasicFor; ok {
-		l.right[pair] = now
+	for _, k := range []struct {
+		in  map[[16]byte]time.Time
+		key [16]byte
+	}{{l.right, pair}, {l.stood, here}} {
+		if at, ok := k.in[k.key]; ok && now.Sub(at) < knownBasicFor && (k.key == pair || alone(r)) {
+			k.in[k.key] = now
+			return true
+		}
 	}
-	return ok
+	return false
 }
 
 func (l *loginLayer) isRight(pair [16]byte, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.right) >= knownBasic {
-		for k, at := range l.right {
-			if len(l.right) < knownBasic && now.Sub(at) < knownBasicFor {
+	remember(l.right, pair, now)
+}
+
+// stands remembers that a place answered a pair by something else than 401.
+func (l *loginLayer) stands(r *http.Request, pair [16]byte, now time.Time) {
+	if !alone(r) {
+		return
+	}
+	here := standing(pair, l.place(r))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	remember(l.stood, here, now)
+}
+
+func remember(in map[[16]byte]time.Time, key [16]byte, now time.Time) {
+	if len(in) >= knownBasic {
+		for k, at := range in {
+			if len(in) < knownBasic && now.Sub(at) < knownBasicFor {
 				break
 			}
-			delete(l.right, k)
+			delete(in, k)
 		}
 	}
-	l.right[pair] = now
+	in[key] = now
+}
+
+// standing is the key of a pair at a place.
+func standing(pair [16]byte, place uint64) [16]byte {
+	binary.LittleEndian.PutUint64(pair[:8], binary.LittleEndian.Uint64(pair[:8])^place)
+	return pair
+}
+
+// alone reports whether a request brings nothing but the pair that may open a
+// place: no session, no body with a name and a password.
+func alone(r *http.Request) bool {
+	return len(r.Header["Cookie"]) == 0 && r.ContentLength == 0
 }
 
 // place is what a request asks for, as far as its line tells.
@@ -742,7 +778,7 @@ func (l *loginLayer) asks(r *http.Request) {
 // the place is known to ask for one, and the request brought nothing else that
 // may have opened it. What is for everybody says nothing.
 func (l *loginLayer) proves(r *http.Request) bool {
-	if len(r.Header["Cookie"]) > 0 {
+	if !alone(r) {
 		return false
 	}
 	place := l.place(r)
@@ -797,6 +833,9 @@ func (l *loginLayer) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 	attributes := map[string]string{"kind": t.kind.String(), "account": t.who(), "why": why, "route": t.route, "device": "unknown"}
 	if t.known {
 		attributes["device"] = "known"
+	}
+	if t.kind == basicAuth && o == untried && r.StatusCode < 400 {
+		l.stands(x.Request, t.pair, now)
 	}
 	switch o {
 	case failure:
