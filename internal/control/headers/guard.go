@@ -55,9 +55,9 @@ func NewHeaders(cfg Config, env guard.Env) (guard.Layer, error) {
 		return nil, fmt.Errorf("headers.%s: %s", p[0].Key, p[0].Message)
 	}
 	cfg = cfg.withDefaults()
-	l := &headers{cfg: cfg, referrer: value(cfg.ReferrerPolicy), permissions: value(cfg.PermissionsPolicy), opener: value(cfg.OpenerPolicy), resource: value(cfg.ResourcePolicy), embedder: value(cfg.EmbedderPolicy)}
+	l := &headers{cfg: cfg, routes: env.Policy, referrer: value(cfg.ReferrerPolicy), permissions: value(cfg.PermissionsPolicy), opener: value(cfg.OpenerPolicy), resource: value(cfg.ResourcePolicy), embedder: value(cfg.EmbedderPolicy)}
 	if cfg.Integrity == guard.Enforce {
-		l.sri, l.routes = &integrity{known: map[string]*asset{}}, env.Policy
+		l.sri = &integrity{known: map[string]*asset{}}
 	}
 	if cfg.CSPSource == guard.Enforce && cfg.CSPMode != "off" {
 		l.policy = env.Policy
@@ -182,10 +182,31 @@ func (l *headers) Response(x *guard.Exchange, r *http.Response) guard.Decision {
 		l.set(h, "Cross-Origin-Embedder-Policy", l.embedder, anything)
 		l.setCSP(x, r)
 	}
-	if l.cfg.PrivateCookies == guard.Enforce && len(h["Set-Cookie"]) > 0 && len(h["Cache-Control"]) == 0 && len(h["Expires"]) == 0 {
-		h.Set("Cache-Control", "private")
+	if l.cfg.PrivateCookies == guard.Enforce && len(h["Cache-Control"]) == 0 && len(h["Expires"]) == 0 {
+		switch {
+		case l.sensitive(x):
+			h.Set("Cache-Control", "no-store")
+		case len(h["Set-Cookie"]) > 0, x.Identity.Account != "", x.Identity.Subject != "":
+			h.Set("Cache-Control", "private")
+		}
 	}
 	return guard.Pass()
+}
+
+// sensitive reports whether the source says that the request is for a page
+// that nobody should find in a cache after the visitor: a login, a reset, a
+// registration, a token, the administration.
+func (l *headers) sensitive(x *guard.Exchange) bool {
+	if l.routes == nil || x.Request == nil {
+		return false
+	}
+	m := x.Match(l.routes())
+	for _, kind := range [...]string{"login", "reset", "register", "token", "admin"} {
+		if m.Is(kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // set gives a header its one value: the app's, if there is exactly one and it

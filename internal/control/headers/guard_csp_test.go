@@ -301,3 +301,31 @@ func BenchmarkPage(b *testing.B) {
 		l.Response(x, r)
 	}
 }
+
+// TestCaching: pages of a known visitor are for his browser only, those of
+// logins and the administration for nobody's cache; what the app says stays.
+func TestCaching(t *testing.T) {
+	p, err := routemap.Decode(strings.NewReader(`{"version": 1, "routes": [
+		{"rule": "/login", "methods": ["GET"], "answers": ["GET"], "kind": "login"}, {"rule": "/page", "methods": ["GET"], "answers": ["GET"]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewHeaders(Config{}, guard.Env{Policy: func() *routemap.Policy { return p }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ path, account, own, want string }{
+		{"/login", "", "", "no-store"}, {"/login", "7", "", "no-store"}, {"/page", "7", "", "private"}, {"/page", "", "", ""},
+		{"/nowhere", "7", "", "private"}, {"/login", "7", "max-age=60", "max-age=60"},
+	} {
+		r := &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/html"}}}
+		if c.own != "" {
+			r.Header.Set("Cache-Control", c.own)
+		}
+		x := &guard.Exchange{Request: httptest.NewRequest("GET", c.path, nil), Path: c.path, Identity: guard.Identity{Account: c.account}}
+		l.(guard.Responder).Response(x, r)
+		if got := r.Header.Get("Cache-Control"); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}

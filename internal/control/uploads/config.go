@@ -18,6 +18,7 @@ type Config struct {
 	Mode             guard.Mode     `toml:"mode" default:"enforce" jsonschema:"enum=enforce,enum=observe,enum=off" jsonschema_description:"Mode of the body layer."`
 	MaxBody          guard.Size     `toml:"max-body" default:"10 MB" jsonschema_description:"Largest request body; a route's max-body goes before."`
 	MaxForm          guard.Size     `toml:"max-form" default:"1 MB" jsonschema_description:"Largest form, JSON, XML or text body, and the most that the fields of a multipart body may hold together, files not counted."`
+	MaxSensitive     guard.Size     `toml:"max-sensitive" default:"256 KB" jsonschema_description:"Largest body where the source says that the route is a login, a reset, a registration or a token and takes no file; a route's max-body goes before."`
 	MaxFile          guard.Size     `toml:"max-file" default:"10 MB" jsonschema_description:"Largest single file in a multipart body."`
 	MaxFiles         int            `toml:"max-files" default:"20" jsonschema:"minimum=1" jsonschema_description:"Most files in one multipart body."`
 	MaxFields        int            `toml:"max-fields" default:"1000" jsonschema:"minimum=1" jsonschema_description:"Most fields in one multipart body."`
@@ -54,7 +55,7 @@ func (c Config) withDefaults() Config {
 	for _, s := range []struct {
 		p *guard.Size
 		v guard.Size
-	}{{&c.MaxBody, 10 << 20}, {&c.MaxForm, 1 << 20}, {&c.MaxFile, 10 << 20}, {&c.MaxUnpacked, 100 << 20}, {&c.QuarantineSize, 1 << 30}} {
+	}{{&c.MaxBody, 10 << 20}, {&c.MaxForm, 1 << 20}, {&c.MaxSensitive, 256 << 10}, {&c.MaxFile, 10 << 20}, {&c.MaxUnpacked, 100 << 20}, {&c.QuarantineSize, 1 << 30}} {
 		if *s.p == 0 {
 			*s.p = s.v
 		}
@@ -87,7 +88,7 @@ func (c *Config) Problems() []guard.Problem {
 	for _, n := range []struct {
 		key string
 		v   int64
-	}{{"max-body", int64(c.MaxBody)}, {"max-form", int64(c.MaxForm)}, {"max-file", int64(c.MaxFile)}, {"memory", int64(c.Memory)}, {"disk", int64(c.Disk)}, {"max-files", int64(c.MaxFiles)}, {"max-fields", int64(c.MaxFields)},
+	}{{"max-body", int64(c.MaxBody)}, {"max-form", int64(c.MaxForm)}, {"max-sensitive", int64(c.MaxSensitive)}, {"max-file", int64(c.MaxFile)}, {"memory", int64(c.Memory)}, {"disk", int64(c.Disk)}, {"max-files", int64(c.MaxFiles)}, {"max-fields", int64(c.MaxFields)},
 		{"max-unpacked", int64(c.MaxUnpacked)}, {"max-ratio", int64(c.MaxRatio)}, {"max-entries", int64(c.MaxEntries)}, {"max-nesting", int64(c.MaxNesting)}, {"max-pixels", int64(c.MaxPixels)},
 		{"inspect-timeout", int64(c.InspectTimeout)}, {"clamav-timeout", int64(c.ClamAVTimeout)}, {"quarantine-age", int64(c.QuarantineAge)}, {"quarantine-size", int64(c.QuarantineSize)}} {
 		if n.v < 0 {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,6 +15,7 @@ import (
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/formdata"
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/policy"
 	"github.com/dewar-security/dewar/internal/waf"
 	"github.com/dewar-security/dewar/internal/wire"
 )
@@ -28,7 +30,7 @@ var bodySpec = &guard.Spec{
 	Blocking: true,
 	Event:    "upload_validation",
 	Reasons: []guard.Reason{
-		{Name: "body-too-large", Why: "A body without bound fills memory and disk (CWE-400).", Fix: "Raise max-body on the route, or max-form for forms and JSON."},
+		{Name: "body-too-large", Why: "A body without bound fills memory and disk (CWE-400).", Fix: "Raise max-body on the route, max-form for forms and JSON, or max-sensitive for logins."},
 		{Name: "body-no-length", Why: "The length was not announced, and require-length asks for it.", Fix: "Let the client send Content-Length, or set require-length = false."},
 		{Name: "body-encoding", Why: "A compressed request body can unpack to a thousand times its size (CWE-409), and no rule could read it.", Fix: "Let the client send the body uncompressed."},
 		{Name: "body-type", Why: "The content type is not one that this app accepts.", Fix: "Add it to content-types."},
@@ -49,14 +51,17 @@ var bodySpec = &guard.Spec{
 // maxName is the longest file name common file systems store, in bytes.
 const maxName = 255
 
-type bodyLayer struct{ cfg Config }
+type bodyLayer struct {
+	cfg    Config
+	policy func() *policy.Policy
+}
 
 // NewBody returns the body layer.
-func NewBody(cfg Config, _ guard.Env) (guard.Layer, error) {
+func NewBody(cfg Config, env guard.Env) (guard.Layer, error) {
 	if p := cfg.Problems(); len(p) > 0 {
 		return nil, fmt.Errorf("uploads.%s: %s", p[0].Key, p[0].Message)
 	}
-	return &bodyLayer{cfg.withDefaults()}, nil
+	return &bodyLayer{cfg.withDefaults(), env.Policy}, nil
 }
 
 // Health implements [guard.Reporter].
@@ -77,6 +82,8 @@ func (l *bodyLayer) Request(x *guard.Exchange) guard.Decision {
 		// takes.
 		maxBody = *x.Override.MaxBody
 		maxForm, maxFile = maxBody, maxBody
+	} else if l.sensitive(x) {
+		maxBody = min(maxBody, l.cfg.MaxSensitive)
 	}
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		x.LimitBody(maxBody)
@@ -118,6 +125,19 @@ func (l *bodyLayer) Request(x *guard.Exchange) guard.Decision {
 		return guard.Pass()
 	}
 	return l.multipart(x, int64(maxForm), int64(maxFile))
+}
+
+// sensitive reports whether the source says that only names, passwords and
+// codes belong into the body.
+func (l *bodyLayer) sensitive(x *guard.Exchange) bool {
+	if l.policy == nil || x.Request.ContentLength == 0 {
+		return false
+	}
+	m := x.Match(l.policy())
+	if slices.ContainsFunc(m.Routes, func(r *policy.Route) bool { return r.Is("upload") }) {
+		return false
+	}
+	return m.Is("login") || m.Is("reset") || m.Is("register") || m.Is("token")
 }
 
 // bufferError tells a body that is too large from one that did not arrive.

@@ -3,6 +3,7 @@ package uploads
 import (
 	"bytes"
 	"fmt"
+	"github.com/dewar-security/dewar/internal/policy"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -277,5 +278,41 @@ func TestFullDisk(t *testing.T) {
 	d := bufferError(fmt.Errorf("%w: no space left on device", guard.ErrBodyStorage), 1<<20)
 	if d.Status != http.StatusServiceUnavailable || d.Reason != "body-storage" || d.Event != "sys_crash" {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestSensitiveBodies: where only names and passwords belong, a body is small;
+// what takes files, or has a limit of its own, is not bound by that.
+func TestSensitiveBodies(t *testing.T) {
+	p, err := policy.Decode(strings.NewReader(`{"version": 1, "routes": [
+		{"rule": "/login", "methods": ["POST"], "answers": ["POST"], "kind": "login", "kinds": ["login"]},
+		{"rule": "/join", "methods": ["POST"], "answers": ["POST"], "kind": "register", "kinds": ["register", "upload"]},
+		{"rule": "/post", "methods": ["POST"], "answers": ["POST"], "kind": "page"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewBody(Config{}, guard.Env{Policy: func() *policy.Policy { return p }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := guard.Size(1 << 20)
+	for _, c := range []struct {
+		path     string
+		size     int
+		override *guard.Override
+		reason   string
+	}{
+		{"/login", 200 << 10, nil, ""},
+		{"/login", 300 << 10, nil, "body-too-large"},
+		{"/login", 300 << 10, &guard.Override{MaxBody: &own}, ""},
+		{"/join", 300 << 10, nil, ""},
+		{"/post", 300 << 10, nil, ""},
+		{"/nowhere", 300 << 10, nil, ""},
+	} {
+		r := httptest.NewRequest("POST", c.path, strings.NewReader("password="+strings.Repeat("x", c.size)))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if d := l.Request(&guard.Exchange{Request: r, Path: c.path, Override: c.override}); d.Reason != c.reason {
+			t.Errorf("%s, %d bytes: %+v, want %q", c.path, c.size, d, c.reason)
+		}
 	}
 }
