@@ -1050,7 +1050,9 @@ func (l *loginLayer) succeed(x *guard.Exchange, r *http.Response, t *tried, user
 	}
 	k := l.keys.get()
 	name, typed := t.names[0], handle(k.account, "name", t.accounts[0])
-	if user != "" {
+	// {"logged_in": true} says that somebody is logged in, and not who: the
+	// same for all is no account.
+	if user != "" && user != "true" {
 		if id := handle(k.account, "user", user); id != name {
 			// Whatever names log in to one id are one account.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), storeTimeout)

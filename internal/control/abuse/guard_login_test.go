@@ -454,6 +454,28 @@ func TestBasic(t *testing.T) {
 	}
 }
 
+// TestSessionWithoutName: a session that says only that somebody is logged in
+// does not make one account of all.
+func TestSessionWithoutName(t *testing.T) {
+	st := style{func(h http.Header) (int, string) {
+		h.Set("Location", "/")
+		h.Add("Set-Cookie", "session=eyJsb2dnZWRfaW4iOnRydWV9.aSn3YQ.3q2-7wAAAAAAAAAAAAAAAAAAAAA; HttpOnly; Path=/")
+		return 302, ""
+	}, styles["302 back"].no}
+	w := newSite(t, noChallenge(t), nil, st, map[string]string{"kim": "right", "lee": "other"})
+	w.try("203.0.113.1", "kim", "right", nil)
+	w.try("203.0.113.2", "lee", "other", nil)
+	for i := range 30 {
+		w.try(fmt.Sprintf("198.51.%d.7", i), "kim", fmt.Sprint(i), nil)
+	}
+	if w.tries != 12 {
+		t.Errorf("%d tries reached the app", w.tries)
+	}
+	if rec := w.try("203.0.113.3", "lee", "other", nil); rec.Code != 302 {
+		t.Errorf("another account is held: %d", rec.Code)
+	}
+}
+
 // TestStoreGoneForLogins: without the store the limits are half, and stand.
 func TestStoreGoneForLogins(t *testing.T) {
 	m := store.NewMemory(store.MemoryOptions{Buckets: 1 << 10})

@@ -253,12 +253,13 @@ func jsonOutcome(text []byte, status int) (outcome, string, string) {
 // jsonSigns looks for a token or an error in an object and those within it:
 // {"data": {…}}, {"response": {"user": {"authentication_token": …}}}.
 func jsonSigns(doc map[string]json.RawMessage, depth int) (o outcome, why string) {
+	given := false
 	for k, v := range doc {
 		k = strings.ToLower(strings.ReplaceAll(k, "-", "_"))
 		v = bytes.TrimSpace(v)
 		switch {
 		case tokenKey(k) && len(v) > 10 && v[0] == '"':
-			return success, "a token was given"
+			given = true
 		case k == "error" || k == "errors":
 			if s := string(v); s != "null" && s != "false" && s != `""` && s != "[]" && s != "{}" {
 				o, why = failure, "the JSON holds an error"
@@ -272,6 +273,9 @@ func jsonSigns(doc map[string]json.RawMessage, depth int) (o outcome, why string
 		case (k == "message" || k == "msg" || k == "detail" || k == "description") && o == unknown && saysFailed(v):
 			o, why = failure, "the JSON says so"
 		}
+	}
+	if given && o == unknown {
+		return success, "a token was given" // beside an error it is one for the next try
 	}
 	if o != unknown || depth == 2 {
 		return o, why

@@ -45,7 +45,7 @@ type Config struct {
 	ClamAVTimeout    guard.Duration `toml:"clamav-timeout" default:"60s" jsonschema_description:"Longest scan of one file."`
 	Quarantine       string         `toml:"quarantine" jsonschema_description:"Folder in which refused files are kept, outside of everything that is served. Empty: they are not kept."`
 	QuarantineAge    guard.Duration `toml:"quarantine-age" default:"30d" jsonschema_description:"How long files stay in quarantine."`
-	QuarantineSize   guard.Size     `toml:"quarantine-size" default:"1 GB" jsonschema_description:"Most that the quarantine holds; the oldest files make room."`
+	QuarantineSize   guard.Size     `toml:"quarantine-size" default:"1 GB" jsonschema_description:"Most that the quarantine holds, and 10,000 files at most; the oldest make room."`
 	Directories      bool           `toml:"directories" jsonschema_description:"Accept relative paths in file names, as browsers send them when a visitor uploads a whole directory."`
 }
 

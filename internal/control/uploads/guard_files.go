@@ -567,9 +567,19 @@ func (l *Files) one(x *guard.Exchange, b *guard.Body, p *formdata.Part, r route)
 // rewriteImage writes an image anew into the spool.
 func rewriteImage(x *guard.Exchange, f content.File, report *content.Report) (*guard.Body, error) {
 	in, out := io.Pipe()
-	go func() { out.CloseWithError(content.Reencode(out, f, report.Kind)) }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil { // here it would end the process
+				out.CloseWithError(fmt.Errorf("the decoder failed: %v", v))
+			}
+		}()
+		out.CloseWithError(content.Reencode(out, f, report.Kind))
+	}()
 	kept, err := x.Keep(in)
 	in.CloseWithError(errors.New("not kept"))
+	<-done // it reads the body, and takes a decoder's memory
 	return kept, err
 }
 

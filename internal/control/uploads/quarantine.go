@@ -38,9 +38,20 @@ type Record struct {
 	Released bool      `json:"released"`
 }
 
+// Bounds of the quarantine besides the operator's. Small files take more of a
+// disk than their bytes, and whoever sends bad ones must not make each of them
+// cost a look at all the others.
+const (
+	// maxRecords is the most files that are kept.
+	maxRecords = 10_000
+	// pruneEvery is how long what is in the folder is remembered: another
+	// process may have changed it.
+	pruneEvery = time.Minute
+)
+
 // quarantine keeps refused files in a folder: ID.bin and ID.json, of mode
-// 0600, within bounds of age and bytes. The name that the client chose is in
-// the record only. Several processes may share a folder.
+// 0600, within bounds of age, bytes and number. The name that the client chose
+// is in the record only. Several processes may share a folder.
 type quarantine struct {
 	dir      string
 	age      time.Duration
@@ -48,6 +59,12 @@ type quarantine struct {
 	now      func() time.Time
 	mu       sync.Mutex
 	released map[string]bool // by SHA-256
+
+	// What was in the folder when it was last looked through, and has come
+	// since.
+	bytes  int64
+	count  int
+	looked time.Time
 }
 
 var (
@@ -110,7 +127,7 @@ func (q *quarantine) put(rec Record, src io.Reader) (Record, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.prune(rec.Size); err != nil {
+	if err := q.room(rec.Size); err != nil {
 		return rec, err
 	}
 	now := q.now()
@@ -174,7 +191,7 @@ func (q *quarantine) take(id, signature string) (Record, error) {
 		return rec, err
 	}
 	rec.ID, rec.Reason, rec.Detail = id, "file-malware", signature
-	if err := q.prune(rec.Size); err != nil {
+	if err := q.room(rec.Size); err != nil {
 		return rec, err
 	}
 	if err := os.Rename(q.file(id, ".wait"), q.file(id, ".bin")); err != nil {
@@ -236,25 +253,43 @@ func (q *quarantine) delete(id string) error {
 	return err
 }
 
-// prune deletes what is too old, and the oldest until so many more bytes fit.
+// room makes room for one more file of so many bytes, and counts it.
+func (q *quarantine) room(more int64) error {
+	if d := q.now().Sub(q.looked); d < 0 || d > pruneEvery || q.bytes+more > q.most || q.count >= maxRecords {
+		if err := q.prune(more); err != nil {
+			return err
+		}
+	}
+	q.bytes, q.count = q.bytes+more, q.count+1
+	return nil
+}
+
+// prune looks through the folder and deletes what is too old, and the oldest
+// until so many more bytes fit. Of many files it deletes some more, so that
+// the next ones find room without another look.
 func (q *quarantine) prune(more int64) error {
 	records, err := q.records()
 	if err != nil {
 		return err
 	}
-	total := more
+	bytes, count := int64(0), len(records)
 	for _, r := range records {
-		total += r.Size
+		bytes += r.Size
+	}
+	most, number := q.most-more, maxRecords-1
+	if few := maxRecords / 10; count > few && (bytes > most || count > number) {
+		most, number = min(most, q.most-q.most/10), maxRecords-few
 	}
 	for _, r := range records {
-		if total <= q.most && q.now().Sub(r.Time) <= q.age {
+		if bytes <= most && count <= number && q.now().Sub(r.Time) <= q.age {
 			continue
 		}
 		if err := q.delete(r.ID); err != nil {
 			return err
 		}
-		total -= r.Size
+		bytes, count = bytes-r.Size, count-1
 	}
+	q.bytes, q.count, q.looked = bytes, count, q.now()
 	return nil
 }
 
