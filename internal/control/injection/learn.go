@@ -42,6 +42,7 @@ type learner struct {
 	// dropped counts fields for which there was no room.
 	dropped int
 	saved   time.Time
+	swept   time.Time
 }
 
 type learntName struct{ Rule, Method, In, Name string }
@@ -96,6 +97,11 @@ func (l *learner) note(rule, method string, client netip.Addr, fields guard.Fiel
 	sum := h.Sum64()
 	sum = (sum ^ sum>>33) * 0xff51afd7ed558ccd // the last byte alone would hardly move the upper bits
 	bit := sum >> 56                           // of 256
+	type place struct{ in, name string }
+	times := make(map[place]int, len(fields)) // counted once: a form may have thousands
+	for i := range fields {
+		times[place{fields[i].In, fields[i].Name}]++
+	}
 	l.mu.Lock()
 	for i := range fields {
 		f := &fields[i]
@@ -105,7 +111,7 @@ func (l *learner) note(rule, method string, client netip.Addr, fields guard.Fiel
 		name := learntName{rule, method, f.In, f.Name}
 		known := l.fields[name]
 		if known == nil {
-			if len(l.fields) >= maxLearnt {
+			if len(l.fields) >= maxLearnt && !l.sweep() {
 				l.dropped++
 				continue
 			}
@@ -116,7 +122,7 @@ func (l *learner) note(rule, method string, client netip.Addr, fields guard.Fiel
 		known.Requests++
 		known.Longest = max(known.Longest, len(f.Value))
 		known.Clients[bit/64] |= 1 << (bit % 64)
-		if !known.Repeated && f.In != policy.JSON && fields.Count(f.In, f.Name) > 1 {
+		if !known.Repeated && f.In != policy.JSON && times[place{f.In, f.Name}] > 1 {
 			known.Repeated = true
 		}
 		if f.Value != "" && !f.File {
@@ -134,6 +140,25 @@ func (l *learner) note(rule, method string, client netip.Addr, fields guard.Fiel
 	if due {
 		_ = l.save(context.Background()) // the next minute tries again
 	}
+}
+
+// sweep makes room, once a minute at most: what only one client has sent goes,
+// so that nobody who makes names up keeps those of others out for long. It
+// reports whether there is room. l.mu is held.
+func (l *learner) sweep() bool {
+	if now := l.now(); now.Sub(l.swept) < learntEvery {
+		return false
+	} else {
+		l.swept = now
+	}
+	before := len(l.fields)
+	for name, f := range l.fields {
+		if f.clients() <= 1 {
+			delete(l.fields, name)
+		}
+	}
+	l.dropped += before - len(l.fields)
+	return len(l.fields) < maxLearnt
 }
 
 // clients estimates how many set a bit (linear counting).
