@@ -135,6 +135,12 @@ func (b *bearer) judge(ctx context.Context, token, asker string) (*identity, err
 
 // jwt verifies an access token that is a JWT.
 func (b *bearer) jwt(ctx context.Context, token string) (*identity, error) {
+	// Of a token that says itself that it is another's, such as one of the app's
+	// own, no key is looked for: nobody waits for an issuer who has nothing to
+	// do with it. What it says is believed only against it.
+	if iss, ok := claimed(token); ok && iss != b.issuer {
+		return nil, badToken("it was issued by %q", clip(iss))
+	}
 	h, payload, err := b.keys.verify(ctx, token)
 	if err != nil {
 		return nil, err
@@ -172,6 +178,22 @@ func (b *bearer) jwt(ctx context.Context, token string) (*identity, error) {
 		}
 	}
 	return b.identity(c, expires)
+}
+
+// claimed returns the issuer that a token names, unverified. ok is false for
+// one that cannot be read: what is wrong with it is for others to say.
+func claimed(token string) (iss string, ok bool) {
+	_, rest, _ := strings.Cut(token, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(payload)
+	if err != nil {
+		return "", false
+	}
+	c, err := parseClaims(raw)
+	if err != nil {
+		return "", false
+	}
+	return c.text("iss"), true
 }
 
 // boundElsewhere reports whether a token is bound to another certificate than

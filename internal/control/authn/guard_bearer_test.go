@@ -451,6 +451,34 @@ func TestBearerAuthorization(t *testing.T) {
 	}
 }
 
+// TestForeignToken: the tokens of an app that has its own do not make anybody
+// wait for the issuer, who does not know them.
+func TestForeignToken(t *testing.T) {
+	k := testKeys()["rsa2"]
+	i, c := newIssuer(t), newClock()
+	i.publish(testKeys()["rsa"].public())
+	cfg := bearerConfig(i)
+	cfg.Rules[0].Require = "anyone"
+	l := newLayer(t, cfg, c)
+	for name, iss := range map[string]any{"another's": "https://app.example", "nobody's": nil, "no text": 1} {
+		field := "Authorization: Bearer " + sign(t, k, at, with(good(i, c), "iss", iss))
+		if d := l.Request(exchange("GET", "/public", field)); d.Verdict != guard.Allow {
+			t.Errorf("%s: %+v", name, d)
+		}
+		if d := l.Request(exchange("GET", "/data", field)); d.Status != http.StatusUnauthorized || d.Reason != "authn-bearer" {
+			t.Errorf("%s: %+v", name, d)
+		}
+		c.move(time.Minute)
+	}
+	if n := i.fetches.Load(); n > 0 {
+		t.Errorf("the issuer was asked for its keys %d times", n)
+	}
+	// One that names the issuer is judged by its signature.
+	if d := l.Request(exchange("GET", "/data", "Authorization: Bearer "+sign(t, k, at, good(i, c)))); d.Verdict != guard.Deny || i.fetches.Load() == 0 {
+		t.Errorf("%+v", d)
+	}
+}
+
 // TestKeyRotation: a new key is found when the first token names it, an old
 // one ends when its time is over, and tokens that name keys of fancy do not
 // make the guard flood the issuer.
