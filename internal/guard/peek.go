@@ -44,6 +44,7 @@ func PeekBody(r *http.Response, n int) ([]byte, error) {
 	if len(raw) == 0 {
 		return nil, err
 	}
+	broken := err // off, on its way here
 	var dec io.Reader
 	switch encoding {
 	case "", "identity":
@@ -59,7 +60,7 @@ func PeekBody(r *http.Response, n int) ([]byte, error) {
 	// An error here is the cut or damage of the encoding: what could be
 	// decoded is what can be looked at.
 	text, _ := io.ReadAll(io.LimitReader(dec, int64(n)))
-	return text, nil
+	return text, broken
 }
 
 // peekedBody is a body of which the beginning has been read: it reads that,

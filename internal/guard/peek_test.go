@@ -85,6 +85,27 @@ func TestPeekBodyKeepsErrorsAndClose(t *testing.T) {
 	}
 }
 
+// TestPeekBodyBrokenOff: half a page that was compressed is no whole one, though
+// what is there can be looked at.
+func TestPeekBodyBrokenOff(t *testing.T) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	io.WriteString(z, "first half")
+	z.Flush()
+	half := packed.Len()
+	io.WriteString(z, "second half")
+	z.Close()
+	broken := errors.New("upstream went away")
+	r := &http.Response{Header: http.Header{"Content-Encoding": {"gzip"}}, ContentLength: int64(packed.Len()), Body: io.NopCloser(io.MultiReader(bytes.NewReader(packed.Bytes()[:half]), errReader{broken}))}
+	if got, err := PeekBody(r, 100); string(got) != "first half" || !errors.Is(err, broken) {
+		t.Errorf("%q %v", got, err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(packed.Bytes()))
+	if got, err := PeekBody(r, 100); string(got) != "first halfsecond half" || err != nil {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
 // TestReplaceAnswer: nothing is said any more about bytes that are gone.
 func TestReplaceAnswer(t *testing.T) {
 	closed := false

@@ -47,6 +47,7 @@ type headers struct {
 	policy func() *routemap.Policy // nil: csp-source is off
 	source atomic.Pointer[derived]
 	large  atomic.Int64 // pages that were not looked at as a whole
+	cut    atomic.Int64 // pages with more inline texts than a header has room for
 }
 
 // NewHeaders returns the headers layer.

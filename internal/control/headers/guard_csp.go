@@ -105,11 +105,23 @@ func (l *headers) describeSource() string {
 	if n := l.large.Load(); n > 0 {
 		s += fmt.Sprintf("; %d pages were too long to look at, or streamed", n)
 	}
+	if n := l.cut.Load(); n > 0 {
+		s += fmt.Sprintf("; %d pages have more inline texts than a header has room for: some of them do not run where headers.csp is in force", n)
+	}
 	return s
 }
 
-// page returns the inline texts of an answer that are the app's own.
+// page returns the inline texts of an answer that are the app's own, and counts
+// the answers whose texts do not all fit.
 func (l *headers) page(x *guard.Exchange, r *http.Response, d *derived) csp.Page {
+	page := l.look(x, r, d)
+	if page.Cut {
+		l.cut.Add(1)
+	}
+	return page
+}
+
+func (l *headers) look(x *guard.Exchange, r *http.Response, d *derived) csp.Page {
 	if !d.m.Dynamic() || x.Request != nil && x.Request.Method == http.MethodHead || r.Body == nil || r.Body == http.NoBody {
 		return d.fixed
 	}

@@ -128,6 +128,25 @@ func TestPolicyFromTheSource(t *testing.T) {
 	has("no source", got, map[string]string{"script-src": "'self'"})
 }
 
+// TestPolicyThatIsFull: a page with more of the app's own scripts than a header
+// has room for is not broken silently.
+func TestPolicyThatIsFull(t *testing.T) {
+	var text strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&text, "<script>f(%d)</script>", i)
+	}
+	l := enforcing(t, source(t, text.String()))
+	few, _, _ := strings.Cut(text.String(), "<script>f(20)")
+	page(t, l, 200, few)
+	if d := l.(*headers).Describe(); strings.Contains(d, "has room for") {
+		t.Errorf("%s", d)
+	}
+	policy, _ := page(t, l, 200, text.String())
+	if d := l.(*headers).Describe(); !strings.Contains(d, "1 pages have more inline texts than a header has room for") {
+		t.Errorf("%d hashes: %s", strings.Count(policy, "sha256-"), d)
+	}
+}
+
 // TestHostilePolicyFile: a route map from elsewhere adds no directive of its
 // own to the header, and the evidence says why its content is not used.
 func TestHostilePolicyFile(t *testing.T) {
