@@ -1027,6 +1027,29 @@ func (a *analyzer) gate(out *Route, r *rawRoute, hooks []*Hook) {
 	}
 }
 
+// healthCheck reports whether an address is that of a health check. Words that
+// a page may have for what it shows ("/orders/ready", "/patients/health") count
+// only where nothing else stands in the address.
+func healthCheck(rule string, has func(...string) bool) bool {
+	if strings.Count(rule, "/") > 2 {
+		return false
+	}
+	if has("healthz", "healthcheck", "readyz", "livez") || has("health", "heartbeat") && has("check", "status", "probe") {
+		return true
+	}
+	if !has("health", "ready", "ping", "heartbeat", "alive") {
+		return false
+	}
+	for s := range strings.SplitSeq(rule, "/") {
+		switch s {
+		case "", "health", "ready", "readiness", "live", "liveness", "alive", "ping", "heartbeat", "api", "v1", "v2", "internal", "_":
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 func routeKind(r *Route) RouteKind {
 	name := lastPart(r.Endpoint)
 	words := append(splitWords(r.Rule), splitWords(name)...)
@@ -1048,7 +1071,7 @@ func routeKind(r *Route) RouteKind {
 		return KindToken
 	case has("admin", "administrator", "backoffice", "superuser") || slices.Contains(r.Roles, "admin"):
 		return KindAdmin
-	case has("health", "healthz", "healthcheck", "ready", "readyz", "livez", "ping", "heartbeat", "alive") && strings.Count(rule, "/") < 3 && len(r.Query)+len(r.Params) == 0:
+	case healthCheck(rule, has) && len(r.Query)+len(r.Params) == 0:
 		return KindHealth
 	case has("api", "graphql", "rpc", "webhook", "webhooks") || len(r.JSON) > 0 || slices.ContainsFunc(r.Methods, func(m string) bool { return m == "PUT" || m == "PATCH" || m == "DELETE" }):
 		return KindAPI

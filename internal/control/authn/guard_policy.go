@@ -85,7 +85,7 @@ func (l *layer) need(x *guard.Exchange, path string) need {
 func open(r *http.Request, m policy.Match) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		return m.Is("static") || m.Is("health")
+		return m.Is("static") || m.Is("health") && !slices.ContainsFunc(m.Routes, func(r *policy.Route) bool { return r.Login.Required })
 	case http.MethodOptions:
 		// A preflight carries no credentials (Fetch, 4.8). Where no view
 		// answers OPTIONS itself, Flask does, with an Allow field.

@@ -860,6 +860,7 @@ func TestDefaultLogin(t *testing.T) {
 	p, err := policy.Decode(strings.NewReader(`{"version":1,"routes":[
 	 {"rule":"/static/<path:filename>","methods":["GET"],"answers":["GET","HEAD","OPTIONS"],"endpoint":"static","kind":"static","kinds":["static"]},
 	 {"rule":"/healthz","methods":["GET"],"endpoint":"h","kind":"health","kinds":["health"]},
+	 {"rule":"/health","methods":["GET"],"endpoint":"diary","kind":"health","kinds":["health"],"login":{"required":true}},
 	 {"rule":"/api/x","methods":["GET","POST"],"answers":["GET","POST","HEAD","OPTIONS"],"endpoint":"x","kind":"api","kinds":["api"]},
 	 {"rule":"/api/own","methods":["GET","OPTIONS"],"answers":["GET","HEAD","OPTIONS"],"endpoint":"own","kind":"api","kinds":["api"]},
 	 {"rule":"/admin2","methods":["GET"],"endpoint":"a","kind":"admin","kinds":["admin"]},
@@ -876,7 +877,7 @@ func TestDefaultLogin(t *testing.T) {
 		bySource     bool // open with protect = "source"
 	}{
 		{"GET", "/", nil, false, true}, {"GET", "/static/a.css", nil, true, true}, {"HEAD", "/static/a.css", nil, true, true}, {"POST", "/static/a.css", nil, false, true},
-		{"GET", "/healthz", nil, true, true}, {"POST", "/healthz", nil, false, true}, {"GET", "/nothing", nil, false, true}, {"GET", "/staticx", nil, false, true},
+		{"GET", "/healthz", nil, true, true}, {"POST", "/healthz", nil, false, true}, {"GET", "/health", nil, false, false}, {"GET", "/nothing", nil, false, true}, {"GET", "/staticx", nil, false, true},
 		{"POST", "/hooks/pay", nil, true, true}, {"GET", "/hooks/pay", nil, false, true},
 		{"OPTIONS", "/api/x", preflight, true, true}, {"OPTIONS", "/api/x", nil, false, true}, {"OPTIONS", "/api/own", preflight, false, true}, {"GET", "/api/x", preflight, false, true},
 		{"GET", "/admin2", nil, false, false}, {"GET", "/me", nil, false, false}, {"HEAD", "/me", nil, false, true}, {"GET", "/admin/x", nil, false, false},
