@@ -1,11 +1,14 @@
 package payload
 
 import (
+	"html"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // A Sink is a place in a program of which it is known that a value becomes
@@ -229,13 +232,16 @@ func (s Sink) html(text string) string {
 			return "tag"
 		}
 	}
-	switch s.Spot {
-	case "text":
+	if s.Spot == "text" {
 		if text[len(text)-1] == '<' {
 			return "tag" // what stands behind it goes on
 		}
 		return ""
-	case "unquoted":
+	}
+	if scheme := schemeOf(html.UnescapeString(text)); scheme == "javascript" || scheme == "data" || scheme == "vbscript" {
+		return "URL that runs script"
+	}
+	if s.Spot == "unquoted" {
 		if strings.ContainsAny(text, " \t\r\n\f<>\"'`=") {
 			return "ends the attribute"
 		}
@@ -246,9 +252,6 @@ func (s Sink) html(text string) string {
 	}
 	if strings.ContainsAny(text, "<>\"'`") || strings.Contains(text, "${") {
 		return "quotation mark or bracket"
-	}
-	if scheme := schemeOf(text); scheme == "javascript" || scheme == "data" || scheme == "vbscript" {
-		return "URL that runs script"
 	}
 	return ""
 }
@@ -376,7 +379,28 @@ func breaksURL(text string) string {
 	} else if strings.Count(host, ":") == 1 {
 		name, _, _ = strings.Cut(host, ":")
 	}
-	return privateHost(strings.ToLower(strings.TrimSuffix(name, ".")), scheme == "http" || scheme == "https")
+	return privateHost(hostName(name), scheme == "http" || scheme == "https")
+}
+
+// hostName is a host as clients look it up: ①②⑦.0.0.1 is 127.0.0.1 to them, and
+// characters that do not show are not there (UTS 46, section 4).
+func hostName(name string) string {
+	ascii := true
+	for i := range len(name) {
+		ascii = ascii && name[i] < 0x80
+	}
+	if !ascii {
+		name = strings.Map(func(r rune) rune {
+			switch {
+			case r == '。':
+				return '.'
+			case unicode.In(r, unicode.Cf, unicode.Variation_Selector), r == '\u034f':
+				return -1
+			}
+			return r
+		}, norm.NFKC.String(name))
+	}
+	return strings.ToLower(strings.TrimSuffix(name, "."))
 }
 
 func privateHost(name string, isURL bool) string {
