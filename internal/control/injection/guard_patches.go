@@ -103,12 +103,9 @@ func (l *Patches) Request(x *guard.Exchange) guard.Decision {
 		return guard.Pass()
 	}
 	m := x.Match(p)
-	for _, name := range methodOverrides {
-		if len(x.Request.Header[name]) > 0 {
-			// The app may take it for a request to another route.
-			m.Routes = append(slices.Clone(m.Routes), m.Others...)
-			break
-		}
+	if len(m.Others) > 0 && overridden(x) {
+		// The app may take it for a request to another route.
+		m.Routes = append(slices.Clone(m.Routes), m.Others...)
 	}
 	var d guard.Decision
 	p.Patched(m, func(r *policy.Route, one policy.Patched) {
@@ -140,6 +137,25 @@ func (l *Patches) Request(x *guard.Exchange) guard.Decision {
 		}
 	})
 	return d
+}
+
+// overridden is what [overridesMethod] says of a request, by its fields. A body
+// that is not seen may have one of that name.
+func overridden(x *guard.Exchange) bool {
+	r := x.Request
+	if overridesMethod(r.URL.RawQuery, r.Header, func() []byte { return nil }) {
+		return true
+	}
+	if r.Method != http.MethodPost {
+		return false // what middleware takes for another method is a form
+	}
+	fields, err := x.Fields()
+	for i := range fields {
+		if f := &fields[i]; f.In == policy.Form && strings.EqualFold(strings.TrimSpace(f.Name), methodField) {
+			return true
+		}
+	}
+	return err != nil || x.Streams()
 }
 
 // judge looks at the values of one parameter. what names the one that does not

@@ -132,6 +132,20 @@ func TestPatchesJudgeTheirParametersOnly(t *testing.T) {
 	if d := l.Request(x); d.Verdict != guard.Deny {
 		t.Errorf("with another method: %+v", d)
 	}
+	// And fields by which it does.
+	for _, c := range []struct{ target, kind, body string }{
+		{"/doc/../x?_method=GET", "", ""},
+		{"/doc/../x?%5fMETHOD=GET", "", ""},
+		{"/doc/../x", "application/x-www-form-urlencoded", "a=b&_method=GET"},
+		{"/doc/../x", multi, multipart(`name="_method"`, "GET")},
+	} {
+		if d := l.Request(exchange("POST", c.target, c.kind, c.body)); d.Verdict != guard.Deny {
+			t.Errorf("%+v: %+v", c, d)
+		}
+	}
+	if d := l.Request(exchange("POST", "/doc/../x", "application/x-www-form-urlencoded", "method=GET")); d.Verdict != guard.Allow {
+		t.Errorf("a method without a route: %+v", d)
+	}
 	l = patchLayer(t, Config{PatchFrom: "medium"}, guard.Facts{})
 	if d := l.Request(exchange("GET", "/find?next=//x", "", "")); d.Verdict != guard.Deny {
 		t.Errorf("patch-from = medium: %+v", d)
