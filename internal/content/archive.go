@@ -245,9 +245,11 @@ func (in *inspection) tar(r io.Reader, entry string, depth int) error {
 		case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 			in.find(ArchiveLink, here, "a device file")
 		}
-		if h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeGNUSparse {
-			continue
+		switch h.Typeflag {
+		case tar.TypeSymlink, tar.TypeLink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo, tar.TypeDir, tar.TypeXGlobalHeader:
+			continue // without data
 		}
+		// A type that nobody knows is a file to Python's tarfile and to GNU tar.
 		if clean := path.Clean(h.Name); seen[clean] {
 			in.find(ArchiveAmbiguous, here, "two entries have this name")
 		} else {

@@ -122,6 +122,9 @@ type zipEntry struct {
 	offset          int64 // of its local header, in the file
 	symlink, folder bool
 	data            int64 // where its data begins
+	// unicode is the name in the extra field for it (APPNOTE.TXT 4.6.9), which
+	// some readers take in place of the other.
+	unicode string
 }
 
 // zip looks into a ZIP archive.
@@ -160,7 +163,11 @@ func (in *inspection) zip(f File, entry string, depth int) error {
 		if why := unsafePath(e.name); why != "" {
 			in.find(ArchivePath, here, "%s", why)
 		}
-		if clean := path.Clean(e.name); seen[clean] {
+		if why := unsafePath(e.unicode); e.unicode != "" && why != "" {
+			in.find(ArchivePath, here, "its name in Unicode is %s", why)
+		}
+		// A folder that is there twice is one folder.
+		if clean := path.Clean(e.name); seen[clean] && !e.folder {
 			in.find(ArchiveAmbiguous, here, "two entries have this name")
 		} else {
 			seen[clean] = true
@@ -271,7 +278,7 @@ func (in *inspection) zipEntries(f File, d directory, entry string) (out []zipEn
 			name: string(rest[:n]), flags: binary.LittleEndian.Uint16(h[8:]), method: binary.LittleEndian.Uint16(h[10:]),
 			packed: int64(binary.LittleEndian.Uint32(h[20:])), size: int64(binary.LittleEndian.Uint32(h[24:])), offset: int64(binary.LittleEndian.Uint32(h[42:])),
 		}
-		e.zip64(rest[n:])
+		e.extra(rest[n:])
 		e.offset += d.shift
 		mode := binary.LittleEndian.Uint32(h[38:]) >> 16
 		e.symlink = (h[5] == 3 || h[5] == 19) && mode&0xf000 == 0xa000
@@ -287,15 +294,17 @@ func (in *inspection) zipEntries(f File, d directory, entry string) (out []zipEn
 	return out, nil
 }
 
-// zip64 takes sizes and offset from the extra field of ZIP64 where the header
-// has no room for them.
-func (e *zipEntry) zip64(extra []byte) {
+// extra takes sizes and offset from the extra field of ZIP64 where the header
+// has no room for them, and the name in Unicode.
+func (e *zipEntry) extra(extra []byte) {
 	for len(extra) >= 4 {
 		id, n := binary.LittleEndian.Uint16(extra), int(binary.LittleEndian.Uint16(extra[2:]))
 		if extra = extra[4:]; n > len(extra) {
 			return
 		}
-		if v := extra[:n]; id == 1 {
+		if v := extra[:n]; id == 0x7075 && n > 5 {
+			e.unicode = string(v[5:])
+		} else if id == 1 {
 			for _, p := range []*int64{&e.size, &e.packed, &e.offset} {
 				if *p == 0xffffffff && len(v) >= 8 {
 					*p, v = int64(binary.LittleEndian.Uint64(v)), v[8:]

@@ -1,0 +1,56 @@
+package content
+
+import (
+	"archive/zip"
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// retyped gives the first entry of a tar archive another type, and the
+// checksum that goes with it.
+func retyped(archive string, typ byte) string {
+	b := []byte(archive)
+	b[156] = typ
+	copy(b[148:156], "        ")
+	sum := 0
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	copy(b[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return string(b)
+}
+
+// TestTarTypes: what Python's tarfile unpacks as a file is looked into,
+// whatever type it calls itself: contiguous (7) and those that nobody knows.
+func TestTarTypes(t *testing.T) {
+	for _, typ := range []byte("07Q") {
+		archive := retyped(tarOf(entryOf("a.bin", zipOf(member{"../x", "y"}))), typ)
+		if r := look(t, sample{"a.tar", "", archive, nil}, Limits{}); !r.Has(ArchivePath) {
+			t.Errorf("type %q: %v", typ, r.Findings)
+		}
+	}
+}
+
+// TestZipNames: a name in the extra field for Unicode counts, too; a folder
+// that is there twice is one folder.
+func TestZipNames(t *testing.T) {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	name := "../../app.py"
+	extra := "\x75\x70" + string([]byte{byte(5 + len(name)), 0}) + "\x01\x00\x00\x00\x00" + name
+	must(z.CreateHeader(&zip.FileHeader{Name: "notes.txt", Extra: []byte(extra)}))
+	must(0, z.Close())
+	if r := look(t, sample{"a.zip", "", b.String(), nil}, Limits{}); !r.Has(ArchivePath) {
+		t.Errorf("%v", r.Findings)
+	}
+	folders := zipOf(member{"docs/", ""}, member{"docs/a.txt", "x"}, member{"docs/", ""})
+	if r := look(t, sample{"a.zip", "", folders, nil}, Limits{}); len(r.Findings) > 0 {
+		t.Errorf("%v", r.Findings)
+	}
+	twice := zipOf(member{"docs/a.txt", strings.Repeat("x", 9)}, member{"docs/a.txt", "y"})
+	if r := look(t, sample{"a.zip", "", twice, nil}, Limits{}); !r.Has(ArchiveAmbiguous) {
+		t.Errorf("%v", r.Findings)
+	}
+}
