@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -388,5 +389,42 @@ func BenchmarkAnalyze(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		flask.Analyze(src)
+	}
+}
+
+// TestHandedBack registers blueprints that went through a function of the
+// project: each has only its own routes, under its own prefix.
+func TestHandedBack(t *testing.T) {
+	m := flask.Analyze(sources(`
+-- app.py --
+from flask import Flask, Blueprint
+def timed(name, part=None):
+    part.after_request(print)
+    return part
+def either(flag, one, other):
+    if flag:
+        return one
+    return other
+desk = timed("desk", Blueprint("desk", __name__))
+hatch = timed("hatch", part=Blueprint("hatch", __name__))
+attic = either(0, Blueprint("attic", __name__), None)
+@desk.get("/a")
+def a(): pass
+@hatch.get("/b")
+def b(): pass
+@attic.get("/c")
+def c(): pass
+app = Flask(__name__, static_folder=None)
+app.register_blueprint(desk, url_prefix="/desk")
+app.register_blueprint(hatch, url_prefix="/hatch")
+app.register_blueprint(attic)
+`))
+	var got []string
+	for _, r := range m.Routes {
+		got = append(got, r.Endpoint+" "+r.Rule)
+	}
+	slices.Sort(got)
+	if want := []string{"attic.c /c", "desk.a /desk/a", "hatch.b /hatch/b"}; !slices.Equal(got, want) {
+		t.Errorf("routes %q, want %q", got, want)
 	}
 }

@@ -1037,6 +1037,22 @@ func (a *analyzer) evalReturns(fn *scope) []*obj {
 	return out
 }
 
+// evalReturned returns what one call of a function gives: where it hands back
+// one of its parameters, what this call passes for it, not what any call does.
+func (a *analyzer) evalReturned(fn *scope, site argSite) []*obj {
+	var out []*obj
+	for _, r := range fn.returns {
+		if b := fn.binds[fn.unit.tree.name(r)]; len(b) == 1 && b[0].kind == bindParam && len(fn.def.decorators) == 0 && b[0].index < len(fn.def.params) {
+			if v, ok := site.arg(fn.def.params[b[0].index], b[0].index); ok {
+				out = append(out, a.eval(site.scope, v)...)
+				continue
+			}
+		}
+		out = append(out, a.eval(fn, r)...)
+	}
+	return out
+}
+
 // evalMember returns what an attribute of o can be.
 func (a *analyzer) evalMember(s *scope, o *obj, name string) []*obj {
 	switch o.kind {
@@ -1155,7 +1171,11 @@ func (a *analyzer) evalCall(s *scope, id node) []*obj {
 			}
 		case objFunc:
 			if !o.scope.isGen {
-				out = append(out, a.evalReturns(o.scope)...)
+				site := argSite{scope: s, args: args}
+				if o.bound {
+					site.self = 1
+				}
+				out = append(out, a.evalReturned(o.scope, site)...)
 			}
 		case objClass:
 			out = append(out, a.instance(o.scope)...)

@@ -215,6 +215,12 @@ func (it *interp) objectAttr(st *state, v *value, name string, callee bool, at S
 			if isColumn(m) {
 				bm = it.fieldOf(st, v, o, name)
 			}
+			switch {
+			case isNumberColumn(m):
+				bm = numeric(it.labelsOf(st, bm))
+			case m.kind == vInst && m.str == relationship:
+				bm = opaque(storedOf(it.labelsOf(st, bm)))
+			}
 		}
 		return join(own, bm)
 	}

@@ -305,9 +305,11 @@ func (it *interp) exec(st *state, id pysyntax.ID) {
 			it.fr.cls.fields = append(it.fr.cls.fields, f.Name(t))
 		}
 		if v != 0 {
-			it.assign(st, t, it.eval(st, v))
-		} else if ann != 0 && it.fr.sc.class && f.Kind(t) == pysyntax.Name {
-			_ = ann
+			x := it.eval(st, v)
+			if it.fr.sc.class && ann != 0 {
+				x = it.mappedColumn(f, ann, x)
+			}
+			it.assign(st, t, x)
 		}
 	case pysyntax.AugAssign:
 		t, op, v := f.AugAssign(id)

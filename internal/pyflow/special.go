@@ -31,6 +31,9 @@ func init() {
 		"zipfile.ZipFile":          specialArchive("zipfile.ZipFile", 0, "file"),
 		"tarfile.open":             specialArchive("tarfile.open", 2, "fileobj"),
 		"tarfile.TarFile":          specialArchive("tarfile.TarFile", 2, "fileobj"),
+		"sqlalchemy.Column":        specialColumn("sqlalchemy.Column"),
+
+		"sqlalchemy.orm.mapped_column": specialColumn("sqlalchemy.orm.mapped_column"),
 	}
 }
 
