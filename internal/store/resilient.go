@@ -169,6 +169,8 @@ func (r *ResilientStore) do(ctx context.Context, call func() error) error {
 		r.full = err
 		r.mu.Unlock()
 		r.note(nil)
+	case errors.Is(err, ErrContended):
+		// That says nothing about the store either.
 	case errors.Is(err, ErrUnavailable):
 		// A caller that hung up says nothing about the store.
 		if !errors.Is(ctx.Err(), context.Canceled) {

@@ -347,3 +347,25 @@ func BenchmarkResilientAllow(b *testing.B) {
 		}
 	}
 }
+
+// contended is a store in which too many change one value.
+type contended struct{ store.Store }
+
+func (contended) Update(context.Context, string, func([]byte, bool) ([]byte, time.Duration, error)) error {
+	return fmt.Errorf("%w: %w", store.ErrContended, context.DeadlineExceeded)
+}
+
+// TestContended: that many want one value does not make the store one that is
+// gone, and the caller still follows its declared failure mode.
+func TestContended(t *testing.T) {
+	r := store.Resilient(contended{store.NewMemory(store.MemoryOptions{})}, store.ResilientOptions{})
+	defer r.Close()
+	for range 100 {
+		if err := r.Update(ctx, "session/a", nil); !errors.Is(err, store.ErrContended) || !errors.Is(err, store.ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+	if s := r.Status(); !s.Up || s.Opened > 0 || r.Health() != nil {
+		t.Errorf("%+v, %v", s, r.Health())
+	}
+}

@@ -42,6 +42,11 @@ var ErrReset = fmt.Errorf("%w: the store is not what it was", ErrLost)
 // take more. What is there can be read and deleted.
 var ErrFull = fmt.Errorf("%w: full", ErrUnavailable)
 
+// ErrContended says that so many change one value at once that this change
+// had to be given up. It wraps [ErrUnavailable] and says nothing about the
+// store: [Resilient] does not take it for one that is gone.
+var ErrContended = fmt.Errorf("%w: too many change the same value at once", ErrUnavailable)
+
 // ErrKeep is what the function given to [Store.Update] returns to leave the
 // value as it is.
 var ErrKeep = errors.New("keep the value")

@@ -85,6 +85,7 @@ type Store struct {
 	closed atomic.Bool
 	stop   chan struct{}
 	flying atomic.Int64
+	lanes  [lanes]lane
 	queue  chan *batched // nil in a Cluster: one node that hangs would hold up the others' calls
 }
 
@@ -655,10 +656,67 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	return s.run(ctx, s.changing(s.place(key), key, "", 0, "", ""))
 }
 
+// lane lets one update of a value at a time go to the server: what this node's
+// requests do to one another is settled here. Hundreds that compare and set at
+// once would keep the server so busy that it looks gone.
+type lane struct {
+	once  sync.Once
+	token chan struct{}
+	// row is how many updates the server has failed one after the other, failed
+	// and err are the last. Those who waited meanwhile share them: they do not
+	// wait for it one after the other. Whoever has the token reads and writes
+	// them.
+	row    int
+	failed time.Time
+	err    error
+}
+
+// laneTries is how many try a server that fails before the others share that.
+const laneTries = 3
+
+// lanes is how many lanes there are. Values share them by chance.
+const lanes = 256
+
+// enter waits for the lane. After an error it is not to be left.
+func (l *lane) enter(ctx context.Context) error {
+	l.once.Do(func() { l.token = make(chan struct{}, 1) })
+	began := time.Now()
+	select {
+	case l.token <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", store.ErrContended, ctx.Err())
+	}
+	if l.row >= laneTries && l.failed.After(began) {
+		err := l.err
+		<-l.token
+		return fmt.Errorf("%w: those before failed: %w", store.ErrContended, err)
+	}
+	return nil
+}
+
+func (l *lane) leave(ctx context.Context, err error) {
+	switch {
+	case !errors.Is(err, store.ErrUnavailable):
+		l.row, l.err = 0, nil
+	case ctx.Err() == nil && !errors.Is(err, store.ErrContended):
+		l.row, l.failed, l.err = l.row+1, time.Now(), err
+	}
+	<-l.token
+}
+
 // Update implements [store.Store]: it compares and sets until nobody came
 // between. Values are sealed with a nonce each, so that the same value put
 // twice is not taken for one that nobody touched.
-func (s *Store) Update(ctx context.Context, key string, change func(old []byte, ok bool) ([]byte, time.Duration, error)) error {
+func (s *Store) Update(ctx context.Context, key string, change func(old []byte, ok bool) ([]byte, time.Duration, error)) (err error) {
+	l := &s.lanes[s.mac('u', key)[0]]
+	if err := l.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { l.leave(ctx, err) }()
+	return s.update(ctx, key, change)
+}
+
+func (s *Store) update(ctx context.Context, key string, change func(old []byte, ok bool) ([]byte, time.Duration, error)) error {
 	first, cancel, err := s.within(ctx)
 	defer cancel()
 	if err != nil {
@@ -713,10 +771,10 @@ func (s *Store) Update(ctx context.Context, key string, change func(old []byte, 
 			}
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
+			return fmt.Errorf("%w: %w", store.ErrContended, ctx.Err())
 		}
 	}
-	return fmt.Errorf("%w: others changed the same value %d times", store.ErrUnavailable, updateTries)
+	return fmt.Errorf("%w: %d times", store.ErrContended, updateTries)
 }
 
 func random(n int) []byte {

@@ -722,3 +722,45 @@ func BenchmarkStore(b *testing.B) {
 		}
 	})
 }
+
+// TestUpdatesAtOnce: one client whose requests all change one value does not
+// make the server look gone, and when it is gone those who wait for one another
+// do not wait for it one after the other.
+func TestUpdatesAtOnce(t *testing.T) {
+	server := redistest.Start(t)
+	const many = 2000
+	r := store.Resilient(open(t, Options{Addresses: []string{server.Address}, Timeout: 50 * time.Millisecond}), store.ResilientOptions{})
+	defer r.Close()
+	add := func(old []byte, _ bool) ([]byte, time.Duration, error) {
+		return append(bytes.Clone(old), 'x'), time.Hour, nil
+	}
+	if err := r.Update(ctx, "session/a", add); err != nil {
+		t.Fatal(err)
+	}
+	all := func() (failed int, took time.Duration) {
+		var wg sync.WaitGroup
+		var n atomic.Int64
+		begin := time.Now()
+		for range many {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+				defer cancel()
+				if r.Update(ctx, "session/a", add) != nil {
+					n.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		return int(n.Load()), time.Since(begin)
+	}
+	failed, _ := all()
+	v, _, err := r.Get(ctx, "session/a")
+	if err != nil || len(v) != 1+many-failed || failed > many/10 || r.Status().Opened > 0 {
+		t.Errorf("%d of %d failed, %d are there, %v, %+v", failed, many, len(v)-1, err, r.Status())
+	}
+	server.Stall()
+	defer server.Resume()
+	if failed, took := all(); failed != many || took > 5*time.Second {
+		t.Errorf("with a server that hangs: %d of %d failed within %s", failed, many, took)
+	}
+}
