@@ -1,6 +1,7 @@
 package content
 
 import (
+	"archive/tar"
 	"archive/zip"
 	"bytes"
 	"fmt"
@@ -52,5 +53,30 @@ func TestZipNames(t *testing.T) {
 	twice := zipOf(member{"docs/a.txt", strings.Repeat("x", 9)}, member{"docs/a.txt", "y"})
 	if r := look(t, sample{"a.zip", "", twice, nil}, Limits{}); !r.Has(ArchiveAmbiguous) {
 		t.Errorf("%v", r.Findings)
+	}
+}
+
+// TestManyFindings: however much an archive has of what is only noted, what
+// refuses it is among its findings.
+func TestManyFindings(t *testing.T) {
+	var headers []tar.Header
+	for i := range 2 * maxFindings {
+		headers = append(headers, entryOf(fmt.Sprintf("bin/%d", i), "\x7fELF\x02\x01\x01"+strings.Repeat("\x00", 60)))
+	}
+	for _, c := range []struct {
+		last tar.Header
+		want Danger
+	}{
+		{entryOf("../../app.py", "x"), ArchivePath},
+		{entryOf("a.gz", gzipOf(strings.Repeat("\x00", 4<<20))), Bomb},
+		{entryOf("cat.png", "\x7fELF\x02\x01\x01"+strings.Repeat("\x00", 60)), Disguised},
+	} {
+		r := look(t, sample{"a.tar", "", tarOf(append(headers, c.last)...), nil}, tight)
+		if !r.Has(c.want) {
+			t.Errorf("%s is not among %d findings", c.want, len(r.Findings))
+		}
+		if len(r.Findings) > maxFindings+10 {
+			t.Errorf("%d findings", len(r.Findings))
+		}
 	}
 }

@@ -213,7 +213,9 @@ func Inspect(ctx context.Context, f File, limits Limits) (*Report, error) {
 }
 
 func (in *inspection) find(d Danger, entry, format string, args ...any) {
-	if len(in.report.Findings) >= maxFindings {
+	// The first of each danger is there in any case: it may be the one for
+	// which the file is refused.
+	if len(in.report.Findings) >= maxFindings && in.report.Has(d) {
 		return
 	}
 	detail := fmt.Sprintf(format, args...)
