@@ -223,7 +223,12 @@ func (in *inspection) tar(r io.Reader, entry string, depth int) error {
 			if in.fatal(err) {
 				return err
 			}
-			in.find(Malformed, entry, "tar: %v", err)
+			if errors.Is(err, tar.ErrHeader) {
+				// Python passes over what it does not understand, and goes on.
+				in.find(ArchiveAmbiguous, entry, "a header that not every reader of tar takes: what follows is not known")
+			} else {
+				in.find(Malformed, entry, "tar: %v", err)
+			}
 			return nil
 		}
 		here := join(entry, h.Name)

@@ -80,3 +80,33 @@ func TestManyFindings(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadableDirectory: an archive that is not read here and may be by
+// others (Python's zipfile goes by the size of the directory, not by the number
+// of entries, and takes an offset that is too large) is none that passes.
+func TestUnreadableDirectory(t *testing.T) {
+	whole := zipOf(member{"../x", "y"})
+	change := func(at int, with string) string {
+		b := []byte(whole)
+		copy(b[len(b)-22+at:], with)
+		return string(b)
+	}
+	for what, text := range map[string]string{
+		"two entries announced": change(8, "\x02\x00\x02\x00"), "none announced": change(8, "\x00\x00\x00\x00"), "an offset too large": change(16, "\xff\xff\x00\x00"),
+	} {
+		if r := look(t, sample{"a.zip", "", text, nil}, Limits{}); !r.Has(ArchiveAmbiguous) {
+			t.Errorf("%s: %v", what, r.Findings)
+		}
+		if r := look(t, sample{"cat.png", "image/png", pngOf(9, 9) + text, nil}, Limits{}); !r.Has(Polyglot) {
+			t.Errorf("%s behind an image: %v", what, r.Findings)
+		}
+	}
+	// A record that Go's reader does not take, and Python's does.
+	first := tarOf(entryOf("pax", "15 mtime=never\n"), entryOf("a", "x"), entryOf("../../app.py", "y"))
+	if r := look(t, sample{"a.tar", "", retyped(first, tar.TypeXHeader), nil}, Limits{}); !r.Has(ArchiveAmbiguous) {
+		t.Errorf("tar: %v", r.Findings)
+	}
+	if r := look(t, sample{"a.zip", "", whole[:len(whole)-30], nil}, Limits{}); r.Has(ArchiveAmbiguous) {
+		t.Errorf("cut short: %v", r.Findings)
+	}
+}

@@ -164,8 +164,8 @@ func (in *inspection) appended(f File, kind Kind, entry string) error {
 	// Within a document or a database a stored archive is in order, and may
 	// stand near the end; from its end it is not.
 	d, exact, _, err := findDirectory(f)
-	if err == nil && d.entries > 0 && (exact || kind.Family == Image || kind.Family == Media || kind.Family == Font) {
-		in.find(Polyglot, entry, "%s that is a ZIP archive of %d entries from its end", kind.MIME, d.entries)
+	if err == nil && d.size > 0 && (exact || kind.Family == Image || kind.Family == Media || kind.Family == Font) {
+		in.find(Polyglot, entry, "%s that is a ZIP archive from its end", kind.MIME)
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func findDirectory(f File) (d directory, exact, other bool, err error) {
 			if err == errNoDirectory && ends {
 				err = cerr
 			}
-		case candidate.entries > 0 && !candidate.begins(f):
+		case candidate.size > 0 && !candidate.begins(f):
 			if err == errNoDirectory && ends {
 				err = errors.New("its central directory is not where its end says")
 			}
@@ -101,7 +101,8 @@ func directoryAt(f File, end []byte, at int64) (d directory, err error) {
 	}
 	d.start = at - d.size
 	d.shift = d.start - offset
-	if d.size < 0 || d.start < 0 || d.entries < 0 || offset < 0 || d.shift < 0 {
+	// An offset that is too large makes shift negative: Python takes that.
+	if d.size < 0 || d.start < 0 || d.entries < 0 || offset < 0 {
 		return d, errors.New("a central directory that lies outside of the file")
 	}
 	return d, nil
@@ -131,8 +132,11 @@ type zipEntry struct {
 func (in *inspection) zip(f File, entry string, depth int) error {
 	d, exact, other, err := findDirectory(f)
 	switch {
-	case err != nil:
+	case errors.Is(err, errNoDirectory):
 		in.find(Malformed, entry, "ZIP: %v", err)
+		return nil
+	case err != nil:
+		in.find(ArchiveAmbiguous, entry, "ZIP: %v", err) // others may read it all the same
 		return nil
 	case other:
 		in.find(ArchiveAmbiguous, entry, "it has two central directories")
@@ -140,15 +144,19 @@ func (in *inspection) zip(f File, entry string, depth int) error {
 		in.find(Malformed, entry, "ZIP: bytes behind its end")
 	}
 	if d.shift != 0 {
-		in.find(ArchiveAmbiguous, entry, "%d bytes stand before the archive", d.shift)
+		in.find(ArchiveAmbiguous, entry, "its offsets are wrong by %d bytes: something stands before it", d.shift)
 	}
 	entries, err := in.zipEntries(f, d, entry)
 	if err != nil {
 		if in.fatal(err) {
 			return err
 		}
-		in.find(Malformed, entry, "ZIP: %v", err)
+		in.find(ArchiveAmbiguous, entry, "ZIP: %v", err) // others may read it all the same
 		return nil
+	}
+	if int64(len(entries)) != d.entries {
+		// Python goes by the size of the directory, others by the number.
+		in.find(ArchiveAmbiguous, entry, "ZIP: %d entries, and %d are announced", len(entries), d.entries)
 	}
 	office := slices.ContainsFunc(entries, func(e zipEntry) bool { return e.name == "[Content_Types].xml" || e.name == "META-INF/manifest.xml" })
 	java := in.report.Kind.MIME == "application/java-archive" || in.report.Kind.MIME == "application/vnd.android.package-archive" || strings.HasSuffix(f.Name, ".whl") ||
@@ -287,9 +295,6 @@ func (in *inspection) zipEntries(f File, d directory, entry string) (out []zipEn
 			return nil, err
 		}
 		out = append(out, e)
-	}
-	if int64(len(out)) != d.entries {
-		return nil, fmt.Errorf("%d entries, and %d are announced", len(out), d.entries)
 	}
 	return out, nil
 }
