@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -108,5 +109,17 @@ func TestUnreadableDirectory(t *testing.T) {
 	}
 	if r := look(t, sample{"a.zip", "", whole[:len(whole)-30], nil}, Limits{}); r.Has(ArchiveAmbiguous) {
 		t.Errorf("cut short: %v", r.Findings)
+	}
+}
+
+// TestHEICSizes: the largest of several images in one file is the one that
+// takes memory, whatever shape the first has.
+func TestHEICSizes(t *testing.T) {
+	ispe := func(w, h uint32) string {
+		return string(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte("ispe\x00\x00\x00\x00"), w), h))
+	}
+	text := "\x00\x00\x00\x24ftypheic\x00\x00\x00\x00mif1heic" + strings.Repeat("\x00", 12) + ispe(1, 1_000_000) + ispe(40_000, 40_000) + strings.Repeat("\x00", 40)
+	if r := look(t, sample{"a.heic", "image/heic", text, nil}, Limits{}); !r.Has(ImageSize) {
+		t.Errorf("%v", r.Findings)
 	}
 }

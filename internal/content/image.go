@@ -60,7 +60,7 @@ func dimensions(f File, kind Kind) (width, height int, known bool) {
 				return width, height, known
 			}
 			w, h := int(binary.BigEndian.Uint32(head[i+8:])), int(binary.BigEndian.Uint32(head[i+12:]))
-			if !known || w > width && h > height {
+			if !known || uint64(w)*uint64(h) > uint64(width)*uint64(height) {
 				width, height, known = w, h, true
 			}
 			head = head[i+16:]
