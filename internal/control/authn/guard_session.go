@@ -346,8 +346,17 @@ func (t *sessions) start(ctx context.Context, s *session, given tokens) (id stri
 	if err := t.keep(ctx, key, s, given); err != nil {
 		return "", err
 	}
-	return id, t.store.Put(ctx, sessionFolder+key, t.sealed(key, s), t.left(s))
+	if err := t.store.Put(ctx, sessionFolder+key, t.sealed(key, s), t.left(s)); err != nil {
+		return "", err
+	}
+	// A logout at the provider may have found the index and no session yet.
+	if t.ended(ctx, key) {
+		return "", errors.Join(errEndedAtOnce, t.end(ctx, key))
+	}
+	return id, nil
 }
+
+var errEndedAtOnce = errors.New("the provider ended the session while it began")
 
 // keep puts the tokens of a session beside it.
 func (t *sessions) keep(ctx context.Context, key string, s *session, given tokens) error {
@@ -485,6 +494,11 @@ func (t *sessions) endAll(ctx context.Context, issuer, subject, sid string) (n i
 			return n, err
 		}
 		if !ok {
+			if e.Ends > t.now().Unix() { // ended, or about to begin: see start
+				if err := t.store.Put(ctx, endedFolder+e.Key, []byte{}, endedFor); err != nil {
+					return n, err
+				}
+			}
 			continue
 		}
 		if s, err := t.open(e.Key, blob); err != nil || subject != "" && s.Subject != subject {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/policy"
+	"github.com/dewar-security/dewar/internal/store"
 )
 
 // TestProgramsAreNotRedirected: a script's fetch would follow a redirect to
@@ -1194,5 +1195,54 @@ func TestManySessions(t *testing.T) {
 	}
 	if ended, err := s.layer.sessions.endAll(ctx, o.URL, "u-1", ""); err != nil || ended != maxSessions {
 		t.Errorf("%d %v", ended, err)
+	}
+}
+
+// between runs something before a session is put into the store.
+type between struct {
+	store.Store
+	run func()
+}
+
+func (b *between) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if run := b.run; run != nil && strings.HasPrefix(key, sessionFolder) {
+		b.run = nil
+		run()
+	}
+	return b.Store.Put(ctx, key, value, ttl)
+}
+
+// TestLogoutWhileItBegins: the provider's logout ends a session that is just
+// being made.
+func TestLogoutWhileItBegins(t *testing.T) {
+	c := newClock()
+	st := &between{Store: store.NewMemory(store.MemoryOptions{Now: c.now})}
+	l, err := NewAuthn(Config{Mode: guard.Enforce}, guard.Env{Store: st, Now: c.now, Secret: secrets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ss := l.(*layer).sessions
+	who := func() *session {
+		return &session{Issuer: "https://id.example", Subject: "u-1", SID: "s-1", User: "u-1"}
+	}
+	st.run = func() {
+		if _, err := ss.endAll(t.Context(), "https://id.example", "u-1", "s-1"); err != nil {
+			t.Error(err)
+		}
+	}
+	id, err := ss.start(t.Context(), who(), tokens{ID: "x"})
+	if err == nil || id != "" {
+		t.Errorf("%q, %v", id, err)
+	}
+	n := 0
+	_ = ss.all(t.Context(), func(string, *session, time.Duration) bool { n++; return true })
+	if n > 0 {
+		t.Errorf("%d sessions", n)
+	}
+	if id, err = ss.start(t.Context(), who(), tokens{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ss.get(t.Context(), ss.key(id)); got == nil || err != nil {
+		t.Errorf("the next login: %v, %v", got, err)
 	}
 }
