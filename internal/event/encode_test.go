@@ -67,7 +67,7 @@ func TestLineIsJSON(t *testing.T) {
 
 func FuzzLine(f *testing.F) {
 	f.Add("plain", "2 < 3", 1.5, 200, int64(9), "192.0.2.1", int64(1))
-	f.Add("\xff", "\u2029", -0.0, -1, int64(0), "::", int64(-62135596801))
+	f.Add("\xff", "\u2029", math.Copysign(0, -1), -1, int64(0), "::", int64(-62135596801))
 	f.Fuzz(func(t *testing.T, a, b string, d float64, status int, n int64, addr string, sec int64) {
 		e := Event{Time: time.Unix(sec, n%1e9).UTC(), ID: a, Name: b, Severity: Info, Message: b, Detail: a, Query: a + b, Status: status, Bytes: n, Duration: d}
 		e.Client, _ = netip.ParseAddr(addr)

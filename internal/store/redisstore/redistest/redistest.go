@@ -47,7 +47,6 @@ type Server struct {
 	dir     string
 	args    []string
 	cmd     *exec.Cmd
-	log     *os.File
 }
 
 // Start starts the first of [Installed] with settings such as
