@@ -292,7 +292,7 @@ func (z *freezer) value(v *value, depth int) Value {
 				out.Pieces = append(out.Pieces, Piece{Literal: p.lit})
 				continue
 			}
-			out.Pieces = append(out.Pieces, Piece{Unknown: true, Chars: p.chars, First: Chars{p.chars.lo &^ p.notFirst.lo, p.chars.hi &^ p.notFirst.hi, p.chars.other}, Without: p.not, Harmless: z.tags(p.clean), Labels: z.labels(p.labels, p.clean)})
+			out.Pieces = append(out.Pieces, Piece{Unknown: true, Chars: p.chars, First: Chars{p.chars.lo &^ p.notFirst.lo, p.chars.hi &^ p.notFirst.hi, p.chars.other}, Without: p.not, Doubled: doubledIn(p.sym), Harmless: z.tags(p.clean), Labels: z.labels(p.labels, p.clean)})
 		}
 	case vTuple:
 		switch v.str {

@@ -178,6 +178,10 @@ type Piece struct {
 	Chars   Chars    // that may occur
 	First   Chars    // that may stand first
 	Without []string // texts that do not occur
+	// Doubled are quotation marks of which any that occur stand there an even
+	// number of times in a row, as one does within a literal of SQL (ISO/IEC
+	// 9075-2, <quote symbol>).
+	Doubled string
 	Harmless
 	Labels []Label
 }

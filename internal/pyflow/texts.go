@@ -375,6 +375,10 @@ func framed(v *value) bool {
 	return len(shallowLabels(v)) > 0 && slices.ContainsFunc(v.text, func(p piece) bool { return p.sym == nil })
 }
 
+// maxJoined is how many forms the parts of a text may have that each of them is
+// kept when it is not known how many are joined.
+const maxJoined = 3
+
 func textJoin(it *interp, st *state, self *value, c *call) *value {
 	v := c.arg(0, "iterable")
 	if v == nil {
@@ -403,10 +407,13 @@ func textJoin(it *interp, st *state, self *value, c *call) *value {
 		return likeText(self, out)
 	}
 	e := unknownOr(joinAll(items))
-	if framed(e) && self.isConstText() {
+	if alts := e.alts(); self.isConstText() && len(alts) <= maxJoined && !slices.ContainsFunc(alts, func(x *value) bool { return !framed(x) }) {
 		// None, one, or more: what stands around each of them is kept.
-		two := it.concat(st, it.concat(st, e, self), e)
-		return likeText(self, union([]*value{empty, e, two}))
+		out := []*value{empty}
+		for _, x := range alts {
+			out = append(out, x, it.concat(st, it.concat(st, x, self), x))
+		}
+		return likeText(self, union(out))
 	}
 	list := []*value{fromPieces(it.pieces(st, e))}
 	if !self.isConstText() || self.str != "" {
@@ -1432,4 +1439,28 @@ func grown(v *value, count func(s, old string) int, old, replacement string) boo
 		add(v.text[i].lit)
 	}
 	return n > 4*maxLiteral
+}
+
+// doubledIn returns the quotation marks that can only stand in a text an even
+// number of times in a row, for each of them was doubled by a replacement.
+// What was put in the place of other things since, or taken away, has not
+// parted them.
+func doubledIn(s *sym) string {
+	out, gone := "", ""
+	for n := 0; s != nil && len(s.bases) == 1 && n < maxLinks; n++ {
+		from, to := s.arg, ""
+		switch s.op {
+		case "replace":
+			from, to, _ = strings.Cut(s.arg, "\x00")
+		case "drop":
+		default:
+			return out
+		}
+		if len(from) == 1 && strings.Contains("'\"`", from) && to == from+from && !strings.Contains(gone, from) {
+			out += from
+		}
+		gone += from + to
+		s = s.bases[0]
+	}
+	return out
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/jinja"
@@ -221,6 +222,7 @@ def user():
 
 // sqlRule reports what leaves its place in a statement.
 func sqlRule(p *audit.Pass, ok accept) {
+	standard := sync.OnceValue(func() bool { return standardSQL(p) })
 	p.Follow(p.Hits("sink", "sql"), func(h *pyflow.Hit) []audit.Danger {
 		e, bad := inTexts(h, func(t audit.FlowText) (exit, bool) {
 			// SQLAlchemy and receivers of which nothing is known take
@@ -228,7 +230,9 @@ func sqlRule(p *audit.Pass, ok accept) {
 			if t.Whole && (guessed(h) || strings.HasPrefix(h.Path, "sqlalchemy.")) || guessed(h) && !looksLikeSQL(t.Pieces, p.Receiver(h)) {
 				return exit{}, false
 			}
-			return sqlExit(t.Pieces, ok)
+			plain := slices.ContainsFunc(t.Pieces, func(x pyflow.Piece) bool { return x.Doubled != "" }) &&
+				(slices.Contains(standardDrivers, strings.SplitN(h.Path, ".", 2)[0]) || standard())
+			return sqlExit(t.Pieces, ok, plain)
 		})
 		if !bad {
 			return nil

@@ -1,6 +1,7 @@
 package injection
 
 import (
+	"bytes"
 	"regexp"
 	"strings"
 
@@ -24,6 +25,7 @@ type exit struct {
 type quoted struct {
 	quotes string // characters that begin and end a string
 	escape bool   // a backslash in a string takes the next character along
+	pairs  bool   // two quotation marks in a row are one within a string
 	line   []string
 	block  bool // /* … */
 	state  byte // 0 outside, a quote, '-' in a line comment, '*' in a block
@@ -88,7 +90,7 @@ func (q *quoted) leaves(p pyflow.Piece, language string, again bool) string {
 			return "stands in a comment, which */ closes"
 		}
 	default:
-		if audit.CanHold(p, string(q.state)) {
+		if audit.CanHold(p, string(q.state)) && !(q.pairs && strings.IndexByte(p.Doubled, q.state) >= 0) {
 			return "stands between " + string(q.state) + " quotes and can close them"
 		}
 		if q.escape && again && audit.CanHold(p, `\`) {
@@ -134,10 +136,48 @@ func (q *quoted) walk(pieces []pyflow.Piece, ok accept, language string, kinds .
 
 // sqlExit finds a labelled piece of a statement that can become SQL. MySQL
 // reads a backslash in a string as an escape, the others do not; the walk
-// takes literal backslashes for plain ones, as in ESCAPE '\'.
-func sqlExit(pieces []pyflow.Piece, ok accept) (exit, bool) {
-	q := quoted{quotes: "'\"`", line: []string{"--", "#"}, block: true}
+// takes literal backslashes for plain ones, as in ESCAPE '\'. Where it is known
+// that the database is no MySQL (standard), a value whose quotation marks were
+// doubled cannot close the string that it stands in; behind a backslash MySQL
+// takes two for one and an end.
+func sqlExit(pieces []pyflow.Piece, ok accept, standard bool) (exit, bool) {
+	q := quoted{quotes: "'\"`", pairs: standard, line: []string{"--", "#"}, block: true}
 	return q.walk(pieces, ok, "SQL", "sql")
+}
+
+// standardDrivers are the libraries of databases that take a backslash in a
+// string for itself.
+var standardDrivers = []string{"sqlite3", "aiosqlite", "apsw", "pysqlite2", "sqlcipher3", "psycopg", "psycopg2", "asyncpg", "aiopg", "pymssql", "oracledb", "cx_Oracle", "duckdb"}
+
+// standardSQL reports whether a database that is reached through a library for
+// several, as SQLAlchemy is, takes a backslash in a string for itself: the
+// project speaks of SQLite or PostgreSQL and nowhere of MySQL or MariaDB.
+func standardSQL(p *audit.Pass) bool {
+	known := false
+	for f := range p.Files(audit.Python, audit.Env, audit.TOML, audit.YAML, audit.INI, audit.Dockerfile) {
+		if speaksOf(f.Data, "mysql", "mariadb") {
+			return false
+		}
+		known = known || speaksOf(f.Data, "sqlite", "postgres", "psycopg")
+	}
+	return known
+}
+
+// speaksOf reports whether a text has one of some words in it, in any case.
+func speaksOf(data []byte, words ...string) bool {
+	for _, w := range words {
+		// Most files have none in any way of writing.
+		for at := 0; ; at++ {
+			i := bytes.IndexAny(data[at:], string(w[0])+strings.ToUpper(w[:1]))
+			if i < 0 {
+				break
+			}
+			if at += i; at+len(w) <= len(data) && bytes.EqualFold(data[at:at+len(w)], []byte(w)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // cypherExit is the same for the languages of graph databases.

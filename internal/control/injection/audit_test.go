@@ -44,7 +44,7 @@ func TestExits(t *testing.T) {
 	shellQuoted := but(nil, "command")
 	type find = func([]pyflow.Piece) (exit, bool)
 	kinds := map[string]find{
-		"sql":      func(p []pyflow.Piece) (exit, bool) { return sqlExit(p, ok) },
+		"sql":      func(p []pyflow.Piece) (exit, bool) { return sqlExit(p, ok, false) },
 		"cypher":   func(p []pyflow.Piece) (exit, bool) { return cypherExit(p, ok) },
 		"xpath":    func(p []pyflow.Piece) (exit, bool) { return xpathExit(p, ok) },
 		"ldap":     func(p []pyflow.Piece) (exit, bool) { return ldapExit(p, ok) },
