@@ -140,7 +140,7 @@ func normalHash(s string) string {
 
 // harmlessHash are the words that name a use in which a collision gives
 // nothing away.
-var harmlessHash = []string{"etag", "etags", "cache", "cached", "gravatar", "avatar", "checksum", "checksums", "crc", "bucket", "shard", "color", "colour", "dedupe", "dedup", "identicon", "md5sum", "pwned", "hibp"}
+var harmlessHash = []string{"etag", "etags", "cache", "cached", "gravatar", "avatar", "checksum", "checksums", "crc", "bucket", "shard", "partition", "color", "colour", "dedupe", "dedup", "identicon", "md5sum", "pwned", "hibp"}
 
 // weakHash reports broken hashes: those on which something is seen to rest, or
 // the others.
@@ -287,7 +287,7 @@ func shortKey(p *audit.Pass) {
 
 // playWords name uses in which nobody gains by guessing.
 var playWords = []string{"sleep", "jitter", "backoff", "retry", "delay", "wait", "interval", "noise", "demo", "fake", "faker", "mock", "sample", "simulate", "simulation",
-	"simulator", "shuffle", "shuffled", "color", "colour", "colors", "quote", "seed", "fixture", "fixtures", "dummy", "dice", "game", "lorem", "placeholder", "animation"}
+	"simulator", "shuffle", "shuffled", "partition", "shard", "shards", "bucket", "buckets", "color", "colour", "colors", "quote", "seed", "fixture", "fixtures", "dummy", "dice", "game", "lorem", "placeholder", "animation"}
 
 // issuedWords name what is given out to somebody, who may be another than who
 // guesses it. One that is chosen among those there are is not made here.
@@ -351,7 +351,7 @@ func weakRandom(p *audit.Pass, secret bool) {
 		if (what != "") != secret {
 			return audit.Finding{}, false
 		}
-		if what == "" && (!seen[h.At] && (name == "choice" || !hasWord(purpose, issuedWords...)) && !written(f, call) || name == "shuffle" || hasWord(purpose, playWords...) || hasWord([]string{path.Base(f.Path)}, playFiles...)) {
+		if what == "" && (!seen[h.At] && (name == "choice" || !hasWord(purpose, issuedWords...)) && !written(f, call) || name == "shuffle" || hasWord(purpose, playWords...) || hasWord(madeUp(f, call), "fake", "mock", "stub", "dummy", "placeholder") || hasWord([]string{path.Base(f.Path)}, playFiles...)) {
 			return audit.Finding{}, false
 		}
 		out := audit.Finding{Message: fmt.Sprintf("random.%s can be predicted", name)}
@@ -361,6 +361,27 @@ func weakRandom(p *audit.Pass, secret bool) {
 		out.Edits = p.Repair(f, func() []audit.Edit { return p.FixRandom(f, call) })
 		return out, true
 	})
+}
+
+// madeUp returns the names of the classes that a draw is made in, and the texts
+// that it is put behind: of a class that stands for a service in tests, or a
+// text that says of itself that it takes the place of another.
+func madeUp(f *audit.File, call pysyntax.ID) []string {
+	py := f.Python
+	n := py.Node(call)
+	var out []string
+	for _, id := range f.Around(n.Start, n.End) {
+		switch py.Kind(id) {
+		case pysyntax.ClassDef:
+			out = append(out, py.ClassDef(id).Name)
+		case pysyntax.BinOp:
+			left, _, _ := py.BinOp(id)
+			if text, ok := py.StringValue(left); ok {
+				out = append(out, strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') })...)
+			}
+		}
+	}
+	return out
 }
 
 // written reports whether a number, or what is drawn, is made part of a text
