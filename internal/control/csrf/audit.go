@@ -468,9 +468,17 @@ var compareRE = regexp.MustCompile(`(?i)(?:compare_digest|cmp|compare|equals?|sa
 // turnsAwayRE finds what refuses a request.
 var turnsAwayRE = regexp.MustCompile(`\babort\(|\braise\b|\b4[0-9]{2}\b`)
 
+// preventsRE matches a handler that keeps the browser from sending the form:
+// first of all, or as the last of calls that nothing skips.
+var preventsRE = regexp.MustCompile(`^\s*(?:event\.preventDefault\(\)|(?:[\w.]+\((?:[\w.,\s]|'[^']*')*\)\s*;\s*)*return\s+false\s*;?\s*$)`)
+
 // byScript reports whether a script sends the form instead of the browser: its
-// own sending is prevented in an attribute of Vue or Alpine.
+// own sending is prevented in an attribute, whatever else happens there.
 func byScript(attrs map[string]string) bool {
+	// A form that a script submits goes out as it stands, without its handler.
+	if on := attrs["onsubmit"]; preventsRE.MatchString(on) && !strings.Contains(on, ".submit(") && !strings.Contains(on, ".requestSubmit(") {
+		return true
+	}
 	for name := range attrs {
 		event, modifiers, _ := strings.Cut(name, ".")
 		if (event == "@submit" || event == "v-on:submit" || event == "x-on:submit") && slices.Contains(strings.Split(modifiers, "."), "prevent") {
