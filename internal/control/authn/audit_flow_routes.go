@@ -11,7 +11,7 @@ import (
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
-var rules = slices.Concat(proofRules, routeRules)
+var rules = slices.Concat(proofRules, routeRules, ownerRules)
 
 // routeRules are about who is let in where.
 var routeRules = []*audit.Rule{
