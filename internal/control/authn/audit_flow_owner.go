@@ -95,6 +95,8 @@ type rowUse struct {
 	knows   bool        // it asks for a login, or who asks
 	asks    bool        // it asks more about the visitor than whether there is one
 	public  bool        // anybody gets it
+
+	ownerAt []pysyntax.ID // where it is held
 }
 
 func ownerless(p *audit.Pass) {
@@ -138,7 +140,7 @@ func ownerless(p *audit.Pass) {
 			}
 			var beside []*rowUse
 			for _, b := range all {
-				if b == u || b.owner == "" || b.fn == u.fn && b.f == u.f {
+				if b == u || b.owner == "" {
 					continue
 				}
 				// Where all may read, who lists his own says nothing about
@@ -249,7 +251,10 @@ func callee(py *pysyntax.File, fn pysyntax.ID) string {
 // for: the one that its name leads to; of a method of something unknown, those
 // of its name, unless libraries have such a one.
 func (o *owners) called(f *audit.File, fn pysyntax.ID) []definition {
-	q := o.p.Flask.Name(f.Path, fn)
+	q := ""
+	if f.Python.DottedName(fn) != "" { // a chain of calls is not followed from each of its links
+		q = o.p.Flask.Name(f.Path, fn)
+	}
 	if base, name := f.Python.Attribute(fn); base != 0 && (q == "" || strings.HasPrefix(q, "?.")) {
 		if finders[name] || slices.Contains(httpMethods, name) {
 			return nil
@@ -384,6 +389,9 @@ func (r *reading) isWho(n pysyntax.ID) bool {
 		if r.depth >= 3 {
 			return false
 		}
+		if py.DottedName(fn) != "" && slices.Contains(whoNames, r.p.Flask.Name(r.f.Path, fn)) {
+			return true
+		}
 		for _, d := range r.called(r.f, fn) {
 			if r.saysWho(d, r.depth+1) {
 				return true
@@ -513,6 +521,10 @@ var (
 	getters = map[string]bool{"get": true, "get_or_404": true, "get_by_id": true, "get_or_none": true}
 )
 
+// longestQuery bounds how many calls of a chain are read: each of its links is
+// looked at.
+const longestQuery = 50
+
 // query reads a chain of calls from its last; nil if it finds no rows.
 func (r *reading) query(n pysyntax.ID) *rowQuery {
 	py := r.py
@@ -534,6 +546,9 @@ func (r *reading) query(n pysyntax.ID) *rowQuery {
 	}
 	var parts []part
 	for id := n; id != 0; {
+		if len(parts) > longestQuery {
+			return nil
+		}
 		switch py.Kind(id) {
 		case pysyntax.Call:
 			q.inner = append(q.inner, id)
@@ -582,8 +597,8 @@ func (r *reading) query(n pysyntax.ID) *rowQuery {
 					if _, ok := columns[col]; !ok {
 						continue
 					}
-					if rest[0].Op == pysyntax.CmpEq && columns[col].key && r.holdsSent(pair[1]) {
-						q.byKey = true
+					if rest[0].Op == pysyntax.CmpEq && r.holdsSent(pair[1]) {
+						q.byKey = q.byKey || columns[col].key
 					}
 					if rest[0].Op == pysyntax.CmpEq && !columns[col].key && r.names(pair[1]) {
 						q.owner = col
@@ -600,8 +615,8 @@ func (r *reading) query(n pysyntax.ID) *rowQuery {
 			}
 			q.scoped = q.scoped || r.holdsWho(v)
 			switch {
-			case ok && known.key && r.holdsSent(v):
-				q.byKey = true
+			case ok && r.holdsSent(v):
+				q.byKey = q.byKey || known.key
 			case ok && !known.key && r.names(v):
 				q.owner = col
 			}
@@ -671,7 +686,7 @@ func (o *owners) function(route *flask.Route, f *audit.File, id pysyntax.ID) []*
 					u := use(q.model)
 					switch {
 					case q.owner != "":
-						u.owner = q.owner
+						u.owner, u.ownerAt = q.owner, append(u.ownerAt, n)
 						u.changes = u.changes || q.writes
 					case q.scoped:
 						u.asks = true
@@ -720,7 +735,8 @@ func (o *owners) function(route *flask.Route, f *audit.File, id pysyntax.ID) []*
 				}
 				for _, pair := range [2][2]pysyntax.ID{{left, rest[0].Right}, {rest[0].Right, left}} {
 					if m, col := r.ofRow(pair[0]); m != "" && r.names(pair[1]) && !o.models[m][col].key {
-						use(m).owner = col
+						u := use(m)
+						u.owner, u.ownerAt = col, append(u.ownerAt, n)
 					}
 				}
 			}
@@ -743,9 +759,33 @@ func (o *owners) function(route *flask.Route, f *audit.File, id pysyntax.ID) []*
 		if u.asks && u.owner == "" && u.byKey == 0 && !u.lists {
 			continue
 		}
+		if u.byKey != 0 && u.owner != "" && !slices.ContainsFunc(u.ownerAt, func(at pysyntax.ID) bool { return !apart(py, id, u.byKey, at) }) {
+			// Where the owner is looked at, the query by the key alone is not run.
+			bare := *u
+			bare.owner = ""
+			u.byKey = 0
+			out = append(out, &bare)
+		}
 		out = append(out, u)
 	}
 	return out
+}
+
+// apart reports whether two nodes of a function stand in the two branches of
+// an if.
+func apart(py *pysyntax.File, fn, a, b pysyntax.ID) bool {
+	within := func(n pysyntax.ID, list []pysyntax.ID) bool {
+		return slices.ContainsFunc(list, func(st pysyntax.ID) bool {
+			return py.Node(st).Start <= py.Node(n).Start && py.Node(n).End <= py.Node(st).End
+		})
+	}
+	found := false
+	pysyntax.Walk(py, fn, func(n pysyntax.ID) bool {
+		_, yes, no := py.If(n)
+		found = found || within(a, yes) && within(b, no) || within(a, no) && within(b, yes)
+		return !found
+	})
+	return found
 }
 
 // ofRow returns the model and the first column of row.column and
@@ -833,7 +873,7 @@ func (r *reading) asksMore() bool {
 		case pysyntax.Assert:
 			test, _ = py.Assert(n)
 		case pysyntax.Return:
-			if v := py.Value(n); v != 0 {
+			if v := py.Value(n); v != 0 && r.depth > 0 { // the answer of a check
 				if k := py.Kind(v); k == pysyntax.BoolOp || k == pysyntax.UnaryOp || k == pysyntax.Compare || k == pysyntax.Attribute {
 					test = v
 				}
@@ -932,9 +972,9 @@ func (r *reading) beyond(test pysyntax.ID) bool {
 			if py.Kind(a) == pysyntax.None || py.Kind(b) == pysyntax.None {
 				return true
 			}
-			if r.ofSession(b) { // "user" in session
-				s, ok := py.StringValue(a)
-				found = !ok || flagRE.MatchString(s)
+			in := rest[0].Op == pysyntax.CmpIn || rest[0].Op == pysyntax.CmpNotIn
+			if s, ok := py.StringValue(a); ok && in && (r.ofSession(b) || r.isWho(b)) { // "user" in session
+				found = flagRE.MatchString(s)
 				return false
 			}
 			found = r.holdsWho(a) != r.holdsWho(b) || r.holdsWho(a) && (r.holdsRow(a) || r.holdsRow(b))
