@@ -169,10 +169,11 @@ func TestStoreShared(t *testing.T) {
 	server.Resume()
 	for _, s := range []*site{a, b} {
 		eventually(t, "dewar_store_up 1", func() bool { return s.metric("dewar_store_up") == "1" })
-		log, _ := os.ReadFile(s.log)
-		if !strings.Contains(string(log), "dewar_store_gone") || !strings.Contains(string(log), "dewar_store_back") {
-			t.Error("no events of the store's absence")
-		}
+		var log []byte
+		eventually(t, "the events of the store's absence", func() bool {
+			log, _ = os.ReadFile(s.log)
+			return strings.Contains(string(log), "dewar_store_gone") && strings.Contains(string(log), "dewar_store_back")
+		})
 		for _, secret := range []string{"hunter2-redis", "a secret that both of the nodes have"} {
 			if strings.Contains(string(log), secret) || strings.Contains(s.out.String(), secret) {
 				t.Errorf("%q is shown", secret)

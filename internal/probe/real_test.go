@@ -133,7 +133,7 @@ func TestLeaky(t *testing.T) {
 			login-burst request-burst https-redirect server-banner host-header script-name-header`,
 		// Its cookies come only after logging in, which the probe never does.
 		evidence.Error:         "session-key-published cookie-flags session-fixation",
-		evidence.Pass:          "source-served directory-listing cors-reflects-origin secret-file-served template-arithmetic odd-methods forwarded-host",
+		evidence.Pass:          "source-served directory-listing cors-reflects-origin secret-file-served template-arithmetic odd-methods forwarded-host identity-header",
 		evidence.NotApplicable: "source-map-served certificate tls-versions",
 	})
 }
@@ -146,7 +146,7 @@ func TestShop(t *testing.T) {
 		evidence.Fail: "headers-observatory https-redirect request-burst script-name-header",
 		evidence.Pass: `debugger-reachable traceback-shown source-served directory-listing source-map-served cors-reflects-origin secret-file-served
 			session-key-published reflected-markup template-arithmetic sql-error cookie-flags session-fixation csrf-cross-site-post
-			headers-on-errors login-burst odd-methods server-banner host-header forwarded-host`,
+			headers-on-errors login-burst odd-methods server-banner host-header forwarded-host identity-header`,
 		evidence.NotApplicable: "certificate tls-versions",
 	})
 }
