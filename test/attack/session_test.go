@@ -59,7 +59,9 @@ func TestSessions(t *testing.T) {
 		{"CWE-798 forged session", "the app's own key", []string{"session"}, func(t *testing.T, x *target) bool {
 			return is(x, admin, "session="+forge(t, adminSession))
 		}},
-		{"CWE-798 forged session", "under the name that the guard uses", []string{"session"}, func(t *testing.T, x *target) bool {
+		// The same forgery from the same client is one event a minute: the one
+		// before told of it.
+		{"CWE-798 forged session", "under the name that the guard uses", []string{"changed"}, func(t *testing.T, x *target) bool {
 			v := forge(t, adminSession)
 			return is(x, admin, "__Host-session="+v+"; session="+v)
 		}},
