@@ -227,6 +227,16 @@ type Client struct {
 	Certificate *x509.Certificate
 }
 
+// ClientNetwork returns the network that an address is one client of, where no
+// setting says otherwise: an IPv4 address itself, and the /64 of an IPv6 one,
+// all of which one subscriber commonly has (RFC 6177). The zero Prefix stands
+// for no address, which all clients without one share.
+func ClientNetwork(addr netip.Addr) netip.Prefix {
+	addr = addr.Unmap().WithZone("")
+	p, _ := addr.Prefix(min(addr.BitLen(), 64))
+	return p
+}
+
 // Facts is what the running app says about itself, read inside a worker by
 // the gateway's gunicorn hook. Known is false when nothing could be read (an
 // app that something else runs): then every fact is unproven, not fine.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dewar-security/dewar/internal/store"
 )
@@ -160,3 +161,26 @@ type WAFOverride struct {
 // Problem is a setting that cannot be used: what a section's Problems method
 // returns. Key is relative to the section.
 type Problem struct{ Key, Message string }
+
+// TOMLString writes a basic string of TOML 1.0, for settings that a layer
+// proposes. Go's quoting has escapes that TOML does not know, and a log may
+// hold any bytes.
+func TOMLString(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range strings.ToValidUTF8(s, "\ufffd") {
+		switch {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(c)
+		case c < ' ' || c >= 0x7f && c < 0xa0 || !unicode.IsPrint(c) && c <= 0xffff:
+			fmt.Fprintf(&b, "\\u%04X", c)
+		case !unicode.IsPrint(c):
+			fmt.Fprintf(&b, "\\U%08X", c)
+		default:
+			b.WriteRune(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/flasksession"
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/waf"
 )
 
 // outcome is what came of an attempt.
@@ -104,8 +105,7 @@ func (l *loginLayer) infer(x *guard.Exchange, r *http.Response, a *attempt) (o o
 	if r.StatusCode < 200 || r.StatusCode == http.StatusNoContent {
 		return unknown, r.Status, ""
 	}
-	kind, _, _ := strings.Cut(strings.ToLower(r.Header.Get("Content-Type")), ";")
-	kind = strings.TrimSpace(kind)
+	kind := waf.MediaType(r.Header.Get("Content-Type"))
 	switch {
 	case kind == "application/json" || strings.HasSuffix(kind, "+json"):
 		text, err := guard.PeekBody(r, peekAnswer)

@@ -409,15 +409,7 @@ func (l *layer) notable(key string) bool {
 
 // askerOf names a client to the limit on wrong tokens.
 func askerOf(a netip.Addr) string {
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return "unknown"
-	}
-	return p.String()
+	return guard.ClientNetwork(a).String()
 }
 
 func sessionIdentity(c *cached) *identity {

@@ -19,6 +19,7 @@ import (
 	"github.com/dewar-security/dewar/internal/markup"
 	"github.com/dewar-security/dewar/internal/policy"
 	"github.com/dewar-security/dewar/internal/store"
+	"github.com/dewar-security/dewar/internal/waf"
 )
 
 const (
@@ -224,8 +225,7 @@ func (l *protection) Response(x *guard.Exchange, r *http.Response) guard.Decisio
 }
 
 func (t *token) inject(x *guard.Exchange, r *http.Response) {
-	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(kind), "text/html") || x.Request.Method == http.MethodHead ||
+	if waf.MediaType(r.Header.Get("Content-Type")) != "text/html" || x.Request.Method == http.MethodHead ||
 		r.StatusCode == http.StatusNotModified || r.StatusCode == http.StatusPartialContent || r.ContentLength <= 0 || r.ContentLength > maxTokenPage || shared(r.Header) {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/guard"
 	routemap "github.com/dewar-security/dewar/internal/policy"
+	"github.com/dewar-security/dewar/internal/waf"
 )
 
 var layers = []*guard.Spec{reportsSpec, headersSpec}
@@ -159,7 +160,7 @@ func (l *headers) Describe() string {
 // Response implements [guard.Responder].
 func (l *headers) Response(x *guard.Exchange, r *http.Response) guard.Decision {
 	h := r.Header
-	kind := mediaType(h.Get("Content-Type"))
+	kind := waf.MediaType(h.Get("Content-Type"))
 
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	if x.Client.Scheme == "https" { // RFC 6797 section 7.2: never over http
@@ -374,11 +375,6 @@ func hasDirective(values []string, name string) bool {
 		}
 	}
 	return false
-}
-
-func mediaType(v string) string {
-	kind, _, _ := strings.Cut(v, ";")
-	return strings.ToLower(strings.TrimSpace(kind))
 }
 
 // document reports whether a browser can show an answer of this type as a

@@ -8,7 +8,6 @@ import (
 	"hash/maphash"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -20,6 +19,7 @@ import (
 	"github.com/dewar-security/dewar/internal/guard"
 	routemap "github.com/dewar-security/dewar/internal/policy"
 	"github.com/dewar-security/dewar/internal/store"
+	"github.com/dewar-security/dewar/internal/waf"
 )
 
 // ReportPath is where browsers send what a policy stopped, with csp-report =
@@ -73,14 +73,14 @@ type group struct {
 
 // reports is the csp-reports layer.
 type reports struct {
-	on       bool
-	csp      string
-	clients  int
-	store    store.Store
-	now      guard.Clock
-	policy   func() *routemap.Policy
-	seed     maphash.Seed
-	proposed Config
+	on      bool
+	csp     string
+	clients int
+	store   store.Store
+	now     guard.Clock
+	policy  func() *routemap.Policy
+	seed    maphash.Seed
+	to      string // headers.csp-report, for messages
 
 	mu      sync.Mutex
 	groups  map[string]*group
@@ -97,7 +97,7 @@ func NewReports(cfg Config, env guard.Env) (guard.Layer, error) {
 	cfg = cfg.withDefaults()
 	l := &reports{
 		on: cfg.reportTo() == ReportPath && cfg.CSPMode != "off", csp: cfg.CSP, clients: cmp.Or(cfg.CSPClients, 3),
-		store: env.Store, now: env.Now, policy: env.Policy, seed: maphash.MakeSeed(), groups: map[string]*group{}, proposed: cfg,
+		store: env.Store, now: env.Now, policy: env.Policy, seed: maphash.MakeSeed(), groups: map[string]*group{}, to: cfg.CSPReport,
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -142,13 +142,13 @@ func (l *reports) Request(x *guard.Exchange) guard.Decision {
 	if x.Request.Method != http.MethodPost {
 		return answer(http.StatusMethodNotAllowed)
 	}
-	kind := mediaType(x.Request.Header.Get("Content-Type"))
+	kind := waf.MediaType(x.Request.Header.Get("Content-Type"))
 	if kind != "application/csp-report" && kind != "application/reports+json" && kind != "application/json" {
 		return answer(http.StatusUnsupportedMediaType)
 	}
 	if l.store != nil {
 		ctx, cancel := context.WithTimeout(x.Request.Context(), 50*time.Millisecond)
-		res, err := l.store.Allow(ctx, "csp-report:"+network(x.Client.Addr), reportRate, 1)
+		res, err := l.store.Allow(ctx, "csp-report:"+guard.ClientNetwork(x.Client.Addr).String(), reportRate, 1)
 		cancel()
 		if err == nil && !res.Allowed {
 			return answer(http.StatusTooManyRequests)
@@ -174,20 +174,6 @@ func (l *reports) Request(x *guard.Exchange) guard.Decision {
 	}
 	l.save(false)
 	return answer(http.StatusNoContent)
-}
-
-// network names a client by its network: an IPv6 client has 2^64 addresses.
-func network(addr netip.Addr) string {
-	addr = addr.Unmap().WithZone("")
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	p, err := addr.Prefix(bits)
-	if err != nil {
-		return "unknown"
-	}
-	return p.String()
 }
 
 // violation is one report, in either form.
@@ -297,7 +283,7 @@ func (l *reports) take(x *guard.Exchange, v violation) {
 		what = "self"
 	}
 	now := l.now().UTC().Truncate(time.Second)
-	client := uint32(maphash.String(l.seed, network(x.Client.Addr)))
+	client := uint32(maphash.Comparable(l.seed, guard.ClientNetwork(x.Client.Addr)))
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -392,7 +378,7 @@ type reported struct {
 // Operate implements [guard.Operator].
 func (l *reports) Operate(_ context.Context, command string, _ map[string]string) (any, error) {
 	if !l.on {
-		return nil, fmt.Errorf("headers.csp-report is %q: the guard gets no reports", l.proposed.CSPReport)
+		return nil, fmt.Errorf("headers.csp-report is %q: the guard gets no reports", l.to)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -482,16 +468,10 @@ func (l *reports) propose() string {
 	if policy == l.csp {
 		b.WriteString("# headers.csp stays as it is\n")
 	} else {
-		fmt.Fprintf(&b, "csp = %s\n", tomlString(policy))
+		fmt.Fprintf(&b, "csp = %s\n", guard.TOMLString(policy))
 	}
 	for _, n := range notes {
 		fmt.Fprintf(&b, "# decide: %s\n", n)
 	}
 	return strings.TrimRight(b.String(), "\n")
-}
-
-// tomlString writes a basic string of TOML. A policy has no control
-// characters: Problems refuses them.
-func tomlString(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }

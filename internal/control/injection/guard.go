@@ -231,8 +231,7 @@ func overridesMethod(query string, h http.Header, body func() []byte) bool {
 	if namesMethod(query) {
 		return true
 	}
-	kind, _, _ := strings.Cut(strings.ToLower(h.Get("Content-Type")), ";")
-	switch strings.TrimSpace(kind) {
+	switch waf.MediaType(h.Get("Content-Type")) {
 	case "application/x-www-form-urlencoded":
 		return namesMethod(string(body()))
 	case "multipart/form-data":
@@ -485,8 +484,7 @@ func (l *WAF) Response(x *guard.Exchange, r *http.Response) guard.Decision {
 // inspectable reports whether a response is a text that the rules read, and
 // has an end: event streams and downloads pass untouched.
 func inspectable(r *http.Response) bool {
-	kind, _, _ := strings.Cut(strings.ToLower(r.Header.Get("Content-Type")), ";")
-	switch strings.TrimSpace(kind) {
+	switch waf.MediaType(r.Header.Get("Content-Type")) {
 	case "text/html", "text/plain", "text/xml", "application/json", "application/xml":
 		return !strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Disposition")), "attachment")
 	}

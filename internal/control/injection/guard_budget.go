@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/dewar-security/dewar/internal/guard"
 )
 
 // What one client may have Coraza judge. The compiled rules decide nearly
@@ -32,12 +34,7 @@ type account struct {
 
 // client is who has an account: an IPv6 subscriber has a whole /64 (RFC 6177).
 func client(a netip.Addr) netip.Addr {
-	if a = a.Unmap(); a.Is6() {
-		if p, err := a.WithZone("").Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return a
+	return guard.ClientNetwork(a).Addr()
 }
 
 // spent reports whether a client has nothing left.

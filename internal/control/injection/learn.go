@@ -330,9 +330,9 @@ func (l *learner) propose(p *policy.Policy, of *Parameters, clients string, leng
 		if why != "" {
 			reason += "; by the source: " + why
 		}
-		fmt.Fprintf(&b, "[[injection.field]]\nroute = %s\nin = %s\nname = %s\n", tomlString(r.Rule), tomlString(r.In), tomlString(r.Name))
+		fmt.Fprintf(&b, "[[injection.field]]\nroute = %s\nin = %s\nname = %s\n", guard.TOMLString(r.Rule), guard.TOMLString(r.In), guard.TOMLString(r.Name))
 		if k := r.kind(); k != "text" && k != "" {
-			fmt.Fprintf(&b, "type = %s\n", tomlString(k))
+			fmt.Fprintf(&b, "type = %s\n", guard.TOMLString(k))
 		}
 		if r.Repeated {
 			b.WriteString("repeated = true\n")
@@ -340,7 +340,7 @@ func (l *learner) propose(p *policy.Policy, of *Parameters, clients string, leng
 		if lengths && r.In != policy.File {
 			fmt.Fprintf(&b, "max-length = %d\n", headroom(r.Longest))
 		}
-		fmt.Fprintf(&b, "reason = %s\n\n", tomlString(reason))
+		fmt.Fprintf(&b, "reason = %s\n\n", guard.TOMLString(reason))
 	}
 	head := fmt.Sprintf("# %d fields that real traffic needs and the source does not show.\n", n)
 	if fewer > 0 {

@@ -290,7 +290,7 @@ func Proposal(lines []Line) string {
 			ids = append(ids, id)
 		}
 		slices.Sort(ids)
-		fmt.Fprintf(&b, "[[route]]\npath = %s\nmethods = [%s]\nreason = \"…\"\nwaf = { exclude = [", tomlString(routePattern(k.route)), tomlString(k.method))
+		fmt.Fprintf(&b, "[[route]]\npath = %s\nmethods = [%s]\nreason = \"…\"\nwaf = { exclude = [", guard.TOMLString(routePattern(k.route)), guard.TOMLString(k.method))
 		for i, id := range ids {
 			if i > 0 {
 				b.WriteString(", ")
@@ -302,33 +302,11 @@ func Proposal(lines []Line) string {
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			b.WriteString(tomlString(name))
+			b.WriteString(guard.TOMLString(name))
 		}
 		b.WriteString("] }\n\n")
 	}
 	return strings.TrimSuffix(b.String(), "\n")
-}
-
-// tomlString writes a basic string of TOML 1.0. Go's quoting has escapes that
-// TOML does not know, and a log may hold any bytes.
-func tomlString(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, c := range strings.ToValidUTF8(s, "\ufffd") {
-		switch {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(c)
-		case c < ' ' || c >= 0x7f && c < 0xa0 || !unicode.IsPrint(c) && c <= 0xffff:
-			fmt.Fprintf(&b, "\\u%04X", c)
-		case !unicode.IsPrint(c):
-			fmt.Fprintf(&b, "\\U%08X", c)
-		default:
-			b.WriteRune(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
 }
 
 // parameterOf returns the parameter that a place names.

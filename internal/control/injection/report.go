@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dewar-security/dewar/internal/event"
+	"github.com/dewar-security/dewar/internal/guard"
 )
 
 // Report sums up what the waf layer refused or would have refused, as the
@@ -99,7 +100,7 @@ func (r *Report) Add(e *event.Event) {
 		if e.Time.After(g.Last) {
 			g.Last = e.Time
 		}
-		if p, err := e.Client.Prefix(clientBits(e.Client)); err == nil && !g.clients[p] {
+		if p := guard.ClientNetwork(e.Client); p.IsValid() && !g.clients[p] {
 			if len(g.clients) < maxClients {
 				g.clients[p] = true
 				g.Clients++
@@ -108,15 +109,6 @@ func (r *Report) Add(e *event.Event) {
 			}
 		}
 	}
-}
-
-// clientBits is the length of the prefix that counts as one client: one
-// address of IPv4, a /64 of IPv6.
-func clientBits(a netip.Addr) int {
-	if a.Is4() {
-		return 32
-	}
-	return 64
 }
 
 // Sort puts the groups that most clients meet first.
