@@ -13,38 +13,11 @@
 set -euo pipefail
 tool=$(cd "${1:?usage: bench/gotestwaf.sh FOLDER}" && pwd)
 cd "$(dirname "$0")/.."
-dewar=$PWD/bin/dewar
-shop=$PWD/examples/shop
-export PATH=$PWD/.venv/bin:$PATH VIRTUAL_ENV=$PWD/.venv
-
-work=$(mktemp -d)
-guard=
-finish() {
-	status=$?
-	trap - EXIT INT TERM
-	if [ -n "$guard" ] && kill -0 "$guard" 2>/dev/null; then
-		kill -TERM "$guard"
-		wait "$guard" || true
-	fi
-	rm -rf "$work"
-	exit "$status"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+source scripts/shop.sh
 
 (cd "$tool" && go build -o "$work/gotestwaf" ./cmd/gotestwaf)
-read -r http console < <(python3 - <<'P'
-import socket
-s = [socket.socket() for _ in range(2)]
-for x in s: x.bind(("127.0.0.1", 0))
-print(*(x.getsockname()[1] for x in s))
-P
-)
-SECRET_KEY=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
-export SECRET_KEY INSTANCE_PATH=$work/instance PROXY_HOPS=1 XDG_DATA_HOME=$work/data
-mkdir -p "$INSTANCE_PATH"
-(cd "$shop" && flask --app wsgi seed >"$work/seed.log" 2>&1) || { cat "$work/seed.log" >&2; exit 1; }
+read -r http console < <(free_ports 2)
+stock_shop
 
 echo '| rules | paranoia level | attacks blocked | harmless passed |'
 echo '| --- | ---: | ---: | ---: |'

@@ -14,38 +14,11 @@
 #                            take more memory than all clients)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-dewar=$PWD/bin/dewar
-shop=$PWD/examples/shop
-export PATH=$PWD/.venv/bin:$PATH VIRTUAL_ENV=$PWD/.venv
+source scripts/shop.sh
 clients=${CLIENTS:-10000}
 
-work=$(mktemp -d)
-guard=
-finish() {
-	status=$?
-	trap - EXIT INT TERM
-	if [ -n "$guard" ] && kill -0 "$guard" 2>/dev/null; then
-		kill -TERM "$guard"
-		wait "$guard" || true
-	fi
-	rm -rf "$work"
-	exit "$status"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-read -r https http console < <(python3 - <<'P'
-import socket
-s = [socket.socket() for _ in range(3)]
-for x in s: x.bind(("127.0.0.1", 0))
-print(*(x.getsockname()[1] for x in s))
-P
-)
-SECRET_KEY=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
-export SECRET_KEY INSTANCE_PATH=$work/instance PROXY_HOPS=1 XDG_DATA_HOME=$work/data
-mkdir -p "$INSTANCE_PATH"
-(cd "$shop" && flask --app wsgi seed >"$work/seed.log" 2>&1) || { cat "$work/seed.log" >&2; exit 1; }
+read -r https http console < <(free_ports 3)
+stock_shop
 ulimit -n "$(ulimit -Hn)"
 go build -o "$work/hostile" bench/hostile.go
 
