@@ -22,6 +22,7 @@ type report struct {
 	// configured
 	Overridden []string `json:"overridden"`
 	Kept       []string `json:"kept"`
+	Workers    int      `json:"workers"` // processes that gunicorn starts
 
 	// failed
 	Phase     string `json:"phase"` // config, import, attribute, factory

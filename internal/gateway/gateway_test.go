@@ -373,6 +373,8 @@ func TestStartErrors(t *testing.T) {
 		{name: "slow import", kind: FaultBootTimeout, files: map[string]string{"app.py": "import time\napp = 1\ntime.sleep(60)\n"}, conf: func(o *Options) {
 			o.Handler = func(g *Gateway) (http.Handler, error) { g.server().bootTimeout = 2 * time.Second; return bare(g) }
 		}, want: []string{"app:app was not loaded within 2s", "what blocks"}},
+		{name: "changed while the second worker loads", kind: FaultImport, files: map[string]string{"app.py": "import os, time\napp = lambda e, s: []\ntry:\n    os.close(os.open('first', os.O_CREAT | os.O_EXCL))\nexcept FileExistsError:\n    time.sleep(2)\n    raise ValueError('half deployed')\n"},
+			conf: func(o *Options) { o.Config.Workers = 2 }, want: []string{"cannot import app: ValueError: half deployed"}},
 		{name: "dies at boot", kind: FaultWorkerBoot, files: map[string]string{"app.py": echoApp, "gunicorn.conf.py": "def post_fork(server, worker):\n    raise OSError('no fork for you')\n"},
 			want: []string{"a worker could not start", "no fork for you"}},
 	} {

@@ -101,11 +101,12 @@ type child struct {
 	exited chan struct{} // closed when the whole group has ended
 	err    error         // of cmd.Wait, after exited
 
-	ready   chan struct{} // closed by the first worker's facts
+	ready   chan struct{} // closed when every worker has loaded the app
 	failed  chan struct{} // closed with the first failure
-	once    sync.Once
 	mu      sync.Mutex
 	failure *report
+	workers int  // how many gunicorn was told to start, 0 while it has not said so
+	loaded  int  // how many have loaded the app
 	ended   bool // the leader's number may name another process by now
 }
 
@@ -155,8 +156,12 @@ func (s *supervisor) cleanup() {
 	}
 }
 
-// Start starts gunicorn and returns when a worker has loaded the app, or says
-// why none could. Nothing is left running after an error.
+// Start starts gunicorn and returns when every worker has loaded the app, or
+// says why one could not. Nothing is left running after an error.
+//
+// Every worker imports the app for itself, and gunicorn ends with the first
+// that cannot: one that serves while others still import would go down with
+// them if the source changed in between, as it does while it is deployed.
 func (s *supervisor) Start(ctx context.Context) error {
 	if err := s.prepare(ctx); err != nil {
 		return err
@@ -185,16 +190,19 @@ func (s *supervisor) launch(ctx context.Context) error {
 	if stopping {
 		return fail(context.Canceled)
 	}
-	deadline := time.NewTimer(s.bootTimeout)
-	defer deadline.Stop()
-	select {
-	case <-c.ready:
+	serve := func() error {
 		if err := s.dial(ctx); err != nil {
 			return fail(&StartError{Kind: FaultExited, Message: "gunicorn reported a worker but does not listen: " + err.Error(), Output: s.tail.text(20)})
 		}
 		s.up.Store(true)
 		s.retryAt.Store(0)
 		return nil
+	}
+	deadline := time.NewTimer(s.bootTimeout)
+	defer deadline.Stop()
+	select {
+	case <-c.ready:
+		return serve()
 	case <-c.exited:
 		return s.diagnose(c)
 	case <-c.failed:
@@ -206,6 +214,13 @@ func (s *supervisor) launch(ctx context.Context) error {
 		}
 		return fail(s.diagnose(c))
 	case <-deadline.C:
+		c.mu.Lock()
+		loaded, workers := c.loaded, c.workers
+		c.mu.Unlock()
+		if loaded > 0 {
+			s.progress(Step{Kind: StepWarning, Name: "workers", Text: fmt.Sprintf("%d of %d workers loaded %s within %s: they serve, the others are still at it", loaded, workers, s.app.Target, s.bootTimeout)})
+			return serve()
+		}
 		return fail(&StartError{Kind: FaultBootTimeout, Message: fmt.Sprintf("%s was not loaded within %s", s.app.Target, s.bootTimeout),
 			Fix: "find out what blocks while it is imported: a database, a network call", Output: s.tail.text(20)})
 	case <-ctx.Done():
@@ -311,6 +326,9 @@ func (s *supervisor) spawn() (*child, error) {
 func (s *supervisor) report(c *child, r report) {
 	switch r.Kind {
 	case "configured":
+		c.mu.Lock()
+		c.workers = r.Workers
+		c.mu.Unlock()
 		if len(r.Overridden) > 0 {
 			s.progress(Step{Kind: StepNote, Name: "workers", Text: fmt.Sprintf("%s in gunicorn.conf.py or GUNICORN_CMD_ARGS: dewar's own values are used instead (see [deployment])", strings.Join(r.Overridden, ", "))})
 		}
@@ -325,7 +343,12 @@ func (s *supervisor) report(c *child, r report) {
 		f := r.facts()
 		s.facts.Store(&f)
 		s.booted()
-		c.once.Do(func() { close(c.ready) })
+		c.mu.Lock()
+		c.loaded++
+		if c.loaded == max(c.workers, 1) {
+			close(c.ready)
+		}
+		c.mu.Unlock()
 	}
 }
 
