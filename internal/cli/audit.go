@@ -24,7 +24,7 @@ import (
 
 func (a *app) auditCommand() *cobra.Command {
 	var (
-		formats       []string
+		formats       = formats[*report.AuditReport]{known: report.AuditFormats, example: "sarif=dewar.sarif"}
 		routes, all   bool
 		writeBaseline string
 		exitZero      bool
@@ -85,7 +85,7 @@ What could not be read or understood is always listed.` + exitHelp,
 			if c.Flags().Changed("since") && (stdin || routes || writeBaseline != "") {
 				return errors.New("--since goes with a project's findings: not with -, --routes or --write-baseline")
 			}
-			outs, err := parseOutputs(formats)
+			outs, err := formats.outputs()
 			if err != nil {
 				return err
 			}
@@ -103,7 +103,7 @@ What could not be read or understood is always listed.` + exitHelp,
 			}
 			if routes {
 				return a.output(outs[0].file, func(w io.Writer) error {
-					return writeRoutes(c.Context(), w, read.project, outs[0].format.Name == "json", nil)
+					return writeRoutes(c.Context(), w, read.project, outs[0].Name == "json", nil)
 				})
 			}
 			var cache *audit.Cache
@@ -142,10 +142,8 @@ What could not be read or understood is always listed.` + exitHelp,
 			case strict && len(r.Skipped)+len(r.NotUnderstood)+len(r.Unproven) > 0:
 				r.Exit = exitIncomplete
 			}
-			for _, o := range outs {
-				if err := a.output(o.file, func(w io.Writer) error { return o.format.Write(w, r, a.screen(w)) }); err != nil {
-					return err
-				}
+			if err := write(a, outs, r); err != nil {
+				return err
 			}
 			if r.Exit != exitOK {
 				return exitStatus(r.Exit)
@@ -153,13 +151,8 @@ What could not be read or understood is always listed.` + exitHelp,
 			return nil
 		},
 	}
-	var names, docs []string
-	for _, f := range report.AuditFormats {
-		names = append(names, f.Name)
-		docs = append(docs, f.Name+" ("+f.Doc+")")
-	}
+	formats.register(c)
 	f := c.Flags()
-	f.StringArrayVarP(&formats, "format", "f", nil, "`format`, or format=file; may be repeated: "+strings.Join(docs, ", "))
 	f.BoolVar(&routes, "routes", false, "print the route map instead of findings")
 	f.BoolVar(&all, "all", false, "show hints and suppressed findings in full")
 	f.String("fail-on", "", "`severity` from which findings fail: low, medium, high, critical or never (default medium)")
@@ -170,42 +163,8 @@ What could not be read or understood is always listed.` + exitHelp,
 	f.BoolVar(&noCache, "no-cache", false, "find everything anew, and keep nothing for the next run")
 	f.BoolVar(&exitZero, "exit-zero", false, "end with 0 whatever is found")
 	f.BoolVar(&strict, "strict", false, "end with 3 when something was not read or not understood")
-	_ = c.RegisterFlagCompletionFunc("format", words(names...))
 	_ = c.RegisterFlagCompletionFunc("fail-on", words("low", "medium", "high", "critical", "never"))
 	return c
-}
-
-// auditOutput is one --format.
-type auditOutput struct {
-	format report.AuditFormat
-	file   string
-}
-
-func parseOutputs(in []string) ([]auditOutput, error) {
-	if len(in) == 0 {
-		in = []string{report.AuditFormats[0].Name}
-	}
-	var out []auditOutput
-	stdout := 0
-	for _, s := range in {
-		name, file, _ := strings.Cut(s, "=")
-		i := slices.IndexFunc(report.AuditFormats, func(f report.AuditFormat) bool { return f.Name == name })
-		if i < 0 {
-			var names []string
-			for _, f := range report.AuditFormats {
-				names = append(names, f.Name)
-			}
-			return nil, fmt.Errorf("--format: %q is no format: write one of %s", name, strings.Join(names, ", "))
-		}
-		if file == "" || file == "-" {
-			stdout++
-		}
-		out = append(out, auditOutput{report.AuditFormats[i], file})
-	}
-	if stdout > 1 {
-		return nil, errors.New("--format: two formats cannot share standard output: give one a file, such as --format sarif=dewar.sarif")
-	}
-	return out, nil
 }
 
 // reading is a project that has been read and is ready to be judged.

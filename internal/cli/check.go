@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +24,7 @@ import (
 
 func (a *app) checkCommand() *cobra.Command {
 	var (
-		formats []string
+		formats = formats[*report.ChecklistReport]{known: report.ChecklistFormats, example: "html=checklist.html"}
 		all     bool
 		p       probeFlags
 	)
@@ -54,7 +53,7 @@ It ends with 1 when a promise fails.` + exitHelp,
 			if err != nil {
 				return err
 			}
-			outs, err := parseChecklistOutputs(formats)
+			outs, err := formats.outputs()
 			if err != nil {
 				return err
 			}
@@ -63,10 +62,8 @@ It ends with 1 when a promise fails.` + exitHelp,
 				return err
 			}
 			r.All = all
-			for _, o := range outs {
-				if err := a.output(o.file, func(w io.Writer) error { return o.format.Write(w, r, a.screen(w)) }); err != nil {
-					return err
-				}
+			if err := write(a, outs, r); err != nil {
+				return err
 			}
 			if r.Score().Failed > 0 {
 				return exitStatus(exitFindings)
@@ -74,49 +71,11 @@ It ends with 1 when a promise fails.` + exitHelp,
 			return nil
 		},
 	}
-	var names, docs []string
-	for _, f := range report.ChecklistFormats {
-		names = append(names, f.Name)
-		docs = append(docs, f.Name+" ("+f.Doc+")")
-	}
-	c.Flags().StringArrayVarP(&formats, "format", "f", nil, "`format`, or format=file; may be repeated: "+strings.Join(docs, ", "))
+	formats.register(c)
 	c.Flags().BoolVar(&all, "all", false, "show the evidence of promises that hold, too")
 	c.Flags().StringVar(&p.url, "url", "", "`URL` of the site to probe; without it nothing is sent")
 	p.register(c)
-	_ = c.RegisterFlagCompletionFunc("format", words(names...))
 	return c
-}
-
-type checklistOutput struct {
-	format report.ChecklistFormat
-	file   string
-}
-
-func parseChecklistOutputs(in []string) ([]checklistOutput, error) {
-	if len(in) == 0 {
-		in = []string{report.ChecklistFormats[0].Name}
-	}
-	var out []checklistOutput
-	stdout := 0
-	for _, s := range in {
-		name, file, _ := strings.Cut(s, "=")
-		i := slices.IndexFunc(report.ChecklistFormats, func(f report.ChecklistFormat) bool { return f.Name == name })
-		if i < 0 {
-			var names []string
-			for _, f := range report.ChecklistFormats {
-				names = append(names, f.Name)
-			}
-			return nil, fmt.Errorf("--format: %q is no format: write one of %s", name, strings.Join(names, ", "))
-		}
-		if file == "" || file == "-" {
-			stdout++
-		}
-		out = append(out, checklistOutput{report.ChecklistFormats[i], file})
-	}
-	if stdout > 1 {
-		return nil, errors.New("--format: two formats cannot share standard output: give one a file, such as --format html=checklist.html")
-	}
-	return out, nil
 }
 
 // check gathers evidence from every face that can speak now.

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/dewar-security/dewar/internal/percent"
 )
 
 // Redacted is what stands in place of a secret.
@@ -441,9 +443,10 @@ func unescape(s string, plus bool) string {
 	}
 	b := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
+		c, ok := percent.At(s, i)
 		switch {
-		case s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
-			b = append(b, unhex(s[i+1])<<4|unhex(s[i+2]))
+		case ok:
+			b = append(b, c)
 			i += 2
 		case plus && s[i] == '+':
 			b = append(b, ' ')
@@ -454,16 +457,7 @@ func unescape(s string, plus bool) string {
 	return string(b)
 }
 
-func isHex(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
-}
-
-func unhex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c&^0x20 - 'A' + 10
-}
+func isHex(c byte) bool { return percent.Digit(c) >= 0 }
 
 // Text redacts what looks like a secret inside a text: values after a secret
 // name (password=…, "token": "…", Authorization: …), credentials of known

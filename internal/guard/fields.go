@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/dewar-security/dewar/internal/formdata"
+	"github.com/dewar-security/dewar/internal/percent"
 	"github.com/dewar-security/dewar/internal/policy"
 	"github.com/dewar-security/dewar/internal/waf"
 )
@@ -295,34 +296,20 @@ func unquotePlus(s string) string {
 	b := append(make([]byte, 0, len(s)), s[:i]...)
 	high := false
 	for ; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '+':
-			b = append(b, ' ')
-		case c == '%' && i+2 < len(s) && unhex(s[i+1]) >= 0 && unhex(s[i+2]) >= 0:
-			c = byte(unhex(s[i+1])<<4 | unhex(s[i+2]))
+		c := s[i]
+		if c == '+' {
+			c = ' '
+		} else if d, ok := percent.At(s, i); ok {
+			c = d
 			high = high || c >= utf8.RuneSelf
-			b = append(b, c)
 			i += 2
-		default:
-			b = append(b, c)
 		}
+		b = append(b, c)
 	}
 	if high && !utf8.Valid(b) {
 		return requote(b)
 	}
 	return unsafe.String(unsafe.SliceData(b), len(b)) // nobody else has b
-}
-
-func unhex(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c && c <= 'f':
-		return int(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
 }
 
 // requote writes bytes that are no UTF-8 as %XX.

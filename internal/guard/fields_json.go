@@ -6,6 +6,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/dewar-security/dewar/internal/percent"
 	"github.com/dewar-security/dewar/internal/policy"
 )
 
@@ -332,7 +333,7 @@ func (s *jsonScanner) unit() (r rune, ok bool) {
 		return 0, false
 	}
 	for _, c := range []byte(s.s[s.i : s.i+4]) {
-		d := unhex(c)
+		d := percent.Digit(c)
 		if d < 0 {
 			return 0, false
 		}

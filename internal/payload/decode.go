@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/dewar-security/dewar/internal/percent"
 )
 
 // A form is a text after some unwrapping.
@@ -73,9 +75,10 @@ func unwrapURL(s string, plus bool) (string, bool) {
 	b.Grow(len(s))
 	done := false
 	for i := 0; i < len(s); i++ {
+		c, ok := percent.At(s, i)
 		switch {
-		case s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
-			b.WriteByte(unhex(s[i+1])<<4 | unhex(s[i+2]))
+		case ok:
+			b.WriteByte(c)
 			i += 2
 			done = true
 		case s[i] == '%' && i+5 < len(s) && s[i+1]|0x20 == 'u' && isHex(s[i+2]) && isHex(s[i+3]) && isHex(s[i+4]) && isHex(s[i+5]):
@@ -93,13 +96,6 @@ func unwrapURL(s string, plus bool) (string, bool) {
 		return s, false
 	}
 	return b.String(), true
-}
-
-func unhex(c byte) byte {
-	if isDigit(c) {
-		return c - '0'
-	}
-	return c | 0x20 - 'a' + 10
 }
 
 // unwrapHTML resolves HTML character references.

@@ -70,15 +70,15 @@ type Note struct {
 	Line int    `json:"-"`
 }
 
-// AuditFormat is one way to write an audit.
-type AuditFormat struct {
-	Name  string
+// Format is one way to write a report: an [AuditReport], a [ChecklistReport].
+type Format[R any] struct {
+	Name  string // as --format has it
 	Doc   string
-	Write func(io.Writer, *AuditReport, Screen) error
+	Write func(io.Writer, R, Screen) error
 }
 
 // AuditFormats lists the formats of "dewar audit", the default first.
-var AuditFormats = []AuditFormat{
+var AuditFormats = []Format[*AuditReport]{
 	{"text", "code frames for a person", AuditText},
 	{"concise", "one line per finding: file:line:column: severity[rule] message; with --all one for each of its places", AuditConcise},
 	{"json", "everything, for a program", AuditJSON},
@@ -88,15 +88,8 @@ var AuditFormats = []AuditFormat{
 	{"html", "one self-contained page with the traces drawn, to read or to send", AuditHTML},
 }
 
-// ChecklistFormat is one way to write a checklist.
-type ChecklistFormat struct {
-	Name  string
-	Doc   string
-	Write func(io.Writer, *ChecklistReport, Screen) error
-}
-
 // ChecklistFormats lists the formats of "dewar check", the default first.
-var ChecklistFormats = []ChecklistFormat{
+var ChecklistFormats = []Format[*ChecklistReport]{
 	{"text", "a table with evidence for a person", ChecklistText},
 	{"json", "everything, for a program", ChecklistJSON},
 	{"html", "one self-contained page, without scripts", ChecklistHTML},

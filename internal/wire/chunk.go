@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+
+	"github.com/dewar-security/dewar/internal/percent"
 )
 
 // Limits of chunked bodies (RFC 9112 section 7.1).
@@ -93,7 +95,7 @@ func (k *chunks) step(b []byte) (n int, more bool, f *Fault) {
 		}
 		size, ext := line, []byte(nil)
 		for j, c := range line {
-			if unhex(c) < 0 {
+			if percent.Digit(c) < 0 {
 				size, ext = line[:j], line[j:]
 				break
 			}
@@ -103,7 +105,7 @@ func (k *chunks) step(b []byte) (n int, more bool, f *Fault) {
 		}
 		n := int64(0)
 		for _, c := range size {
-			if n = n<<4 | int64(unhex(c)); n > maxChunkSize {
+			if n = n<<4 | int64(percent.Digit(c)); n > maxChunkSize {
 				return bad("chunk size " + clip(line))
 			}
 		}
@@ -134,18 +136,6 @@ func (k *chunks) took(n int) {
 	if k.left -= int64(n); k.left == 0 {
 		k.state = chunkEnd
 	}
-}
-
-func unhex(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c && c <= 'f':
-		return int(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
 }
 
 // extension reports whether b is nothing, or chunk extensions:

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dewar-security/dewar/internal/guard"
+	"github.com/dewar-security/dewar/internal/percent"
 	"github.com/dewar-security/dewar/internal/wire"
 )
 
@@ -410,25 +411,15 @@ func dotSegment(path string) bool {
 func unquote(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]) {
-			b.WriteByte(unhex(s[i+1])<<4 | unhex(s[i+2]))
+		c, ok := percent.At(s, i)
+		if ok {
 			i += 2
-			continue
+		} else {
+			c = s[i]
 		}
-		b.WriteByte(s[i])
+		b.WriteByte(c)
 	}
 	return b.String()
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
-func unhex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c&^0x20 - 'A' + 10
 }
 
 // clip quotes the start of what a client sent, for a Decision's detail.

@@ -19,6 +19,7 @@ import (
 	"github.com/corazawaf/coraza/v3/types/variables"
 	"github.com/tidwall/gjson"
 
+	"github.com/dewar-security/dewar/internal/percent"
 	"github.com/dewar-security/dewar/internal/rxset"
 )
 
@@ -119,29 +120,16 @@ func unescape(s string) string {
 	b := make([]byte, i, len(s))
 	copy(b, s)
 	for ; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '+':
-			b = append(b, ' ')
-		case c == '%' && i+2 < len(s) && hexDigit(s[i+1]) >= 0 && hexDigit(s[i+2]) >= 0:
-			b = append(b, byte(hexDigit(s[i+1])<<4|hexDigit(s[i+2])))
+		c := s[i]
+		if c == '+' {
+			c = ' '
+		} else if d, ok := percent.At(s, i); ok {
+			c = d
 			i += 2
-		default:
-			b = append(b, c)
 		}
+		b = append(b, c)
 	}
 	return string(b)
-}
-
-func hexDigit(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c && c <= 'f':
-		return int(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
 }
 
 func (x *Transaction) addArgument(l list, key, value string) {
