@@ -555,7 +555,7 @@ def _configure():
     overridden = sorted(k for k in user if k in ours and user[k] != ours[k])
     ours["post_worker_init"] = _hooks(user)
     settings = {**user, **ours}
-    _send("configured", {"overridden": overridden, "kept": sorted(k for k in user if k not in ours), "workers": int(settings["workers"])})
+    _send("configured", {"overridden": overridden, "kept": sorted(k for k in user if k not in ours), "workers": int(settings.get("workers", 1))})
     # gunicorn applies the umask to its own files only; what the app writes
     # (databases, uploads) is nobody else's business either.
     os.umask(settings["umask"])
