@@ -28,12 +28,12 @@ demo: build venv ## audit, guard, probe and judge the example shop
 	@scripts/demo.sh
 
 test: venv ## all tests, on real Flask and gunicorn
-	DEWAR_REQUIRE_REAL=1 go test ./...
+	DEWAR_REQUIRE_REAL=1 go test -timeout 40m ./...
 	cd examples/shop && ../../$(VENV)/bin/python -m pytest -q
 	cd examples/leaky && ../../$(VENV)/bin/python -m pytest -q
 
 race: venv ## all tests under the race detector
-	DEWAR_REQUIRE_REAL=1 go test -race $$(go list ./... | grep -v /test/) # test/ runs the built binary
+	DEWAR_REQUIRE_REAL=1 go test -timeout 40m -race $$(go list ./... | grep -v /test/) # test/ runs the built binary
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@scripts/lint.sh

@@ -371,7 +371,7 @@ func TestLoadHostile(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	p, err := audit.Load(ctx, root, audit.Options{Exclude: []string{"skipme"}})
 	if err != nil {

@@ -26,7 +26,7 @@ func chromium(t *testing.T) func(page string) (dom, console string) {
 	}
 	return func(page string) (string, string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		home := t.TempDir()
 		c := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",

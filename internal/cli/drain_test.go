@@ -12,7 +12,7 @@ import (
 // for deployment.drain, each connection for one answer.
 func TestDrain(t *testing.T) {
 	dir := plainProject(t)
-	writeFile(t, dir+"/dewar.toml", "[deployment]\ndrain = \"4s\"\n[abuse]\nrate-limit = \"off\"\n[injection]\nmode = \"off\"\n")
+	writeFile(t, dir+"/dewar.toml", "[deployment]\ndrain = \"15s\"\n[abuse]\nrate-limit = \"off\"\n[injection]\nmode = \"off\"\n")
 	s, _ := process(t, dir, nil)
 	pid := s.pid()
 	c := s.client()
@@ -40,7 +40,7 @@ func TestDrain(t *testing.T) {
 	}
 	begin := time.Now()
 	eventually(t, "the end", func() bool { return syscall.Kill(pid, 0) != nil || zombie(pid) })
-	if d := time.Since(begin); d > 20*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("it took %s", d)
 	}
 }

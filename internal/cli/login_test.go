@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dewar-security/dewar/internal/event"
 )
@@ -30,25 +29,44 @@ func logins(t *testing.T, root string) string {
 	return dir
 }
 
-// events reads the security log.
+// events reads the security log, as far as it has been written.
 func (s *site) events() []event.Event {
 	s.t.Helper()
-	f, err := os.Open(s.log)
+	b, err := os.ReadFile(s.log)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer f.Close()
 	var out []event.Event
-	sc := bufio.NewScanner(f)
-	sc.Buffer(nil, 1<<20)
-	for sc.Scan() {
+	for line := range bytes.Lines(b) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // it is being written
+		}
 		var e event.Event
-		if err := json.Unmarshal(sc.Bytes(), &e); err != nil {
-			s.t.Fatalf("%v: %s", err, sc.Text())
+		if err := json.Unmarshal(line, &e); err != nil {
+			s.t.Fatalf("%v: %s", err, line)
 		}
 		out = append(out, e)
 	}
 	return out
+}
+
+// logged waits until the log has told of requests, each by its id. Without
+// monitoring.requests it tells only of those that a layer had something to say
+// about.
+func (s *site) logged(ids []string) {
+	s.t.Helper()
+	missing := map[string]bool{}
+	for _, id := range ids {
+		missing[id] = true
+	}
+	eventually(s.t, "the requests' events", func() bool {
+		for _, e := range s.events() {
+			if e.Verdict != "note" && e.Verdict != "observe" { // the last of its request
+				delete(missing, e.RequestID)
+			}
+		}
+		return len(missing) == 0
+	})
 }
 
 // TestLoginOutcomes: what came of a login is seen in the answers of a real
@@ -56,7 +74,8 @@ func (s *site) events() []event.Event {
 // its own address, by a proxy.
 func TestLoginOutcomes(t *testing.T) {
 	root := real(t)
-	s := start(t, logins(t, root), nil, "--set", "deployment.trusted-proxies=127.0.0.1,::1", "--set", "abuse.login-delay=0s", "--set", "abuse.stuffing=0")
+	s := start(t, logins(t, root), nil, "--set", "deployment.trusted-proxies=127.0.0.1,::1", "--set", "abuse.login-delay=0s", "--set", "abuse.stuffing=0", "--set", "monitoring.requests=true")
+	var ids []string // of the logins
 	n := 0
 	// try logs in with a fresh browser and reports whether the guard made it
 	// a known one.
@@ -86,6 +105,7 @@ func TestLoginOutcomes(t *testing.T) {
 		for _, c := range a.Cookies() {
 			known = known || c.Name == "__Host-dewar-device"
 		}
+		ids = append(ids, a.Header.Get("X-Request-Id"))
 		return a.StatusCode, known
 	}
 	styles := []string{"/render/login", "/flash/login", "/api/login", "/fl/login", "/security/login", "/security/login JSON", "/plain/signin", "/elsewhere/login", "/basic"}
@@ -93,6 +113,8 @@ func TestLoginOutcomes(t *testing.T) {
 	type result struct{ wrongKnown, rightKnown, refused int }
 	results := map[string]*result{}
 	fails := func() int {
+		s.logged(ids)
+		ids = ids[:0]
 		k := 0
 		for _, e := range s.events() {
 			if e.Name == "authn_login_fail" {
@@ -116,7 +138,6 @@ func TestLoginOutcomes(t *testing.T) {
 				r.refused++
 			}
 		}
-		time.Sleep(100 * time.Millisecond) // the log's batch
 		wrong := fails() - before
 		for k := range each {
 			u := 10*i + k + 100
@@ -128,7 +149,6 @@ func TestLoginOutcomes(t *testing.T) {
 				r.refused++
 			}
 		}
-		time.Sleep(100 * time.Millisecond)
 		falsely := fails() - before - wrong
 		truePositive, falsePositive, missed = truePositive+wrong, falsePositive+falsely, missed+each-wrong
 		t.Logf("%-22s %d of %d failures seen, %d successes taken for one, %d of %d successes remembered", path, wrong, each, falsely, r.rightKnown, each)
@@ -149,7 +169,6 @@ func TestLoginOutcomes(t *testing.T) {
 	for k := range each {
 		try("/elsewhere/login", fmt.Sprintf("user%d", 200+k), fmt.Sprintf("wrong-%d", k))
 	}
-	time.Sleep(100 * time.Millisecond)
 	if got := fails() - before; got != each {
 		t.Errorf("/elsewhere/login: %d of %d failures seen after its successes", got, each)
 	}
@@ -250,6 +269,7 @@ func TestHydra(t *testing.T) {
 	if found, out := run("https-post-form", guarded.Port()); found {
 		t.Errorf("hydra finds the password behind the login layer\n%s", out)
 	}
+	s.stop() // the log is whole
 	tried := 0
 	for _, e := range s.events() {
 		if e.Name == "authn_login_fail" {
@@ -397,6 +417,7 @@ func TestStuffingSite(t *testing.T) {
 			}
 		}
 		t.Logf("layer %s: %d of 1000 pairs looked at, %d right ones found", mode, tried, found)
+		s.stop() // the log is whole
 		alarm := false
 		for _, e := range s.events() {
 			alarm = alarm || e.Name == "malicious_credential_stuffing"
@@ -407,6 +428,5 @@ func TestStuffingSite(t *testing.T) {
 		case mode == "enforce" && (tried > 130 || found > 6 || !alarm):
 			t.Errorf("%d pairs looked at, %d found, alarm %v", tried, found, alarm)
 		}
-		s.stop()
 	}
 }

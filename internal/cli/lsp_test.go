@@ -39,7 +39,7 @@ func TestLSPWithRealClient(t *testing.T) {
 		"views.py": "import sqlite3\n\n\ndef find(name):\n    db = sqlite3.connect(\"u.db\")\n" +
 			"    return db.execute(f\"SELECT * FROM u WHERE name = '{name}'\").fetchone()[0]\n",
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, node, "testdata/lspclient/session.mjs", client, dir)
 	fromClient, clientOut, err := os.Pipe()

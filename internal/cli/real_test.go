@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -26,6 +25,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/dewar-security/dewar/internal/freeport"
 )
 
 // real returns the repository's root, or skips loudly when the virtual
@@ -82,13 +83,7 @@ func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	var out []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		out = append(out, port)
+		out = append(out, fmt.Sprint(freeport.Take(t)))
 	}
 	return out
 }
@@ -124,7 +119,7 @@ func start(t *testing.T, dir string, environ []string, more ...string) *site {
 			cancel()
 			select {
 			case code = <-done:
-			case <-time.After(30 * time.Second):
+			case <-time.After(90 * time.Second):
 				t.Error("dewar run did not end")
 			}
 		})
@@ -136,7 +131,7 @@ func start(t *testing.T, dir string, environ []string, more ...string) *site {
 			t.Logf("dewar run said:\n%s", s.out)
 		}
 	})
-	for deadline := time.Now().Add(60 * time.Second); ; {
+	for deadline := time.Now().Add(120 * time.Second); ; {
 		res, err := http.Get(s.consoleURL + "/readyz")
 		if err == nil {
 			res.Body.Close()
@@ -168,7 +163,7 @@ func (s *site) client() *http.Client {
 	jar, _ := cookiejar.New(nil)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.ca}, ForceAttemptHTTP2: true}
 	s.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Jar: jar, Timeout: 20 * time.Second,
+	return &http.Client{Transport: tr, Jar: jar, Timeout: time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
@@ -432,7 +427,7 @@ func TestForgedHeaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Mozilla/5.0\r\nAccept: */*\r\nConnection: close\r\n%s\r\n\r\n", path, strings.TrimPrefix(s.https, "https://"), strings.Join(header, "\r\n"))
 		b, _ := io.ReadAll(conn)
 		_, body, _ := strings.Cut(string(b), "\r\n\r\n")
@@ -587,7 +582,7 @@ func TestRefusals(t *testing.T) {
 				"XDG_DATA_HOME=" + work, "TMPDIR=" + work}, tt.environ...)
 			args := append([]string{"run", dir, "--set", "deployment.listen=127.0.0.1:" + ports[0], "--set", "deployment.listen-http=127.0.0.1:" + ports[1], "--set", "deployment.console=",
 				"--set", "deployment.certificate=" + cert, "--set", "deployment.key=" + key}, tt.args...)
-			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			out := &buffer{}
 			if code := execute(ctx, args, environ, strings.NewReader(""), out, out); code != exitError {
@@ -657,7 +652,7 @@ func TestUpstream(t *testing.T) {
 	s.want(s.ask(s.client(), "GET", "/.git/HEAD", ""), 404, "never-public")
 	up.Close()
 	s.want(s.ask(s.client(), "GET", "/x", ""), 503, "upstream gone")
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		res, err := http.Get(s.consoleURL + "/readyz")
 		if err == nil {
 			res.Body.Close()

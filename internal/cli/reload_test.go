@@ -46,7 +46,7 @@ func load(s *site, each int) *traffic {
 		if !h2 {
 			tr.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 		}
-		c := &http.Client{Transport: tr, Timeout: 30 * time.Second}
+		c := &http.Client{Transport: tr, Timeout: time.Minute}
 		defer tr.CloseIdleConnections()
 		for n := 0; ctx.Err() == nil; n++ {
 			// A POST is not repeated by the client: a connection that was
@@ -112,7 +112,7 @@ func writeFile(t *testing.T, name, text string) {
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !cond(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !cond(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not seen in time: %s", what)
 		}

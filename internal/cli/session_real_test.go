@@ -23,7 +23,7 @@ import (
 // sessionApp is an unmodified Flask app with logins; SERVER_SIDE=1 keeps its
 // sessions on the server.
 const sessionApp = `
-import os, time
+import os, threading, time
 from flask import Flask, request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
@@ -70,7 +70,13 @@ def set():
 
 @app.post("/slow")
 def slow():
-    time.sleep(0.4)
+    # Answers when the test says so.
+    gate = os.environ["GATE"]
+    open(os.path.join(gate, "arrived-%d-%d" % (os.getpid(), threading.get_ident())), "w").close()
+    for _ in range(6000):
+        if os.path.exists(os.path.join(gate, "open")):
+            break
+        time.sleep(0.01)
     session["late"] = "1"
     return "ok"
 
@@ -89,7 +95,7 @@ func sessionSite(t *testing.T, serverSide bool) (s *site, bare string, environ [
 	if err := os.WriteFile(filepath.Join(dir, "app.py"), []byte(sessionApp), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	environ = []string{"SECRET_KEY=" + realKey}
+	environ = []string{"SECRET_KEY=" + realKey, "GATE=" + t.TempDir()}
 	if serverSide {
 		environ = append(environ, "SERVER_SIDE=1", "SESSION_DIR="+t.TempDir())
 	}
@@ -100,13 +106,13 @@ func sessionSite(t *testing.T, serverSide bool) (s *site, bare string, environ [
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() })
-	for range 200 {
-		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+	eventually(t, "the bare app", func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err == nil {
 			c.Close()
-			break
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		return err == nil
+	})
 	environ = append(environ, "STATE_DIRECTORY="+t.TempDir())
 	return start(t, dir, environ, calm...), "http://127.0.0.1:" + port, environ
 }
@@ -323,7 +329,13 @@ func TestSealedSession(t *testing.T) {
 // somebody logged in, or out, change nothing afterwards. With Flask alone the
 // last one wins, whoever's it is.
 func TestLoginInParallel(t *testing.T) {
-	s, bare, _ := sessionSite(t, false)
+	s, bare, environ := sessionSite(t, false)
+	gate := ""
+	for _, e := range environ {
+		if dir, ok := strings.CutPrefix(e, "GATE="); ok {
+			gate = dir
+		}
+	}
 	try := func(base string, c *http.Client, around func()) {
 		var all sync.WaitGroup
 		for range 3 {
@@ -333,9 +345,21 @@ func TestLoginInParallel(t *testing.T) {
 				s.post(c, base+"/slow")
 			}()
 		}
-		time.Sleep(150 * time.Millisecond)
+		arrived := filepath.Join(gate, "arrived-*")
+		eventually(t, "three requests in the app", func() bool {
+			names, _ := filepath.Glob(arrived)
+			return len(names) == 3
+		})
 		around()
+		open := filepath.Join(gate, "open")
+		writeFile(t, open, "")
 		all.Wait()
+		names, _ := filepath.Glob(arrived)
+		for _, name := range append(names, open) {
+			if err := os.Remove(name); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 	jar, _ := cookiejar.New(nil)
 	alone := &http.Client{Jar: jar}

@@ -16,6 +16,7 @@ import (
 	"github.com/dewar-security/dewar/internal/catalog"
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/evidence"
+	"github.com/dewar-security/dewar/internal/freeport"
 	"github.com/dewar-security/dewar/internal/store/redisstore/redistest"
 	"github.com/dewar-security/dewar/internal/store/sqlitestore"
 )
@@ -86,9 +87,10 @@ func TestStoreOutlivesRestart(t *testing.T) {
 	if !strings.Contains(s.out.String(), "set aside") {
 		t.Errorf("nobody is told of the damage:\n%s", s.out)
 	}
-	if b, err := os.ReadFile(s.log); err != nil || !strings.Contains(string(b), "dewar_store_damaged") {
-		t.Errorf("no event: %v", err)
-	}
+	eventually(t, "the event of the damage", func() bool {
+		b, err := os.ReadFile(s.log)
+		return err == nil && strings.Contains(string(b), "dewar_store_damaged")
+	})
 }
 
 // calmStore takes away what limits a test that logs in all the time.
@@ -201,7 +203,7 @@ func TestStoreRefused(t *testing.T) {
 	if code == 0 || !strings.Contains(out.String(), "WRONGPASS") || strings.Contains(out.String(), "wrong-password") {
 		t.Errorf("a wrong password: exit %d\n%s", code, out.String())
 	}
-	s := start(t, dir, environ, append([]string{"--set", fmt.Sprint("store.url=redis://127.0.0.1:", redistest.FreePort(t)), "--set", "store.secret=env:STORE_SECRET"}, calmStore...)...)
+	s := start(t, dir, environ, append([]string{"--set", fmt.Sprint("store.url=redis://127.0.0.1:", freeport.Take(t)), "--set", "store.secret=env:STORE_SECRET"}, calmStore...)...)
 	for range 20 {
 		s.want(s.ask(s.client(), "GET", "/", ""), 200, "without a store")
 	}

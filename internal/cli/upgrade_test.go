@@ -108,7 +108,7 @@ func process(t *testing.T, dir string, environ []string, wrap ...string) (s *sit
 	}()
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-		for deadline := time.Now().Add(15 * time.Second); syscall.Kill(-cmd.Process.Pid, 0) == nil && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); syscall.Kill(-cmd.Process.Pid, 0) == nil && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		}
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-ended
@@ -229,7 +229,7 @@ func TestUpgrade(t *testing.T) {
 	quic := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: s.ca}}
 	defer quic.Close()
 	eventually(t, "HTTP/3 of the third process", func() bool {
-		res, err := (&http.Client{Transport: quic, Timeout: 2 * time.Second}).Get(s.https + "/")
+		res, err := (&http.Client{Transport: quic, Timeout: 10 * time.Second}).Get(s.https + "/")
 		if err != nil {
 			return false
 		}
@@ -283,7 +283,7 @@ func TestSystemd(t *testing.T) {
 	}()
 	until := func(want string) {
 		t.Helper()
-		timeout := time.After(30 * time.Second)
+		timeout := time.After(2 * time.Minute)
 		var all []string
 		for {
 			select {
@@ -357,7 +357,7 @@ func TestSocketActivation(t *testing.T) {
 	}()
 	// Connections that came before the guard did are answered, too: the
 	// socket was open.
-	c := &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	c := &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, _ := http.NewRequest("GET", "http://"+addrs[1]+"/", nil)
 	req.Host = "localhost"
 	res, err := c.Do(req)
@@ -440,7 +440,7 @@ func (s *unixSite) get() int {
 	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)
 	}}
-	res, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Get("http://localhost/")
+	res, err := (&http.Client{Transport: tr, Timeout: time.Minute}).Get("http://localhost/")
 	if err != nil {
 		return 0
 	}

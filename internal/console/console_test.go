@@ -51,7 +51,7 @@ func ask(t *testing.T, s *Server, method, path string, edit func(*http.Request))
 	if edit != nil {
 		edit(q)
 	}
-	res, err := (&http.Client{Timeout: 5 * time.Second}).Do(q)
+	res, err := (&http.Client{Timeout: time.Minute}).Do(q)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func TestEventIsWrittenSoon(t *testing.T) {
 	b := NewBus(BusOptions{Sinks: []Sink{s}})
 	defer b.Close()
 	b.Publish(Event{Name: "http_request"})
-	for range 1000 {
+	for range 12000 {
 		if b.Written() == 1 {
 			return
 		}

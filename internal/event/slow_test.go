@@ -45,9 +45,9 @@ func (s *slowDisk) count() (lines, syncing int) {
 // written, and nobody waits.
 func TestSlowSyncLosesNothing(t *testing.T) {
 	disk := &slowDisk{release: make(chan struct{})}
-	b := NewBus(BusOptions{Sinks: []Sink{disk}, Queue: 8, Wait: 5 * time.Second})
+	b := NewBus(BusOptions{Sinks: []Sink{disk}, Queue: 8, Wait: time.Minute})
 	b.Publish(Event{Name: "http_request"})
-	for range 400 {
+	for range 12000 {
 		if _, n := disk.count(); n == 1 {
 			break
 		}
@@ -58,7 +58,7 @@ func TestSlowSyncLosesNothing(t *testing.T) {
 	for range n {
 		b.Publish(Event{Name: "http_request"})
 	}
-	if took := time.Since(begin); took > 3*time.Second {
+	if took := time.Since(begin); took > 30*time.Second {
 		t.Errorf("publishing took %v while a sync ran", took)
 	}
 	time.Sleep(3 * syncEvery)
@@ -84,7 +84,7 @@ func TestSyncErrorStays(t *testing.T) {
 	defer b.Close()
 	flush := func() {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := b.Flush(ctx); err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestSyncErrorStays(t *testing.T) {
 	b.Publish(Event{Name: "http_request"})
 	flush()
 	b.Publish(Event{Name: "http_request"})
-	for range 400 {
+	for range 12000 {
 		if b.Written() == 2 {
 			break
 		}

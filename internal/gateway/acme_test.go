@@ -27,6 +27,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/dewar-security/dewar/internal/control/deployment"
+	"github.com/dewar-security/dewar/internal/freeport"
 	"github.com/dewar-security/dewar/internal/store/redisstore/redistest"
 )
 
@@ -200,16 +201,6 @@ func (a *authority) set(down bool) {
 	a.down = down
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // acmeSite is a gateway in front of an upstream that gets its certificate from
 // an authority.
 func acmeSite(t *testing.T, httpPort, tlsPort int, a *authority, change func(*Options)) *running {
@@ -229,7 +220,7 @@ func acmeSite(t *testing.T, httpPort, tlsPort int, a *authority, change func(*Op
 
 // handshake returns the certificate that the site serves for a name.
 func handshake(port int, name string, roots *x509.CertPool) (*x509.Certificate, error) {
-	d := &net.Dialer{Timeout: 5 * time.Second}
+	d := &net.Dialer{Timeout: 30 * time.Second}
 	c, err := tls.DialWithDialer(d, "tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{ServerName: name, RootCAs: roots})
 	if err != nil {
 		return nil, err
@@ -240,7 +231,7 @@ func handshake(port int, name string, roots *x509.CertPool) (*x509.Certificate, 
 
 func eventually(t *testing.T, r *running, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !cond(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !cond(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %s\n%s", what, r.steps)
 		}
@@ -251,7 +242,7 @@ func eventually(t *testing.T, r *running, what string, cond func() bool) {
 func TestACME(t *testing.T) {
 	for _, challenge := range []string{"http-01", "tls-alpn-01", "dns-01"} {
 		t.Run(challenge, func(t *testing.T) {
-			httpPort, tlsPort := freePort(t), freePort(t)
+			httpPort, tlsPort := freeport.Take(t), freeport.Take(t)
 			a := startAuthority(t, httpPort, tlsPort, 90*24*time.Hour)
 			name := "shop.test"
 			r := acmeSite(t, httpPort, tlsPort, a, func(o *Options) {
@@ -339,7 +330,7 @@ func TestACME(t *testing.T) {
 // TestACMERenewal: a certificate is renewed while it is valid, and one that
 // cannot be renewed stays in use.
 func TestACMERenewal(t *testing.T) {
-	httpPort, tlsPort := freePort(t), freePort(t)
+	httpPort, tlsPort := freeport.Take(t), freeport.Take(t)
 	a := startAuthority(t, httpPort, tlsPort, 30*time.Second)
 	r := acmeSite(t, httpPort, tlsPort, a, nil)
 	eventually(t, r, "readiness", func() bool { return r.g.Ready() == nil })
@@ -373,7 +364,7 @@ func TestACMERenewal(t *testing.T) {
 // TestACMEFailure: a site whose authority is down, or does not believe it,
 // runs, is not ready and says why; nobody gets another certificate.
 func TestACMEFailure(t *testing.T) {
-	httpPort, tlsPort := freePort(t), freePort(t)
+	httpPort, tlsPort := freeport.Take(t), freeport.Take(t)
 	for _, c := range []struct {
 		name string
 		// The authority knocks where nobody is.
@@ -384,7 +375,7 @@ func TestACMEFailure(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			at := [2]int{httpPort, tlsPort}
 			if c.wrong > 0 {
-				at = [2]int{freePort(t), freePort(t)}
+				at = [2]int{freeport.Take(t), freeport.Take(t)}
 			}
 			a := startAuthority(t, at[0], at[1], time.Hour)
 			a.set(c.down)
@@ -423,7 +414,7 @@ func TestACMEFailure(t *testing.T) {
 // to a real server, one gets the certificate, and the other takes it.
 func TestACMEShared(t *testing.T) {
 	server := redistest.Start(t)
-	httpPort, tlsPort := freePort(t), freePort(t)
+	httpPort, tlsPort := freeport.Take(t), freeport.Take(t)
 	a := startAuthority(t, httpPort, tlsPort, time.Hour)
 	use := func(o *Options) {
 		o.Store = redisStore(t, server, "shop")
@@ -436,7 +427,7 @@ func TestACMEShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.set(true)
-	p2, t2 := freePort(t), freePort(t)
+	p2, t2 := freeport.Take(t), freeport.Take(t)
 	r2 := acmeSite(t, p2, t2, a, use)
 	eventually(t, r2, "readiness of the second node", func() bool { return r2.g.Ready() == nil })
 	second, err := handshake(t2, "shop.test", a.issuing)

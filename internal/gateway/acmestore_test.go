@@ -139,7 +139,7 @@ func testStorage(t *testing.T, open func(t *testing.T) certmagic.Storage) {
 // redisStore opens a node's store in a real server.
 func redisStore(t *testing.T, server *redistest.Server, prefix string) store.Store {
 	t.Helper()
-	s, err := redisstore.New(redisstore.Options{Addresses: []string{server.Address}, Secret: "a secret that all of the nodes have", Prefix: prefix, Timeout: 2 * time.Second})
+	s, err := redisstore.New(redisstore.Options{Addresses: []string{server.Address}, Secret: "a secret that all of the nodes have", Prefix: prefix, Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

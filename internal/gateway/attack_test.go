@@ -42,7 +42,7 @@ func TestHeaderSmuggling(t *testing.T) {
 		}
 		return err == nil
 	})
-	f, err := NewForwarder("unix:"+sock, ForwarderOptions{Timeout: 10 * time.Second})
+	f, err := NewForwarder("unix:"+sock, ForwarderOptions{Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func reflecting(w http.ResponseWriter, r *http.Request) {
 func newCRSSite(t *testing.T, upstream string, layer guard.Layer) *crsSite {
 	t.Helper()
 	s := &crsSite{}
-	f, err := NewForwarder(upstream, ForwarderOptions{Timeout: 10 * time.Second})
+	f, err := NewForwarder(upstream, ForwarderOptions{Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func (s *crsSite) ask(raw []byte) (outcome string, ids []int) {
 		return err.Error(), nil
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	_, _ = c.Write(raw)
 	status, id := 0, ""
 	if res, err := http.ReadResponse(bufio.NewReader(c), nil); err == nil {

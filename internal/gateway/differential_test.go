@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dewar-security/dewar/internal/freeport"
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
@@ -197,7 +198,7 @@ func answers(t *testing.T, addr, raw string) (out [][]byte, ids []string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	go io.WriteString(c, raw)
 	br := bufio.NewReader(c)
 	for {
@@ -252,12 +253,7 @@ func startBackend(t *testing.T, name string, command func(bin, addr string) []st
 		}
 		t.Skipf("SKIPPED: needs scripts/backends.sh (%v)", err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := fmt.Sprint("127.0.0.1:", freeport.Take(t))
 	args := command(dir+"/bin", addr)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Env = "testdata/backends", append(cleanEnviron(t), "PYTHONDONTWRITEBYTECODE=1")

@@ -106,7 +106,7 @@ func TestMalformedAnswers(t *testing.T) {
 		{"endless information", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 20), false},
 	} {
 		up, _ := scripted(t, func(int, int) string { return c.answer })
-		front, errs := forwardTo(t, up, ForwarderOptions{Timeout: 2 * time.Second}, nil)
+		front, errs := forwardTo(t, up, ForwarderOptions{Timeout: time.Minute}, nil)
 		res, err := client.Get(front)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -295,20 +295,20 @@ func TestSilentWebSocket(t *testing.T) {
 	up, _ := scripted(t, func(int, int) string {
 		return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 	})
-	front, errs := forwardTo(t, up, ForwarderOptions{Silence: 300 * time.Millisecond}, nil)
+	front, errs := forwardTo(t, up, ForwarderOptions{Silence: 3 * time.Second}, nil)
 	c, err := net.Dial("tcp", strings.TrimPrefix(front, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil || res.StatusCode != 101 || res.Header.Get("Upgrade") != "websocket" || res.Header.Get("Connection") != "Upgrade" {
 		t.Fatalf("%v %v", res, err)
 	}
-	for range 10 { // for longer than the silence
-		time.Sleep(100 * time.Millisecond)
+	for range 9 { // for longer than the silence
+		time.Sleep(400 * time.Millisecond)
 		if _, err := io.WriteString(c, "x"); err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestSilentWebSocket(t *testing.T) {
 	}
 	select {
 	case <-errs:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("a silent WebSocket stays open")
 	}
 }

@@ -55,7 +55,7 @@ func raw(t *testing.T, url, request string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, request)
 	b, _ := io.ReadAll(c)
 	return string(b)
@@ -157,7 +157,11 @@ func TestForwardErrors(t *testing.T) {
 		{name: "bad chunk", upstream: fine, request: "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", status: 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			front, errs := forwardTo(t, c.upstream, ForwarderOptions{Timeout: 500 * time.Millisecond}, c.modify)
+			timeout := time.Minute
+			if c.reason == "upstream-timeout" {
+				timeout = 500 * time.Millisecond
+			}
+			front, errs := forwardTo(t, c.upstream, ForwarderOptions{Timeout: timeout}, c.modify)
 			if c.request == "" {
 				c.request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 			}
@@ -193,12 +197,12 @@ func TestClientGone(t *testing.T) {
 		if !errors.Is(err, guard.ErrClientGone) {
 			t.Errorf("%v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("still forwarding")
 	}
 	select {
 	case <-left:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the upstream was not told")
 	}
 }
@@ -284,7 +288,7 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	br := bufio.NewReader(c)
 	res, err := http.ReadResponse(br, nil)

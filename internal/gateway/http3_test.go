@@ -52,7 +52,7 @@ func TestHTTP3(t *testing.T) {
 		t.Errorf("not said:\n%s", r.steps)
 	}
 	// Over TCP the site says that it speaks HTTP/3.
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: base.Clone(), DisableKeepAlives: true}}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: base.Clone(), DisableKeepAlives: true}}
 	res, err := client.Get(r.url + "/")
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestHTTP3(t *testing.T) {
 	// And does.
 	tr := &http3.Transport{TLSClientConfig: base.Clone(), QUICConfig: &quic.Config{}}
 	defer tr.Close()
-	q := &http.Client{Timeout: 10 * time.Second, Transport: tr}
+	q := &http.Client{Timeout: time.Minute, Transport: tr}
 	body := strings.Repeat("x", 300<<10)
 	for _, c := range []struct{ method, body, want string }{
 		{"GET", "", "GET /a%2Fb?x=1 0 <nil> "}, {"POST", body, fmt.Sprintf("POST /a%%2Fb?x=1 %d <nil> ", len(body))},
@@ -96,7 +96,7 @@ func TestHTTP3(t *testing.T) {
 	cache.ClientSessionCache = tls.NewLRUClientSessionCache(2)
 	cache.NextProtos = []string{"h3"}
 	for i := range 2 {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		conn, err := quic.DialAddrEarly(ctx, "127.0.0.1:"+port, cache, &quic.Config{})
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +131,7 @@ func TestHTTP3(t *testing.T) {
 	if s := <-got; s != "GET /slow 0 <nil> <nil>" {
 		t.Errorf("a running request: %q", s)
 	}
-	if d := time.Since(begin); d > 6*time.Second {
+	if d := time.Since(begin); d > 30*time.Second {
 		t.Errorf("the end took %s", d)
 	}
 	pc, err := net.ListenPacket("udp", "127.0.0.1:"+port)
@@ -159,7 +159,7 @@ func TestProxyProtocol(t *testing.T) {
 		up := httptest.NewServer(http.NotFoundHandler())
 		t.Cleanup(up.Close)
 		c := testConfig()
-		c.ProxyProtocol, c.HeaderTimeout = trusted, seconds(1)
+		c.ProxyProtocol, c.HeaderTimeout = trusted, seconds(3)
 		return start(t, Options{Dir: t.TempDir(), Config: c, Upstream: up.URL, Environ: cleanEnviron(t), Handler: func(*Gateway) (http.Handler, error) {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if f := wire.FaultOf(r.Context()); f != nil { // what the chain refuses
@@ -176,7 +176,7 @@ func TestProxyProtocol(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		// The request may come with the header or after it; the header comes
 		// whole (specification of the protocol, section 2).
 		for _, part := range []string{header + "GET / HTT", "P/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"} {
@@ -228,7 +228,7 @@ func TestProxyProtocol(t *testing.T) {
 	if got := ask(believed, "PROXY TCP4 203.0.113.7 198.51.100.1 4711 443\r\n"); got != "203.0.113.7:4711" {
 		t.Errorf("beside a silent one: %q", got)
 	}
-	_ = silent.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = silent.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := silent.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 		t.Errorf("the silent one is still there: %v", err)
 	}
@@ -258,7 +258,7 @@ func TestWithBase(t *testing.T) {
 		end()
 	}
 	for i := 0; base.held.Load() > 0; i++ {
-		if i == 200 {
+		if i == 6000 {
 			t.Fatalf("%d of 100 ended requests are kept", base.held.Load())
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -269,7 +269,7 @@ func TestWithBase(t *testing.T) {
 	end()
 	select {
 	case <-ctx.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("a request outlived the guard")
 	}
 }
@@ -316,7 +316,7 @@ func TestHTTP3Reload(t *testing.T) {
 		if err == nil {
 			t.Error("half a body was taken for a whole one")
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the old body-timeout holds")
 	}
 }

@@ -145,7 +145,8 @@ func start(t *testing.T, o Options) *running {
 		r.done <- err
 		t.Fatalf("did not start: %v\n%s", err, r.steps)
 	case <-waitFor(func() bool { return r.g != nil && r.g.Ready() == nil }):
-	case <-time.After(40 * time.Second):
+	}
+	if r.g == nil || r.g.Ready() != nil {
 		t.Fatalf("did not start in time\n%s", r.steps)
 	}
 	if u := r.g.URLs(); len(u) > 0 {
@@ -182,7 +183,7 @@ func launch(t *testing.T, o Options) *running {
 	case <-ready:
 	case err := <-r.done:
 		r.done <- err
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 	}
 	return r
 }
@@ -191,10 +192,7 @@ func waitFor(cond func() bool) <-chan struct{} {
 	c := make(chan struct{})
 	go func() {
 		defer close(c)
-		for range 1500 {
-			if cond() {
-				return
-			}
+		for deadline := time.Now().Add(2 * time.Minute); !cond() && time.Now().Before(deadline); {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}()
@@ -223,7 +221,7 @@ func (r *running) end() error {
 			}
 		}
 		return err
-	case <-time.After(40 * time.Second):
+	case <-time.After(90 * time.Second):
 		r.t.Errorf("did not stop in time\n%s", r.steps)
 		for _, pgid := range groups {
 			_ = syscall.Kill(-pgid, syscall.SIGKILL)
@@ -270,7 +268,7 @@ func options(t *testing.T, files map[string]string, environ ...string) Options {
 	return Options{Dir: dir, Config: testConfig(), App: app, Environ: env}
 }
 
-var client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 
 func get(t *testing.T, url string, header ...string) (int, string) {
 	t.Helper()

@@ -89,7 +89,7 @@ func start(t testing.TB, cfg Config) *client {
 		inW.Close()
 		select {
 		case <-c.done:
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Error("the server does not end")
 		}
 	})
@@ -173,7 +173,7 @@ func (c *client) await(ch chan map[string]json.RawMessage) map[string]json.RawMe
 	select {
 	case m := <-ch:
 		return m
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		c.t.Fatal("no answer")
 		return nil
 	}
@@ -205,7 +205,7 @@ func (c *client) code(ch chan map[string]json.RawMessage) int {
 // until waits for something that arrives.
 func (c *client) until(what string, ok func() bool) {
 	c.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		c.mu.Lock()
 		yes := ok()
@@ -580,7 +580,7 @@ func TestHostile(t *testing.T) {
 	begin := time.Now()
 	c.didChange(a, 3, changes...)
 	c.found(a, "DW-TEST-001 0:0-5")
-	if d := time.Since(begin); d > 20*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("a notification takes %v", d)
 	}
 	// A rule that panics says so, and the others go on.

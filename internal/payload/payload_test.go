@@ -151,19 +151,21 @@ func TestProse(t *testing.T) {
 // same length, in one run: what grew with the square of the length was above
 // 200 times.
 func TestCost(t *testing.T) {
-	cost := func(text string) time.Duration {
+	// The best of several, or the first that is good enough: whoever else is
+	// at work on the machine makes it slower only now and then.
+	cost := func(text string, enough time.Duration) time.Duration {
 		best := time.Hour
-		for range 5 {
+		for i := 0; i < 5 || i < 50 && best > enough; i++ {
 			start := time.Now()
 			Judge(text, Text)
 			best = min(best, time.Since(start))
 		}
 		return best
 	}
-	honest := cost(strings.Repeat("Please send comments (if any) to ann@example.org; it's due soon: ", 125))
+	honest := cost(strings.Repeat("Please send comments (if any) to ann@example.org; it's due soon: ", 125), time.Hour)
 	for _, seed := range []string{"||", "|&", "\n", "\n ", "<a", "<a/", "<style ", "<style /**/", "<a style=\"/**/", "$((", "/onload=", "`a", "{{", "' or ("} {
 		text := strings.Repeat(seed, 8000/len(seed)) + "))"
-		if c := cost(text); c > 100*honest {
+		if c := cost(text, 100*honest); c > 100*honest {
 			t.Errorf("8 KB of %q take %v, prose %v", seed, c, honest)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/dewar-security/dewar/internal/evidence"
 )
 
-var fast = Options{Rate: 1e6, Timeout: 5 * time.Second}
+var fast = Options{Rate: 1e6, Timeout: 30 * time.Second}
 
 func check(n int, f func(ctx context.Context, c *Client) []Answer) *Check {
 	return &Check{ID: "test", Control: "csrf", Fix: "fix it", Requests: n, Run: f}
@@ -434,7 +434,7 @@ func TestHostileSite(t *testing.T) {
 			if e := r.Evidence(); len(e) != 1 || e[0].Outcome != evidence.Error {
 				t.Errorf("%+v", e)
 			}
-			if d := time.Since(start); d > 20*time.Second {
+			if d := time.Since(start); d > time.Minute {
 				t.Errorf("took %s", d)
 			}
 			s.CloseClientConnections()

@@ -3,7 +3,6 @@ package probe_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/catalog"
 	"github.com/dewar-security/dewar/internal/evidence"
+	"github.com/dewar-security/dewar/internal/freeport"
 	"github.com/dewar-security/dewar/internal/probe"
 )
 
@@ -35,12 +35,7 @@ func serve(t *testing.T, app string, environ ...string) string {
 			missing(err)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := fmt.Sprint("127.0.0.1:", freeport.Take(t))
 	log, err := os.Create(filepath.Join(t.TempDir(), "gunicorn.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +59,7 @@ func serve(t *testing.T, app string, environ ...string) string {
 			t.Logf("gunicorn:\n%s", b[max(0, len(b)-4000):])
 		}
 	})
-	for range 150 {
+	for range 900 {
 		if r, err := http.Get("http://" + addr + "/"); err == nil {
 			r.Body.Close()
 			return "http://" + addr
@@ -77,7 +72,7 @@ func serve(t *testing.T, app string, environ ...string) string {
 
 func ask(t *testing.T, site string) map[string][]evidence.Evidence {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	start := time.Now()
 	r, err := probe.Run(ctx, site, catalog.Checks(), probe.Options{Rate: 500, Budget: 1500, Burst: 1000, Writes: true})

@@ -771,7 +771,7 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 func TestWaitingForCoraza(t *testing.T) {
 	e := engine(t)
 	fill(t, e.slow)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var wg sync.WaitGroup
 	for range 2 * cap(e.slots) {
@@ -782,9 +782,12 @@ func TestWaitingForCoraza(t *testing.T) {
 		})
 	}
 	time.Sleep(20 * time.Millisecond)
-	if v, err := e.Inspect(ctx, posted("blue shoes")(t)); err != nil || v.Denied {
+	soon, end := context.WithTimeout(t.Context(), time.Minute)
+	defer end()
+	if v, err := e.Inspect(soon, posted("blue shoes")(t)); err != nil || v.Denied {
 		t.Errorf("an honest form waits: %v %s", err, v.Summary())
 	}
+	cancel()
 	wg.Wait()
 	if v := inspect(t, e, posted("blue shoes")(t)); v.Denied {
 		t.Error(v.Summary())

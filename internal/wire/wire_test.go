@@ -254,7 +254,7 @@ func serve(t *testing.T, o Options, h http.HandlerFunc) net.Addr {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: h, ConnState: Track, IdleTimeout: 5 * time.Second, ReadHeaderTimeout: 2 * time.Second, ConnContext: Context}
+	srv := &http.Server{Handler: h, ConnState: Track, IdleTimeout: 5 * time.Second, ReadHeaderTimeout: 20 * time.Second, ConnContext: Context}
 	l := NewListener(ln, o)
 	done := make(chan bool)
 	go func() { srv.Serve(l); close(done) }()
@@ -285,7 +285,7 @@ func talk(t *testing.T, a net.Addr, raw string) (out []string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	io.WriteString(c, raw)
 	br := bufio.NewReader(c)
 	for {
@@ -368,7 +368,7 @@ func TestHangUp(t *testing.T) {
 			select {
 			case <-r.Context().Done():
 				gone <- true
-			case <-time.After(3 * time.Second):
+			case <-time.After(time.Minute):
 				gone <- false
 			}
 			return
@@ -408,7 +408,7 @@ func TestHijack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n")
 	br := bufio.NewReader(c)
 	br.ReadString('\n')
@@ -428,7 +428,7 @@ func TestPerClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		return c
 	}
 	ask := func(c net.Conn) bool {
@@ -451,7 +451,7 @@ func TestPerClient(t *testing.T) {
 		if ask(open()) {
 			break
 		}
-		if i == 100 {
+		if i == 3000 {
 			t.Fatal("no place after one left")
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -460,7 +460,7 @@ func TestPerClient(t *testing.T) {
 
 // TestEvict: clients that say nothing make place for those that do.
 func TestEvict(t *testing.T) {
-	a := serve(t, Options{Connections: 10}, echo)
+	a := serve(t, Options{Connections: 10, Limits: func() Limits { return Limits{HeadTime: 5 * time.Minute} }}, echo)
 	for range 50 {
 		c, err := net.Dial("tcp", a.String())
 		if err != nil {
@@ -469,12 +469,9 @@ func TestEvict(t *testing.T) {
 		defer c.Close()
 		io.WriteString(c, "GET / HTTP/1.1\r\n")
 	}
-	start := time.Now()
+	// It does not wait for their end: a head may take five minutes.
 	if got := talk(t, a, "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); !slices.Equal(got, []string{`200 GET /x ""`}) {
 		t.Errorf("%q", got)
-	}
-	if time.Since(start) > 5*time.Second { // a head may take 10
-		t.Error("it had to wait for the others' end")
 	}
 }
 
@@ -618,7 +615,7 @@ func TestTLS(t *testing.T) {
 	defer srv.Close()
 	for _, h2 := range []bool{false, true} {
 		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: h2}
-		res, err := (&http.Client{Transport: tr, Timeout: 5 * time.Second}).Get("https://" + ln.Addr().String())
+		res, err := (&http.Client{Transport: tr, Timeout: time.Minute}).Get("https://" + ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -634,7 +631,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	if b, _ := io.ReadAll(c); !bytes.Equal(b, badPreface) {
 		t.Errorf("HTTP/1 in a connection for HTTP/2 gets %q", b)
@@ -647,7 +644,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer plain.Close()
-	plain.SetDeadline(time.Now().Add(5 * time.Second))
+	plain.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(plain, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	if b, _ := io.ReadAll(plain); !strings.HasPrefix(string(b), "HTTP/1.1 400 ") || !strings.Contains(string(b), "HTTPS") {
 		t.Errorf("clear text gets %q", b)

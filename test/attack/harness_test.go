@@ -27,6 +27,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dewar-security/dewar/internal/freeport"
 )
 
 // root is the repository, dewar the binary that the tests run.
@@ -99,16 +101,7 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
+func freePort(t testing.TB) string { return fmt.Sprint(freeport.Take(t)) }
 
 // run starts a process that the test ends.
 func run(t testing.TB, dir string, env []string, name string, args ...string) *output {
@@ -127,7 +120,7 @@ func run(t testing.TB, dir string, env []string, name string, args ...string) *o
 		_ = c.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("%s did not end", name)
 			_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
 			<-done
@@ -218,7 +211,7 @@ func guarded(t testing.TB, settings string, extra ...string) *target {
 func (x *target) ready(address string) {
 	x.t.Helper()
 	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		q, _ := http.NewRequestWithContext(ctx, "GET", address, nil)
 		res, err := http.DefaultClient.Do(q)
 		if err == nil {
@@ -277,7 +270,7 @@ func (x *target) browser() *browser {
 	jar, _ := cookiejar.New(nil)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: x.ca}, ForceAttemptHTTP2: true}
 	x.t.Cleanup(tr.CloseIdleConnections)
-	return &browser{x: x, jar: jar, http: &http.Client{Transport: tr, Jar: jar, Timeout: 30 * time.Second,
+	return &browser{x: x, jar: jar, http: &http.Client{Transport: tr, Jar: jar, Timeout: time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
@@ -446,7 +439,7 @@ func suite(t *testing.T, settings string, env []string, all []attack) {
 				return
 			}
 			var seen []string
-			for range 100 {
+			for range 1000 {
 				all, _ := closed.events(from)
 				seen = seen[:0]
 				for _, e := range all {

@@ -553,7 +553,7 @@ func TestRememberedTokens(t *testing.T) {
 	i.publish(keys["ec"].public())
 	c.move(keysLifetime)
 	ask(long) // the keys are read again, beside
-	for range 200 {
+	for range 6000 {
 		if i.fetches.Load() > 1 {
 			break
 		}

@@ -592,7 +592,7 @@ func TestLogout(t *testing.T) {
 			t.Errorf("after the logout: %d", code)
 		}
 	}
-	for range 100 {
+	for range 6000 {
 		o.mu.Lock()
 		n := len(o.revoked)
 		o.mu.Unlock()

@@ -79,7 +79,7 @@ func serveTLS(t *testing.T, cert tls.Certificate, change func(*tls.Config)) stri
 	return s.URL
 }
 
-var quick = probe.Options{Rate: 1e6, Timeout: 5 * time.Second, Writes: true}
+var quick = probe.Options{Rate: 1e6, Timeout: 30 * time.Second, Writes: true}
 
 func TestCertificateProbe(t *testing.T) {
 	k := probetest.Find(t, checks, "certificate")
@@ -219,7 +219,7 @@ func raw(t *testing.T, f func(r *http.Request, head string) string) string {
 			}
 			go func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
 				var head strings.Builder
 				b := bufio.NewReader(io.TeeReader(c, &head))
 				r, err := http.ReadRequest(b)

@@ -35,7 +35,7 @@ func Ask(t testing.TB, k *probe.Check, h http.Handler, tls bool, change ...func(
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	o := probe.Options{Rate: 1e6, Budget: 5000, Burst: 2000, Writes: true, Timeout: 5 * time.Second}
+	o := probe.Options{Rate: 1e6, Budget: 5000, Burst: 2000, Writes: true, Timeout: 30 * time.Second}
 	if tls {
 		s.EnableHTTP2 = true
 		s.StartTLS()
@@ -54,7 +54,7 @@ func Ask(t testing.TB, k *probe.Check, h http.Handler, tls bool, change ...func(
 // AskURL is Ask for a site that runs already.
 func AskURL(t testing.TB, k *probe.Check, site string, o probe.Options) []evidence.Evidence {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r, err := probe.Run(ctx, site, []*probe.Check{k}, o)
 	if err != nil {

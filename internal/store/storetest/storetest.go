@@ -41,6 +41,15 @@ func (s Subject) advanceRates(d time.Duration) {
 	s.Advance(d)
 }
 
+// brief is a lifetime that is seen to its end: long enough that what a test
+// does within it is done, where the clock is a real one.
+func (s Subject) brief() time.Duration {
+	if s.AdvanceRates != nil {
+		return 1600 * time.Millisecond
+	}
+	return 200 * time.Millisecond
+}
+
 // tolerance is how far durations may be off: a store behind a network may
 // count in microseconds.
 const tolerance = 10 * time.Microsecond
@@ -369,21 +378,21 @@ func testExpiry(t *testing.T, s Subject) {
 		}
 		return ok
 	}
-	put(200 * time.Millisecond)
-	s.Advance(100 * time.Millisecond)
+	put(s.brief())
+	s.Advance(s.brief() / 2)
 	if !here() {
 		t.Error("gone before its time")
 	}
-	put(time.Second) // a second Put starts anew
-	s.Advance(500 * time.Millisecond)
+	put(s.brief()) // a second Put starts anew
+	s.Advance(s.brief() / 2)
 	if !here() {
 		t.Error("the second Put did not set a new lifetime")
 	}
-	s.Advance(500 * time.Millisecond)
+	s.Advance(s.brief() / 2)
 	if here() {
 		t.Error("there after its time")
 	}
-	put(time.Second)
+	put(time.Hour)
 	put(100 * time.Millisecond) // a shorter one too
 	s.Advance(100 * time.Millisecond)
 	if here() {
@@ -410,7 +419,7 @@ func testCopies(t *testing.T, s Subject) {
 func testOnce(t *testing.T, s Subject) {
 	once := func(key string) bool {
 		t.Helper()
-		first, err := s.Store.Once(ctx, key, 200*time.Millisecond)
+		first, err := s.Store.Once(ctx, key, s.brief())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -422,11 +431,11 @@ func testOnce(t *testing.T, s Subject) {
 	if !once("other") {
 		t.Error("another key is taken")
 	}
-	s.Advance(100 * time.Millisecond)
+	s.Advance(s.brief() / 2)
 	if once("token") {
 		t.Error("forgotten before its time")
 	}
-	s.Advance(100 * time.Millisecond)
+	s.Advance(s.brief() / 2)
 	if !once("token") {
 		t.Error("a try within the lifetime made it longer")
 	}
@@ -604,7 +613,7 @@ func testUpdate(t *testing.T, s Subject) {
 		{answer{value: "", ttl: time.Hour}, "b", true, nil, ""},
 		{answer{}, "", true, nil, "(none)"},
 		{answer{}, "", false, nil, "(none)"}, // deleting nothing is no error
-		{answer{value: "d", ttl: 100 * time.Millisecond}, "", false, nil, "d"},
+		{answer{value: "d", ttl: s.brief()}, "", false, nil, "d"},
 	} {
 		old, ok, err := update("f/k", tt.answer)
 		if old != tt.old || ok != tt.ok || !errors.Is(err, tt.err) {
@@ -614,7 +623,7 @@ func testUpdate(t *testing.T, s Subject) {
 			t.Errorf("step %d: then there is %q, want %q", i, got, tt.then)
 		}
 	}
-	s.Advance(100 * time.Millisecond)
+	s.Advance(s.brief())
 	if old, ok, err := update("f/k", answer{err: store.ErrKeep}); ok || err != nil {
 		t.Errorf("what has expired is given to change: %q %v", old, err)
 	}
@@ -1014,7 +1023,7 @@ func testReplica(t *testing.T, s Subject) {
 	if _, ok := a.Get("ban/x"); ok {
 		t.Error("what the other deleted is still there")
 	}
-	if err := a.Put(ctx, "ban/short", nil, 50*time.Millisecond); err != nil {
+	if err := a.Put(ctx, "ban/short", nil, s.brief()); err != nil {
 		t.Fatal(err)
 	}
 	if got := scan(t, s.Store, "ban/"); len(got) != 2 {

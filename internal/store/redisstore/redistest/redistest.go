@@ -10,10 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dewar-security/dewar/internal/freeport"
 )
 
 // Programs are the servers to test with, as far as they are installed.
@@ -59,7 +60,7 @@ func Start(t testing.TB, settings ...string) *Server {
 // StartProgram is Start with a chosen server.
 func StartProgram(t testing.TB, program string, settings ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, program: program, dir: t.TempDir(), Port: FreePort(t)}
+	s := &Server{t: t, program: program, dir: t.TempDir(), Port: freeport.Take(t)}
 	s.Address = fmt.Sprint("127.0.0.1:", s.Port)
 	s.args = []string{"--port", fmt.Sprint(s.Port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no", "--loglevel", "notice", "--enable-debug-command", "local"}
 	for i := 0; i+1 < len(settings); i += 2 {
@@ -74,7 +75,7 @@ func StartProgram(t testing.TB, program string, settings ...string) *Server {
 // is the server given.
 func StartSentinel(t testing.TB, name string, master *Server, quorum int) *Server {
 	t.Helper()
-	s := &Server{t: t, program: master.program, dir: t.TempDir(), Port: FreePort(t)}
+	s := &Server{t: t, program: master.program, dir: t.TempDir(), Port: freeport.Take(t)}
 	s.Address = fmt.Sprint("127.0.0.1:", s.Port)
 	file := filepath.Join(s.dir, "sentinel.conf")
 	conf := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor %s 127.0.0.1 %d %d\nsentinel down-after-milliseconds %s 500\nsentinel failover-timeout %s 3000\n", s.Port, s.dir, name, master.Port, quorum, name, name)
@@ -85,30 +86,6 @@ func StartSentinel(t testing.TB, name string, master *Server, quorum int) *Serve
 	s.Run()
 	t.Cleanup(s.Kill)
 	return s
-}
-
-var handed atomic.Int64
-
-// FreePort returns a port on which nothing listens, and whose port + 10000 is
-// one, too (the bus of a Cluster).
-func FreePort(t testing.TB) int {
-	t.Helper()
-	for range 200 {
-		port := 20000 + (os.Getpid()*37+int(handed.Add(1))*13)%12000
-		a, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
-		if err != nil {
-			continue
-		}
-		b, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port+10000))
-		a.Close()
-		if err != nil {
-			continue
-		}
-		b.Close()
-		return port
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 // Run starts the process (again) and waits until it answers.
@@ -125,7 +102,7 @@ func (s *Server) Run() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	for range 200 {
+	for range 2400 {
 		if out, err := s.Do("PING"); err == nil && (strings.Contains(out, "PONG") || strings.Contains(out, "NOAUTH")) {
 			return
 		}
@@ -137,12 +114,12 @@ func (s *Server) Run() {
 
 // Do sends one inline command and returns the first line of the answer.
 func (s *Server) Do(command string) (string, error) {
-	c, err := net.DialTimeout("tcp", s.Address, time.Second)
+	c, err := net.DialTimeout("tcp", s.Address, 10*time.Second)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := fmt.Fprintf(c, "%s\r\n", command); err != nil {
 		return "", err
 	}
@@ -190,7 +167,7 @@ func StartCluster(t testing.TB) []*Server {
 	for _, n := range nodes[1:] {
 		n.MustDo(fmt.Sprint("CLUSTER MEET 127.0.0.1 ", nodes[0].Port))
 	}
-	for range 400 {
+	for range 2400 {
 		ready := 0
 		for _, n := range nodes {
 			if info := n.info("CLUSTER INFO"); strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_assigned:16384") && strings.Contains(info, "cluster_known_nodes:3") {
@@ -211,12 +188,12 @@ func (s *Server) Info(section string) string { return s.info("INFO " + section) 
 
 // info returns the whole of an answer that is one text.
 func (s *Server) info(command string) string {
-	c, err := net.DialTimeout("tcp", s.Address, time.Second)
+	c, err := net.DialTimeout("tcp", s.Address, 10*time.Second)
 	if err != nil {
 		return ""
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	fmt.Fprintf(c, "%s\r\n", command)
 	r := bufio.NewReader(c)
 	var n int
