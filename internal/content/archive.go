@@ -3,6 +3,7 @@ package content
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
 )
@@ -107,10 +109,96 @@ func (in *inspection) archive(container string, f File, entry string, depth int)
 			return nil
 		}
 		return in.stream(x, inner, entry, depth)
+	case "zstd":
+		z, err := newZstd(section())
+		if err != nil {
+			in.find(Malformed, entry, "zstd: %v", err)
+			return nil
+		}
+		defer z.Close()
+		return in.stream(z, inner, entry, depth)
+	case "lz4":
+		return in.stream(lz4.NewReader(section()), inner, entry, depth)
+	case "7z":
+		return in.sevenZip(f, entry, depth)
+	case "rar":
+		return in.rar(f, entry, depth)
+	case "mail":
+		return in.mail(f, entry, depth)
 	default:
 		in.find(Opaque, entry, "%s is not looked into", Sniff(headOf(f)).MIME)
 	}
 	return nil
+}
+
+// maxStub is how far from its beginning a file is searched for an archive that
+// does not begin with its first byte: unpackers look for one behind the stub of
+// a self-extracting archive, and WinRAR goes no further than this.
+const maxStub = 4 << 20
+
+// inner finds a 7z or RAR archive that begins behind the file's first byte. Its
+// first header has to be right: six bytes alone come up by chance.
+func (in *inspection) inner(f File) (container string, at int64, err error) {
+	f.Size = min(f.Size, maxStub)
+	whole := f
+	at = -1
+	err = in.windows(f, 16, func(b []byte, from int64) bool {
+		for _, s := range []struct {
+			magic, container string
+			starts           func(File, int64) bool
+		}{{sevenMagic, "7z", sevenStarts}, {rarMagic[:6], "rar", rarStarts}} {
+			for i := 0; ; i++ {
+				j := bytes.Index(b[i:], []byte(s.magic))
+				if j < 0 {
+					break
+				}
+				i += j
+				if p := from + int64(i); p > 0 && (at < 0 || p < at) && s.starts(whole, p) {
+					container, at = s.container, p
+					break
+				}
+			}
+		}
+		return at < 0
+	})
+	return container, at, err
+}
+
+// from is a file without its first bytes.
+func (f File) from(at int64) File {
+	f.Data, f.Size = io.NewSectionReader(f.Data, at, f.Size-at), f.Size-at
+	return f
+}
+
+// selfExtracting looks into the archive that a program carries.
+func (in *inspection) selfExtracting(f File, entry string, depth int) error {
+	container, at, err := in.inner(f)
+	if err != nil || at < 0 {
+		return err
+	}
+	return in.archive(container, f.from(at), entry, depth)
+}
+
+// behind looks into an archive that has something before it which is no
+// program. Text and markup are read as such, and are an archive all the same;
+// what is in formats that hold files (documents, databases, disks) may well be
+// one, and those are left alone.
+func (in *inspection) behind(f File, kind Kind, entry string, depth int) error {
+	switch kind.Family {
+	case Unknown, Text, HTML, XML, SVG, Script, Font:
+	default:
+		return nil
+	}
+	container, at, err := in.inner(f)
+	if err != nil || at < 0 {
+		return err
+	}
+	if kind.Family == Unknown {
+		in.find(Malformed, entry, "%s begins at byte %d", container, at)
+	} else {
+		in.find(Polyglot, entry, "%s in which %s begins at byte %d", kind.MIME, container, at)
+	}
+	return in.archive(container, f.from(at), entry, depth)
 }
 
 func headOf(f File) []byte {

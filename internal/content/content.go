@@ -90,6 +90,9 @@ const (
 	ArchiveAmbiguous Danger = "archive-ambiguous"
 	// ArchiveExecutable: a program within an archive.
 	ArchiveExecutable Danger = "archive-executable"
+	// Unreadable: an archive that the reader here gives up on, because it is
+	// damaged, or made so that this one fails and another does not.
+	Unreadable Danger = "unreadable"
 	// Opaque: a format that is not looked into.
 	Opaque Danger = "opaque"
 	// ImageSize: more pixels than the limit.
@@ -276,6 +279,7 @@ func (in *inspection) file(f File, entry string, depth int) error {
 		if bytes.HasPrefix(prefix, oleMagic) {
 			return nil
 		}
+		return in.selfExtracting(f, entry, depth)
 	case Script:
 		if entry == "" {
 			in.find(Executable, entry, "%s", kind.MIME)
@@ -284,7 +288,10 @@ func (in *inspection) file(f File, entry string, depth int) error {
 	if container := kind.container(); container != "" {
 		return in.archive(container, f, entry, depth)
 	}
-	return in.appended(f, kind, entry)
+	if err := in.appended(f, kind, entry); err != nil {
+		return err
+	}
+	return in.behind(f, kind, entry, depth)
 }
 
 // compare holds name and declared type against what the file is.

@@ -365,8 +365,8 @@ func hostile() []sample {
 		{"a.svgz", "image/svg+xml", gzipOf(svg("<script>1</script>")), []Danger{SVGScript}},
 		{"a.zip", "", claimed(14, 1<<31), []Danger{Bomb, Opaque}},
 		{"a.zip", "", "junk" + zipOf(member{"a", "x"}), []Danger{Polyglot}},
-		{"a.7z", "", "7z\xbc\xaf\x27\x1c\x00\x04" + strings.Repeat("\x00", 40), []Danger{Opaque}},
-		{"a.rar", "", "Rar!\x1a\x07\x01\x00" + strings.Repeat("\x00", 40), []Danger{Opaque}},
+		{"a.7z", "", "7z\xbc\xaf\x27\x1c\x00\x04" + strings.Repeat("\x00", 40), []Danger{Unreadable}},
+		{"a.rar", "", "Rar!\x1a\x07\x01\x00" + strings.Repeat("\x00", 40), []Danger{Unreadable}},
 	}
 }
 

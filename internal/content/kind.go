@@ -82,6 +82,15 @@ func Sniff(prefix []byte) Kind {
 		// with them is no program.
 		k = Kind{"text/plain", Text}
 	}
+	if k.MIME == "message/rfc822" && !isMail(prefix) {
+		k = Kind{"text/plain", Text}
+	}
+	switch k.Family {
+	case Text, Unknown:
+		if own, ok := byOwnSignature(prefix, begins); ok {
+			return own
+		}
+	}
 	switch k.Family {
 	case Text, Unknown, XML:
 		text := textOf(prefix)
@@ -97,6 +106,8 @@ func Sniff(prefix []byte) Kind {
 		switch {
 		case root == "svg":
 			return Kind{"image/svg+xml", SVG}
+		case xml && desktopRoots[root].MIME != "":
+			return desktopRoots[root]
 		case k.Family != XML && markupTag.Match(trimmed[:min(len(trimmed), 256)]):
 			return Kind{"text/html", HTML}
 		case k.Family != XML && xml && root != "":
@@ -210,8 +221,19 @@ func (k Kind) container() string {
 		return "bzip2"
 	case "application/x-xz":
 		return "xz"
-	case "application/x-7z-compressed", "application/vnd.rar", "application/vnd.ms-cab-compressed", "application/x-installshield", "application/zstd",
-		"application/lzip", "application/x-cpio", "application/x-xar", "application/x-archive":
+	case "application/zstd":
+		return "zstd"
+	case "application/x-lz4":
+		return "lz4"
+	case "application/x-7z-compressed":
+		return "7z"
+	case "application/vnd.rar":
+		return "rar"
+	case "message/rfc822":
+		return "mail"
+	case "application/vnd.ms-cab-compressed", "application/x-installshield", "application/lzip", "application/x-cpio", "application/x-xar", "application/x-archive",
+		"application/x-compress", "application/x-ace-compressed", "application/x-iso9660-image", "application/x-udf-image", "application/x-vhdx", "application/x-vhd",
+		"application/x-ms-wim", "application/x-squashfs", "application/x-lzh-compressed", "application/x-arj":
 		return "opaque"
 	}
 	if strings.HasPrefix(k.MIME, "application/vnd.openxmlformats-") || strings.HasPrefix(k.MIME, "application/vnd.oasis.opendocument.") {
@@ -265,7 +287,7 @@ func init() {
 		XML:     "text/xml application/xml",
 		PDF:     "application/pdf application/x-pdf",
 		Office:  "application/msword application/x-ole-storage application/rtf text/rtf application/onenote application/vnd.sun.xml.calc",
-		Archive: "application/zip application/x-zip-compressed application/x-tar application/gzip application/x-gzip application/x-bzip2 application/x-xz application/x-7z-compressed application/vnd.rar application/x-rar-compressed application/zstd application/vnd.ms-cab-compressed application/x-installshield application/lzip application/x-cpio application/x-xar application/x-archive application/java-archive application/vnd.android.package-archive application/x-chrome-extension",
+		Archive: "application/zip application/x-zip-compressed application/x-tar application/gzip application/x-gzip application/x-bzip2 application/x-xz application/x-7z-compressed application/vnd.rar application/x-rar-compressed application/zstd application/vnd.ms-cab-compressed application/x-installshield application/lzip application/x-cpio application/x-xar application/x-archive application/x-lz4 application/x-compress application/x-iso9660-image application/java-archive application/vnd.android.package-archive application/x-chrome-extension",
 		Program: "application/vnd.microsoft.portable-executable application/x-msdownload application/x-dosexec application/x-elf application/x-object application/x-executable application/x-sharedlib application/x-coredump application/x-mach-binary application/x-java-applet application/wasm application/x-ms-shortcut application/x-ms-installer application/vnd.debian.binary-package application/x-rpm application/x-shockwave-flash application/x-bytecode.python application/x-python-pickle",
 		Script:  "text/x-php text/x-lua text/x-perl text/x-python text/x-ruby text/x-shellscript text/x-tcl text/javascript application/javascript application/x-httpd-php text/x-script application/x-sh",
 		Media:   "application/ogg application/vnd.rn-realmedia-vbr application/vnd.apple.mpegurl",
@@ -284,7 +306,7 @@ func init() {
 		XML:     "xml xsd xsl xslt kml gpx rss atom",
 		PDF:     "pdf",
 		Office:  "doc dot docx dotx docm dotm xls xlt xlsx xltx xlsm xltm xlsb ppt pps pptx ppsx pptm odt ods odp odg rtf one msg vsd vsdx",
-		Archive: "zip tar gz tgz bz2 tbz2 xz txz 7z rar zst cab lz jar war apk epub kmz whl",
+		Archive: "zip tar gz tgz bz2 tbz2 xz txz 7z rar zst tzst lz4 z cab lz lzh lha arj ace iso vhd vhdx wim cpio xar jar war apk epub kmz whl",
 		Program: "exe dll scr com sys msi cpl so dylib elf class wasm lnk deb rpm pyc pyd bin pkl pickle swf",
 		Script:  "php php3 php4 php5 php7 php8 phtml phar pht asp aspx ashx asmx jsp jspx jspf cgi fcgi pl py pyw rb sh bash zsh bat cmd ps1 vbs vbe js mjs cjs jse wsf lua tcl",
 		Media:   "mp3 mp4 m4a m4v mov avi mkv webm ogg oga ogv wav flac aac aiff mpg mpeg wmv wma 3gp 3g2 amr mid midi flv opus",

@@ -41,6 +41,7 @@ var dangers = []danger{
 	{content.ArchivePath, true, 422, "An entry called ../../app.py lands outside of the folder that the archive is unpacked into (CWE-22).", ""},
 	{content.ArchiveLink, true, 422, "A link in an archive, followed by a file through it, writes outside of the folder (CWE-59).", ""},
 	{content.ArchiveAmbiguous, true, 422, "Two readers see different entries in the archive: one of them looked at other files than the one that unpacks.", ""},
+	{content.Unreadable, true, 422, "An archive that is damaged here, or made so that it looks damaged, may open elsewhere: nobody looked at what is in it.", ""},
 	{content.ArchiveExecutable, false, 422, "A program within an archive.", ""},
 	{content.Opaque, false, 422, "A format that is not looked into.", ""},
 	{content.ImageSize, true, 413, "An image of a few kilobytes that decodes to gigabytes of pixels takes the app's memory (CWE-409).", "Raise max-pixels."},
