@@ -2,9 +2,7 @@ package report
 
 import (
 	"cmp"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"fmt"
 	"html/template"
 	"io"
@@ -13,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dewar-security/dewar/internal/audit"
+	"github.com/dewar-security/dewar/internal/csp"
 )
 
 //go:embed audit.html
@@ -73,10 +72,7 @@ type pageNote struct {
 // can be read. Texts from the project are escaped by html/template. It holds
 // no time: the same tree gives the same bytes.
 func AuditHTML(w io.Writer, r *AuditReport, _ Screen) error {
-	hash := func(s string) string {
-		sum := sha256.Sum256([]byte(s))
-		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-	}
+	hash := func(s string) string { return "'" + csp.Hash(s) + "'" }
 	type count struct {
 		Severity string
 		N        int

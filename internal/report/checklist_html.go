@@ -1,15 +1,14 @@
 package report
 
 import (
-	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"fmt"
 	"html/template"
 	"io"
 	"slices"
 
 	"github.com/dewar-security/dewar/internal/control"
+	"github.com/dewar-security/dewar/internal/csp"
 	"github.com/dewar-security/dewar/internal/evidence"
 )
 
@@ -42,7 +41,6 @@ func ChecklistHTML(w io.Writer, r *ChecklistReport, _ Screen) error {
 	slices.SortStableFunc(rows, func(a, b control.Row) int {
 		return slices.Index(alarm, a.Status) - slices.Index(alarm, b.Status)
 	})
-	sum := sha256.Sum256([]byte(checklistStyle))
 	score := r.Score()
 	segment := func(n int) string {
 		if score.Of == 0 {
@@ -62,7 +60,7 @@ func ChecklistHTML(w io.Writer, r *ChecklistReport, _ Screen) error {
 	}
 	return checklistTemplate.Execute(w, map[string]any{
 		"R": r, "Rows": rows, "Score": score, "Faces": evidence.Faces, "Bar": parts,
-		"CSP":   "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
+		"CSP":   "default-src 'none'; style-src '" + csp.Hash(checklistStyle) + "'; base-uri 'none'; form-action 'none'",
 		"Style": template.CSS(checklistStyle),
 	})
 }

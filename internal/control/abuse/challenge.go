@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dewar-security/dewar/internal/csp"
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
@@ -37,13 +38,8 @@ const challengeStyle = "body{font-family:system-ui,sans-serif;max-width:34rem;ma
 
 // challengeCSP lets the page run its one script and its one style, and nothing
 // else.
-var challengeCSP = "default-src 'none'; script-src 'sha256-" + sha256Base64(challengeScript) + "'; style-src 'sha256-" + sha256Base64(challengeStyle) +
+var challengeCSP = "default-src 'none'; script-src '" + csp.Hash(challengeScript) + "'; style-src '" + csp.Hash(challengeStyle) +
 	"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-func sha256Base64(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return base64.StdEncoding.EncodeToString(sum[:])
-}
 
 // newPuzzle makes a puzzle for a client.
 func newPuzzle(key []byte, client netip.Prefix, difficulty int, now time.Time) string {

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dewar-security/dewar/internal/csp"
 	"github.com/dewar-security/dewar/internal/guard"
 )
 
@@ -101,11 +102,11 @@ func TestChallenge(t *testing.T) {
 	if rec.Code != 429 || m == nil || w.tries != before {
 		t.Fatalf("no challenge: %d %s", rec.Code, page)
 	}
-	csp := rec.Header().Get("Content-Security-Policy")
+	policy := rec.Header().Get("Content-Security-Policy")
 	script := page[strings.Index(page, "<script>")+8 : strings.Index(page, "</script>")]
 	style := page[strings.Index(page, "<style>")+7 : strings.Index(page, "</style>")]
-	if !strings.Contains(csp, "script-src 'sha256-"+sha256Base64(script)+"'") || !strings.Contains(csp, "style-src 'sha256-"+sha256Base64(style)+"'") || strings.Contains(csp, "unsafe") {
-		t.Errorf("the policy does not let the page work, or more: %s", csp)
+	if !strings.Contains(policy, "script-src '"+csp.Hash(script)+"'") || !strings.Contains(policy, "style-src '"+csp.Hash(style)+"'") || strings.Contains(policy, "unsafe") {
+		t.Errorf("the policy does not let the page work, or more: %s", policy)
 	}
 	for _, bad := range []string{" onclick", " onload", "style=", "javascript:", "innerHTML", "eval("} {
 		if strings.Contains(page, bad) {
