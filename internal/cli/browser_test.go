@@ -30,7 +30,7 @@ func chromium(t *testing.T) func(page string) (dom, console string) {
 		defer cancel()
 		home := t.TempDir()
 		c := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost",
+			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP site.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost",
 			"--ignore-certificate-errors", "--user-data-dir="+home, "--enable-logging=stderr", "--v=0", "--virtual-time-budget=4000", "--dump-dom", page)
 		c.Env = append(os.Environ(), "HOME="+home)
 		c.WaitDelay = 2 * time.Second
@@ -120,6 +120,63 @@ func TestPolicyInABrowser(t *testing.T) {
 	})
 	if dom, _ := open(s.https + "/?" + url.Values{"q": {"<script>document.body.dataset.evil=1</script>"}}.Encode()); !strings.Contains(bodyTag(dom), "data-evil") {
 		t.Errorf("without a policy the attack did nothing: the test tests nothing\n%s", bodyTag(dom))
+	}
+}
+
+// TestPolicyBesideAWeakOne: an app that sends a policy of its own which allows
+// everything is held to ours, its own scripts work, and what it loads over http
+// is asked for over https.
+func TestPolicyBesideAWeakOne(t *testing.T) {
+	open := chromium(t)
+	dir := t.TempDir()
+	for _, d := range []string{"templates", "static"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, filepath.Join(dir, "app.py"), `from flask import Flask, render_template, request
+app = Flask(__name__)
+app.secret_key = "0ddb3c3e8a8d4c1fa7ddc5dd3a3c8e6df6ba9c0f"
+@app.get("/")
+def index():
+    return render_template("page.html", q=request.args.get("q", ""))
+@app.after_request
+def weak(r):
+    r.headers["Content-Security-Policy"] = "default-src * 'unsafe-inline' 'unsafe-eval'"
+    return r
+`)
+	writeFile(t, filepath.Join(dir, "templates", "page.html"), `<!doctype html><html><head><title>page</title><script>window.ran = ["own"];</script>
+<script src="http://{{ request.host }}/static/cleartext.js"></script></head>
+<body onload="document.body.dataset.ran = ran.join(' ')">{{ q|safe }}</body></html>`)
+	writeFile(t, filepath.Join(dir, "static", "cleartext.js"), `ran.push("upgraded")`)
+	config := func(own string) string {
+		return "[deployment]\nallowed-hosts = [\"localhost\", \"site.test\"]\n[injection]\nmode = \"off\"\nvirtual-patches = \"off\"\n[headers]\nhsts = \"0s\"\ncsp-mode = \"enforce\"\ncsp-own = \"" + own + "\"\n"
+	}
+	writeFile(t, filepath.Join(dir, "dewar.toml"), config("weak"))
+	s := start(t, dir, nil)
+	// For browsers http://localhost is as good as https: nothing to upgrade.
+	site := strings.Replace(s.https, "localhost", "site.test", 1)
+	dom, console := open(site + "/")
+	if !strings.Contains(dom, `data-ran="own upgraded"`) || csp(console) != "" {
+		t.Errorf("the page's own scripts: %s\n%s", bodyTag(dom), csp(console))
+	}
+	evil := func(v string) string { return site + "/?" + url.Values{"q": {v}}.Encode() }
+	attacks := []string{"<script>document.body.dataset.evil=1</script>", "<img src=x onerror=\"document.body.dataset.evil=1\">"}
+	for _, attack := range attacks {
+		dom, console := open(evil(attack))
+		if body := bodyTag(dom); strings.Contains(body, "data-evil") || !strings.Contains(body, `data-ran="own upgraded"`) || csp(console) == "" {
+			t.Errorf("%s: %s\n%s", attack, body, csp(console))
+		}
+	}
+	// The app's policy alone stops none of them.
+	writeFile(t, filepath.Join(dir, "dewar.toml"), config("never"))
+	eventually(t, "the app's policy alone", func() bool {
+		return len(s.ask(s.client(), "GET", s.https+"/", "").Header["Content-Security-Policy"]) == 1
+	})
+	for _, attack := range attacks {
+		if dom, _ := open(evil(attack)); !strings.Contains(bodyTag(dom), "data-evil") {
+			t.Errorf("%s did nothing without ours: the test tests nothing", attack)
+		}
 	}
 }
 

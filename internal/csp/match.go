@@ -11,9 +11,13 @@ import (
 	"github.com/dewar-security/dewar/internal/markup"
 )
 
-// maxPage bounds how many hashes one page is given of each class: a header has
-// room for so many.
-const maxPage = 48
+// maxPage bounds how many hashes one page is given of each class: no header
+// has room for more. maxFixed is how many of all classes a page is given that
+// was not looked at.
+const (
+	maxPage  = 128
+	maxFixed = 16
+)
 
 // maxMemory is how many texts a Matcher remembers.
 const maxMemory = 8192
@@ -103,14 +107,16 @@ type Page struct {
 }
 
 // Dynamic reports whether pages must be looked at: whether some script or
-// style has outputs in it, or there are more fixed ones than fit a header.
+// style has outputs in it, or there are more fixed ones than every page should
+// be given.
 func (m *Matcher) Dynamic() bool {
+	fixed := 0
 	for at := range classes {
-		if len(m.dynamic[at]) > 0 || len(m.fixed[at]) > maxPage {
+		if fixed += len(m.fixed[at]); len(m.dynamic[at]) > 0 {
 			return true
 		}
 	}
-	return false
+	return fixed > maxFixed
 }
 
 // Fixed returns what is allowed on a page that was not looked at: every text

@@ -1,6 +1,7 @@
 package headers
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,9 +16,12 @@ type Config struct {
 	HSTS              guard.Duration `toml:"hsts" default:"365d" staging:"1d" development:"0s" jsonschema_description:"How long browsers refuse plain HTTP for this host (Strict-Transport-Security max-age); 0s does not send it."`
 	HSTSSubdomains    bool           `toml:"hsts-subdomains" jsonschema_description:"Extend that to every subdomain. Off by default: one subdomain without HTTPS would be unreachable for a year."`
 	HSTSPreload       bool           `toml:"hsts-preload" jsonschema_description:"Ask browsers to ship this host in their preload list. Nearly irrevocable; needs hsts of a year and hsts-subdomains."`
-	CSPMode           string         `toml:"csp-mode" default:"report-only" jsonschema:"enum=enforce,enum=report-only,enum=off" jsonschema_description:"Content-Security-Policy: report-only sends csp as Content-Security-Policy-Report-Only and enforces only what no app misses (plugins, base, framing); enforce sends csp in force; off sends none. An app's own policy goes before."`
+	CSPMode           string         `toml:"csp-mode" default:"report-only" jsonschema:"enum=enforce,enum=report-only,enum=off" jsonschema_description:"Content-Security-Policy: report-only sends csp as Content-Security-Policy-Report-Only and enforces only what no app misses (plugins, base, framing); enforce sends csp in force; off sends none."`
 	CSP               string         `toml:"csp" default:"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; media-src 'self'; manifest-src 'self'; worker-src 'self'; frame-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'" jsonschema_description:"The policy."`
 	CSPSource         guard.Mode     `toml:"csp-source" default:"enforce" jsonschema:"enum=enforce,enum=off" jsonschema_description:"Extend csp by what the app's own templates hold: hashes of their inline scripts and styles (of those with outputs in them, as they stand on each page), and the addresses they load from. Nothing that the templates do not write is allowed."`
+	CSPOwn            string         `toml:"csp-own" default:"weak" jsonschema:"enum=weak,enum=always,enum=never" jsonschema_description:"What stands beside a policy that the app itself sends, which stays as it is (browsers obey both): weak puts csp, as csp-mode has it, beside one that lets any script run (inline, or from anywhere), and beside the others only plugins and base where they say nothing of them; always puts csp beside every one; never adds nothing."`
+	CSPMax            int            `toml:"csp-max" default:"3072" jsonschema:"minimum=1024,maximum=65536" jsonschema_description:"The longest policy in bytes that csp-source makes; proxies in front often take 4096 bytes of headers in all (nginx: proxy_buffer_size). Where the inline texts of a page need more, some of its scripts do not run in mode enforce, and no report-only policy is sent for it; style attributes are then all allowed. The checklist says so."`
+	UpgradeInsecure   guard.Mode     `toml:"upgrade-insecure" default:"enforce" jsonschema:"enum=enforce,enum=off" jsonschema_description:"Have browsers ask over https for what pages load over http (upgrade-insecure-requests), on pages served over https and unless csp-mode is off."`
 	CSPReport         string         `toml:"csp-report" default:"auto" jsonschema_description:"Where browsers send violations (report-uri): auto is the guard itself (dewar csp report), off nowhere, or a URL."`
 	CSPClients        int            `toml:"csp-clients" default:"3" jsonschema:"minimum=1,maximum=64" jsonschema_description:"How many different clients must have reported an address before dewar csp propose proposes to allow it."`
 	FrameAncestors    string         `toml:"frame-ancestors" default:"'none'" jsonschema_description:"Who may show the app in a frame: 'none', 'self', or 'self' and origins. Also decides X-Frame-Options."`
@@ -31,6 +35,7 @@ type Config struct {
 }
 
 const (
+	defaultCSPMax      = 3072
 	defaultCSP         = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; media-src 'self'; manifest-src 'self'; worker-src 'self'; frame-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 	defaultPermissions = "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), hid=(), midi=(), accelerometer=(), gyroscope=(), magnetometer=(), display-capture=(), browsing-topics=()"
 )
@@ -45,6 +50,7 @@ func (c *Config) texts() []textSetting {
 		{"permissions-policy", &c.PermissionsPolicy, defaultPermissions, nil},
 		{"opener-policy", &c.OpenerPolicy, "same-origin", []string{"same-origin", "same-origin-allow-popups", "off"}},
 		{"csp-report", &c.CSPReport, "auto", nil},
+		{"csp-own", &c.CSPOwn, "weak", []string{"weak", "always", "never"}},
 		{"embedder-policy", &c.EmbedderPolicy, "off", []string{"off", "require-corp", "credentialless"}},
 		{"resource-policy", &c.ResourcePolicy, "same-origin", []string{"same-origin", "same-site", "cross-origin", "off"}},
 	}
@@ -77,6 +83,7 @@ func (c Config) withDefaults() Config {
 			*s.value = s.zero
 		}
 	}
+	c.CSPMax = cmp.Or(c.CSPMax, defaultCSPMax)
 	return c
 }
 
@@ -96,6 +103,9 @@ func (c *Config) Problems() []guard.Problem {
 	}
 	if c.CSPClients < 0 || c.CSPClients > maxClients {
 		add("csp-clients", "%d is not between 1 and %d", c.CSPClients, maxClients)
+	}
+	if c.CSPMax != 0 && (c.CSPMax < 1024 || c.CSPMax > 64<<10) {
+		add("csp-max", "%d is not between 1024 and 65536", c.CSPMax)
 	}
 	if strings.ContainsAny(c.CSPReport, " ;,\r\n\x00") {
 		add("csp-report", "%q is not a URL", c.CSPReport)

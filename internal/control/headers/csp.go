@@ -16,9 +16,48 @@ type policy map[string][]string
 // author meant something else.
 var errPolicy = errors.New("not a policy")
 
-// parsePolicies takes header fields apart: policies are separated by commas,
-// directives by semicolons. doubled reports a repeated report-uri or
-// report-to, which does no harm.
+// readPolicy takes one policy apart as browsers do: of two directives of one
+// name the first counts; the others are in twice.
+func readPolicy(text string) (p policy, twice []string) {
+	p = policy{}
+	for d := range strings.SplitSeq(text, ";") {
+		words := strings.FieldsFunc(d, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' || r == '\f' || r == '\r' })
+		if len(words) == 0 {
+			continue
+		}
+		name := strings.ToLower(words[0])
+		if _, ok := p[name]; ok {
+			twice = append(twice, name)
+			continue
+		}
+		sources := []string{}
+		for _, w := range words[1:] {
+			sources = append(sources, strings.ToLower(w))
+		}
+		if len(sources) == 0 && strings.HasSuffix(name, "-src") {
+			sources = []string{"'none'"}
+		}
+		p[name] = sources
+	}
+	return p, twice
+}
+
+// readPolicies takes header fields apart as browsers do: policies are separated
+// by commas, and one without a directive is none.
+func readPolicies(fields []string) []policy {
+	var all []policy
+	for _, f := range fields {
+		for text := range strings.SplitSeq(f, ",") {
+			if p, _ := readPolicy(text); len(p) > 0 {
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+// parsePolicies takes header fields apart as the observatory does. doubled
+// reports a repeated report-uri or report-to, which does no harm.
 func parsePolicies(fields []string) (all []policy, doubled bool, err error) {
 	for _, f := range fields {
 		for text := range strings.SplitSeq(f, ",") {
@@ -26,28 +65,12 @@ func parsePolicies(fields []string) (all []policy, doubled bool, err error) {
 			if len(text) < len("img-src")-1 {
 				return nil, false, fmt.Errorf("%w: %q", errPolicy, text)
 			}
-			p := policy{}
-			for d := range strings.SplitSeq(text, ";") {
-				words := strings.FieldsFunc(d, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' || r == '\f' || r == '\r' })
-				if len(words) == 0 {
-					continue
+			p, twice := readPolicy(text)
+			for _, name := range twice {
+				if name != "report-uri" && name != "report-to" {
+					return nil, false, fmt.Errorf("%w: %s occurs twice", errPolicy, name)
 				}
-				name := strings.ToLower(words[0])
-				if _, twice := p[name]; twice {
-					if name != "report-uri" && name != "report-to" {
-						return nil, false, fmt.Errorf("%w: %s occurs twice", errPolicy, name)
-					}
-					doubled = true
-					continue
-				}
-				sources := []string{}
-				for _, w := range words[1:] {
-					sources = append(sources, strings.ToLower(w))
-				}
-				if len(sources) == 0 && strings.HasSuffix(name, "-src") {
-					sources = []string{"'none'"}
-				}
-				p[name] = sources
+				doubled = true
 			}
 			all = append(all, p)
 		}
@@ -116,4 +139,65 @@ func (p policy) sources(name string) []string {
 		return s
 	}
 	return []string{"*"}
+}
+
+// named reports whether one of the policies has a directive.
+func named(all []policy, name string) bool {
+	return slices.ContainsFunc(all, func(p policy) bool { _, ok := p[name]; return ok })
+}
+
+// limits reports whether one of the policies says from where a kind of thing
+// may come, and does not say "from anywhere".
+func limits(all []policy, name string) bool {
+	return slices.ContainsFunc(all, func(p policy) bool {
+		list, ok := p[name]
+		if !ok && strings.HasSuffix(name, "-src") {
+			list, ok = p["default-src"]
+		}
+		return ok && !slices.ContainsFunc(list, anywhere)
+	})
+}
+
+// restrictsScripts reports whether policies that are in force together hold
+// scripts to what the app's author named: hosts, hashes, nonces. Where inline
+// scripts run, or scripts from anywhere, an injected one runs, too.
+func restrictsScripts(all []policy) bool {
+	return slices.ContainsFunc(all, func(p policy) bool {
+		if flags, ok := p["sandbox"]; ok && !slices.Contains(flags, "allow-scripts") {
+			return true
+		}
+		for _, name := range [...]string{"script-src", "script-src-elem", "script-src-attr"} {
+			list, ok := p[name]
+			if !ok {
+				list = p.sources("script-src")
+			}
+			// Browsers ignore 'unsafe-inline' beside a nonce, a hash or
+			// 'strict-dynamic' (CSP3 section 6.7.3.2), and addresses beside
+			// the last (6.7.2.4).
+			dynamic := slices.Contains(list, "'strict-dynamic'")
+			if slices.Contains(list, "'unsafe-inline'") && !dynamic && !anyPrefix(list, "'nonce-", "'sha256-", "'sha384-", "'sha512-") {
+				return false
+			}
+			if !dynamic && name != "script-src-attr" && slices.ContainsFunc(list, anywhere) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// anywhere reports whether a source allows what anybody can put somewhere: a
+// scheme of the web's, every host, or data:, which needs no place at all.
+func anywhere(source string) bool {
+	switch source {
+	case "http:", "https:", "ws:", "wss:", "ftp:", "data:":
+		return true
+	}
+	_, rest, ok := strings.Cut(source, "://")
+	if !ok {
+		rest = source
+	}
+	rest, _, _ = strings.Cut(rest, "/")
+	host, _, _ := strings.Cut(rest, ":")
+	return host == "*" || host == "*.*"
 }

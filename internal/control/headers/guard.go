@@ -3,6 +3,7 @@ package headers
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,7 +19,7 @@ var layers = []*guard.Spec{reportsSpec, headersSpec}
 var headersSpec = &guard.Spec{
 	Name:    "headers",
 	Control: "headers",
-	Does:    "sets the security headers, each once; keeps what the app sets itself and what is no weaker",
+	Does:    "sets the security headers, each once; keeps what the app sets itself and what is no weaker; puts its Content-Security-Policy beside one that lets any script run",
 	Reasons: []guard.Reason{{
 		Name: "csp-copied",
 		Why:  "A page holds more different scripts of one template's shape than the template writes: some are not the app's (CWE-79). None of them was allowed by the policy.",
@@ -29,9 +30,14 @@ var headersSpec = &guard.Spec{
 const yearOfHSTS = 365 * 24 * time.Hour
 
 // enforcedAnyway is the part of a policy that is in force although csp-mode
-// is report-only: no plugins and no foreign base address. Framing is added
-// from the settings.
+// is report-only, and beside a policy of the app's own that is silent about
+// it: no plugins and no foreign base address. Framing is added from the
+// settings.
 const enforcedAnyway = "object-src 'none'; base-uri 'self'"
+
+// upgradeInsecure is the directive by which browsers ask over https for what a
+// page loads over http (Upgrade Insecure Requests, section 3.1).
+const upgradeInsecure = "upgrade-insecure-requests"
 
 type headers struct {
 	cfg Config
@@ -315,33 +321,66 @@ func (l *headers) setFraming(h http.Header) {
 	h["X-Frame-Options"] = []string{l.frameOptions}
 }
 
-// setCSP adds our policies where the app has none. Two policies in force
-// intersect: a second one could only break what the app's author allowed.
+// setCSP adds our policies. One of the app's own stays: browsers obey every
+// policy that they are sent (CSP3 section 8.1), so ours beside it can only take
+// away. How much of ours stands there, headers.csp-own says.
 func (l *headers) setCSP(x *guard.Exchange, r *http.Response) {
 	h := r.Header
-	if hasPolicy(h["Content-Security-Policy"]) {
+	own := readPolicies(h["Content-Security-Policy"])
+	if len(own) == 0 {
+		h.Del("Content-Security-Policy")
+	}
+	if l.cfg.CSPMode == "off" || len(own) > 0 && l.cfg.CSPOwn == "never" {
 		return
 	}
-	h.Del("Content-Security-Policy")
-	enforced, reportOnly := l.enforced, l.reportOnly
-	if d := l.derived(); d != nil {
+	enforced, reportOnly, full := l.enforced, l.reportOnly, l.cfg.CSPMode == "enforce"
+	upgrade := l.cfg.UpgradeInsecure == guard.Enforce && x.Client.Scheme == "https"
+	if len(own) > 0 && l.cfg.CSPOwn == "weak" && restrictsScripts(own) {
+		// Its author knows which scripts run, and ours could only break that.
+		enforced, reportOnly, full = setDirective(enforcedAnyway, "frame-ancestors", l.cfg.FrameAncestors), "", false
+	} else if d := l.derived(); d != nil {
 		if r.StatusCode == http.StatusNotModified && d.m.Dynamic() {
 			// The header of a 304 replaces that of the page in the browser's
 			// cache (RFC 9111 section 3.2), which had this page's hashes.
+			h.Del("Content-Security-Policy")
 			return
 		}
-		page := l.page(x, r, d)
-		if l.cfg.CSPMode == "enforce" {
-			enforced = d.extend(enforced, page)
-		} else {
-			reportOnly = d.extend(reportOnly, page)
+		page, cut := l.page(x, r, d), false
+		if full {
+			enforced, cut = d.extend(enforced, page, upgrade, l.cfg.CSPMax)
+		} else if reportOnly, cut = d.extend(reportOnly, page, upgrade, l.cfg.CSPMax); cut {
+			reportOnly = "" // browsers would report what is the app's own
+		}
+		if cut {
+			l.cut.Add(1)
 		}
 	}
-	if enforced != "" {
-		h.Set("Content-Security-Policy", l.framed(h, enforced))
+	enforced = l.framed(h, enforced)
+	if len(own) > 0 && l.cfg.CSPOwn != "always" {
+		if named(own, "frame-ancestors") {
+			enforced = setDirective(enforced, "frame-ancestors", "") // whom the app lets frame it, it says itself
+		}
+		if !full {
+			for _, name := range [...]string{"object-src", "base-uri"} {
+				if limits(own, name) {
+					enforced = setDirective(enforced, name, "")
+				}
+			}
+		}
 	}
-	if reportOnly != "" && !hasPolicy(h["Content-Security-Policy-Report-Only"]) {
-		h.Set("Content-Security-Policy-Report-Only", reportOnly)
+	if upgrade && !named(own, upgradeInsecure) && !hasDirective([]string{enforced}, upgradeInsecure) {
+		enforced = strings.TrimPrefix(enforced+"; "+upgradeInsecure, "; ")
+	}
+	// Nothing is joined to a line of the app's: what is wrong with that one
+	// stays its own.
+	addLine(h, "Content-Security-Policy", enforced)
+	addLine(h, "Content-Security-Policy-Report-Only", reportOnly)
+}
+
+// addLine gives a header one more line, if it does not have it.
+func addLine(h http.Header, name, value string) {
+	if value != "" && !slices.Contains(h[name], value) {
+		h[name] = append(h[name], value)
 	}
 }
 
@@ -352,15 +391,6 @@ func (l *headers) framed(h http.Header, enforced string) string {
 		return setDirective(enforced, "frame-ancestors", "'self'")
 	}
 	return enforced
-}
-
-func hasPolicy(values []string) bool {
-	for _, v := range values {
-		if strings.Trim(v, " \t;,") != "" {
-			return true
-		}
-	}
-	return false
 }
 
 func hasDirective(values []string, name string) bool {

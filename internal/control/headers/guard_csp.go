@@ -3,8 +3,10 @@ package headers
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 
@@ -31,7 +33,7 @@ type derived struct {
 	fixed  csp.Page
 
 	mu   sync.Mutex
-	made map[string]string
+	made map[string]made
 }
 
 // derived returns what the source adds, or nil. It is worked out once for
@@ -56,7 +58,7 @@ func (l *headers) derived() *derived {
 }
 
 func derive(p *routemap.Policy) *derived {
-	d := &derived{from: p, made: map[string]string{}}
+	d := &derived{from: p, made: map[string]made{}}
 	content := p.Content()
 	if len(content) == 0 || string(content) == "null" {
 		return d
@@ -106,22 +108,13 @@ func (l *headers) describeSource() string {
 		s += fmt.Sprintf("; %d pages were too long to look at, or streamed", n)
 	}
 	if n := l.cut.Load(); n > 0 {
-		s += fmt.Sprintf("; %d pages have more inline texts than a header has room for: some of them do not run where headers.csp is in force", n)
+		s += fmt.Sprintf("; %d pages have more inline texts than a header has room for: some of them do not run where headers.csp is in force (headers.csp-max)", n)
 	}
 	return s
 }
 
-// page returns the inline texts of an answer that are the app's own, and counts
-// the answers whose texts do not all fit.
+// page returns the inline texts of an answer that are the app's own.
 func (l *headers) page(x *guard.Exchange, r *http.Response, d *derived) csp.Page {
-	page := l.look(x, r, d)
-	if page.Cut {
-		l.cut.Add(1)
-	}
-	return page
-}
-
-func (l *headers) look(x *guard.Exchange, r *http.Response, d *derived) csp.Page {
 	if !d.m.Dynamic() || x.Request != nil && x.Request.Method == http.MethodHead || r.Body == nil || r.Body == http.NoBody {
 		return d.fixed
 	}
@@ -144,42 +137,76 @@ func (l *headers) look(x *guard.Exchange, r *http.Response, d *derived) csp.Page
 	return page
 }
 
-// extend returns a policy with what the source and a page add to it.
-func (d *derived) extend(base string, page csp.Page) string {
-	key := strings.Join([]string{base, strings.Join(page.Scripts, " "), strings.Join(page.Handlers, " "), strings.Join(page.Styles, " "), strings.Join(page.StyleAttributes, " ")}, "|")
+// made is a policy as it was extended.
+type made struct {
+	policy string
+	cut    bool
+}
+
+// extend returns a policy with what the source and a page add to it, in at most
+// most bytes, and whether something had no room. secure says that browsers ask
+// for everything over https.
+func (d *derived) extend(base string, page csp.Page, secure bool, most int) (policy string, cut bool) {
+	key := strings.Join([]string{base, fmt.Sprint(secure, page.Cut), strings.Join(page.Scripts, " "), strings.Join(page.Handlers, " "), strings.Join(page.Styles, " "), strings.Join(page.StyleAttributes, " ")}, "|")
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if v, ok := d.made[key]; ok {
-		return v
+		return v.policy, v.cut
 	}
-	v := base
-	names := make([]string, 0, len(d.source.Origins))
-	for name := range d.source.Origins {
-		names = append(names, name)
+	v := made{policy: base, cut: page.Cut}
+	// One after the other: what comes first breaks most if it is not there.
+	add := func(name string, sources []string) (all bool) {
+		n := sort.Search(len(sources), func(n int) bool { return len(allow(v.policy, name, sources[:n+1])) > most })
+		v.policy = allow(v.policy, name, sources[:n])
+		v.cut = v.cut || n < len(sources)
+		return n == len(sources)
 	}
-	slices.Sort(names)
-	for _, name := range names {
+	add("script-src", quoted(page.Scripts))
+	for _, name := range slices.Sorted(maps.Keys(d.source.Origins)) {
 		switch name {
 		case "base-uri", "object-src":
 			continue // plugins and foreign bases are a decision of a person
 		}
-		v = allow(v, name, d.source.Origins[name])
+		list := d.source.Origins[name]
+		if secure {
+			list = slices.Clone(list)
+			for i, o := range list {
+				list[i] = upgraded(o)
+			}
+		}
+		add(name, list)
 	}
-	v = allow(v, "script-src", quoted(page.Scripts))
-	v = allow(v, "style-src", quoted(page.Styles))
 	// Attributes have directives of their own: 'unsafe-hashes' in script-src
 	// would let an injected handler run any script that the page has.
 	if len(page.Handlers) > 0 {
-		v = allow(v, "script-src-attr", append([]string{"'unsafe-hashes'"}, quoted(page.Handlers)...))
+		add("script-src-attr", append([]string{"'unsafe-hashes'"}, quoted(page.Handlers)...))
 	}
+	add("style-src", quoted(page.Styles))
 	if len(page.StyleAttributes) > 0 {
-		v = allow(v, "style-src-attr", append([]string{"'unsafe-hashes'"}, quoted(page.StyleAttributes)...))
+		before := v
+		if !add("style-src-attr", append([]string{"'unsafe-hashes'"}, quoted(page.StyleAttributes)...)) {
+			// An attribute's style has no selectors and runs nothing: a page
+			// that looks wrong would be the worse harm.
+			v = before
+			v.policy = allow(v.policy, "style-src-attr", []string{"'unsafe-inline'"})
+		}
 	}
 	if len(d.made) >= maxPolicies {
 		clear(d.made)
 	}
 	d.made[key] = v
-	return v
+	return v.policy, v.cut
+}
+
+// upgraded returns the source for what browsers load instead of a cleartext one.
+func upgraded(source string) string {
+	switch scheme, rest, _ := strings.Cut(source, "://"); scheme {
+	case "http":
+		return "https://" + rest
+	case "ws":
+		return "wss://" + rest
+	}
+	return source
 }
 
 func quoted(hashes []string) []string {

@@ -88,7 +88,7 @@ func TestPolicyFromTheSource(t *testing.T) {
 	scripts := []string{csp.Hash("cart([1])"), csp.Hash("fixed()")}
 	slices.Sort(scripts)
 	has("whole", got, map[string]string{
-		"script-src":      "'self' https://cdn.example/x.js '" + scripts[0] + "' '" + scripts[1] + "'",
+		"script-src":      "'self' '" + scripts[0] + "' '" + scripts[1] + "' https://cdn.example/x.js",
 		"script-src-attr": "'unsafe-hashes' " + q("go('7')"),
 		"style-src-attr":  "'unsafe-hashes' " + q("color: red"),
 		"img-src":         "https://img.example",
@@ -102,7 +102,7 @@ func TestPolicyFromTheSource(t *testing.T) {
 		t.Errorf("304: %q would replace the policy of the page in the cache", got)
 	}
 	got, _ = page(t, l, 200, "<script>cart([1])</script>", func(r *http.Response) { r.ContentLength = -1 })
-	has("streamed", got, map[string]string{"script-src": "'self' https://cdn.example/x.js " + q("fixed()")})
+	has("streamed", got, map[string]string{"script-src": "'self' " + q("fixed()") + " https://cdn.example/x.js"})
 	got, _ = page(t, l, 200, "", func(r *http.Response) {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
@@ -111,7 +111,7 @@ func TestPolicyFromTheSource(t *testing.T) {
 		r.Header.Set("Content-Encoding", "gzip")
 		r.Body, r.ContentLength = io.NopCloser(&b), int64(b.Len())
 	})
-	has("gzip", got, map[string]string{"script-src": "'self' https://cdn.example/x.js " + q("cart([2])")})
+	has("gzip", got, map[string]string{"script-src": "'self' " + q("cart([2])") + " https://cdn.example/x.js"})
 	got, _ = page(t, l, 200, "<script>cart([1])</script>", func(r *http.Response) { r.Header.Set("Content-Security-Policy", "default-src 'none'") })
 	if got != "default-src 'none'" {
 		t.Errorf("the app's own policy: %q", got)
@@ -128,22 +128,87 @@ func TestPolicyFromTheSource(t *testing.T) {
 	has("no source", got, map[string]string{"script-src": "'self'"})
 }
 
-// TestPolicyThatIsFull: a page with more of the app's own scripts than a header
-// has room for is not broken silently.
+// TestPolicyThatIsFull: a page with more of the app's own texts than a header
+// has room for gets no header that is too long, and is not broken silently.
 func TestPolicyThatIsFull(t *testing.T) {
-	var text strings.Builder
+	var scripts, styles strings.Builder
 	for i := range 60 {
-		fmt.Fprintf(&text, "<script>f(%d)</script>", i)
+		fmt.Fprintf(&scripts, "<script>f(%d)</script>", i)
+		fmt.Fprintf(&styles, `<p style="width: %dpx">`, i)
 	}
-	l := enforcing(t, source(t, text.String()))
-	few, _, _ := strings.Cut(text.String(), "<script>f(20)")
-	page(t, l, 200, few)
-	if d := l.(*headers).Describe(); strings.Contains(d, "has room for") {
-		t.Errorf("%s", d)
+	templates := source(t, scripts.String()+styles.String())
+	l := enforcing(t, templates)
+	few, _, _ := strings.Cut(scripts.String(), "<script>f(20)")
+	full := func() bool { return strings.Contains(l.(*headers).Describe(), "has room for") }
+	policy, _ := page(t, l, 200, few)
+	if strings.Count(policy, "sha256-") != 20 || full() {
+		t.Errorf("%s\n%s", policy, l.(*headers).Describe())
 	}
-	policy, _ := page(t, l, 200, text.String())
+	// Styles on attributes run nothing: all of them, rather than a page that
+	// looks wrong. Never of style sheets or scripts.
+	policy, _ = page(t, l, 200, few+styles.String())
+	if attr, _ := directive(policy, "style-src-attr"); attr != "'unsafe-inline'" || strings.Count(policy, "unsafe-inline") != 1 || strings.Count(policy, "sha256-") != 20 || full() {
+		t.Errorf("%s\n%s", policy, l.(*headers).Describe())
+	}
+	policy, _ = page(t, l, 200, scripts.String())
+	if n := strings.Count(policy, "sha256-"); len(policy) > defaultCSPMax+len("; "+upgradeInsecure) || n < 40 || n >= 60 || strings.Contains(policy, "unsafe-inline") {
+		t.Errorf("%d bytes, %d hashes: %s", len(policy), n, policy)
+	}
 	if d := l.(*headers).Describe(); !strings.Contains(d, "1 pages have more inline texts than a header has room for") {
-		t.Errorf("%d hashes: %s", strings.Count(policy, "sha256-"), d)
+		t.Error(d)
+	}
+	more := enforcing(t, templates, func(c *Config) { c.CSPMax = 8192 })
+	if policy, _ = page(t, more, 200, scripts.String()+styles.String()); strings.Count(policy, "sha256-") != 120 || strings.Contains(more.(*headers).Describe(), "room") {
+		t.Errorf("%d bytes, %d hashes", len(policy), strings.Count(policy, "sha256-"))
+	}
+	// A report-only policy without some of the app's own texts would report
+	// them for attacks.
+	quiet := enforcing(t, templates, func(c *Config) { c.CSPMode = "report-only" })
+	for body, want := range map[string]bool{few: true, scripts.String(): false} {
+		r := &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/html"}}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
+		quiet.Response(&guard.Exchange{Request: httptest.NewRequest("GET", "/", nil), Client: guard.Client{Scheme: "https"}}, r)
+		if got := r.Header.Get("Content-Security-Policy-Report-Only") != ""; got != want {
+			t.Errorf("report-only policy: %v, want %v", got, want)
+		}
+	}
+	// Addresses have room, too, or none.
+	var hosts strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&hosts, `<script src="https://cdn%d.example/a/long/way/to/the/%s.js"></script>`, i, strings.Repeat("x", 80))
+	}
+	if policy, _ = page(t, enforcing(t, source(t, hosts.String())), 200, hosts.String()); len(policy) > defaultCSPMax+len("; "+upgradeInsecure) || !strings.Contains(policy, "https://cdn10.example/") {
+		t.Errorf("%d bytes: %s", len(policy), policy)
+	}
+}
+
+// TestPolicyBesideAnother: a policy of the app's own that lets any script run
+// gets ours beside it, with what the page's own scripts need; a script that is
+// loaded over http is the one that browsers ask for over https.
+func TestPolicyBesideAnother(t *testing.T) {
+	const weak = "default-src * 'unsafe-inline'"
+	templates := source(t, `<script>cart({{ cart|tojson }})</script><script src="http://cdn.example/x.js"></script><script>ws = new WebSocket("x")</script><img src="http://img.example/x">`)
+	sent := func(status int, scheme string) []string {
+		body := "<script>cart([1])</script>"
+		r := &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"text/html"}, "Content-Security-Policy": {weak}}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
+		enforcing(t, templates).Response(&guard.Exchange{Request: httptest.NewRequest("GET", "/", nil), Client: guard.Client{Scheme: scheme}}, r)
+		return r.Header["Content-Security-Policy"]
+	}
+	got := sent(200, "https")
+	if len(got) != 2 || got[0] != weak {
+		t.Fatalf("%q", got)
+	}
+	for name, want := range map[string]string{"script-src": "'self' '" + csp.Hash("cart([1])") + "' https://cdn.example/x.js", "img-src": "https://img.example", upgradeInsecure: ""} {
+		if v, ok := directive(got[1], name); !ok || v != want {
+			t.Errorf("%s is %q, want %q", name, v, want)
+		}
+	}
+	if got := sent(200, "http"); len(got) != 2 || !strings.Contains(got[1], " http://cdn.example/x.js") || strings.Contains(got[1], upgradeInsecure) {
+		t.Errorf("over http: %q", got)
+	}
+	// A 304 with the app's policy alone would take ours off the page in the
+	// browser's cache.
+	if got := sent(304, "https"); len(got) != 0 {
+		t.Errorf("304: %q", got)
 	}
 }
 
@@ -163,7 +228,7 @@ func TestHostilePolicyFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := enforcing(t, func() *routemap.Policy { return p })
-		if got, _ := page(t, l, 200, "x"); got != "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'none'; frame-ancestors 'none'" {
+		if got, _ := page(t, l, 200, "x"); got != "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'none'; frame-ancestors 'none'; upgrade-insecure-requests" {
 			t.Errorf("%s: %s", content, got)
 		}
 		if s := l.(guard.Reporter).Describe(); !strings.Contains(s, "without the app's templates: ") {

@@ -50,13 +50,15 @@ func with(change func(*Config)) Config {
 
 func TestHeaders(t *testing.T) {
 	enforce := with(func(c *Config) { c.CSPMode = "enforce" })
-	const reporting = defaultCSP + "; report-uri " + ReportPath
-	const baseline = "object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
+	const upgrade = "; upgrade-insecure-requests"
+	const reporting = defaultCSP + "; report-uri " + ReportPath + upgrade
+	const baseline = "object-src 'none'; base-uri 'self'; frame-ancestors 'none'" + upgrade
+	own := func(v string) string { return "Content-Security-Policy: " + v }
 	for _, c := range []struct {
 		name string
 		cfg  Config
 		own  []string
-		want map[string]string // "" means absent
+		want map[string]string // lines; "" means absent
 	}{
 		{"an app that sets nothing", year, nil, map[string]string{
 			"Strict-Transport-Security":    "max-age=31536000",
@@ -71,19 +73,25 @@ func TestHeaders(t *testing.T) {
 		}},
 		{"CSP in force", enforce, nil, map[string]string{"Content-Security-Policy": reporting, "Content-Security-Policy-Report-Only": ""}},
 		{"CSP off", with(func(c *Config) { c.CSPMode = "off" }), nil, map[string]string{"Content-Security-Policy": "", "Content-Security-Policy-Report-Only": ""}},
-		{"no reports", with(func(c *Config) { c.CSPMode = "enforce"; c.CSPReport = "off" }), nil, map[string]string{"Content-Security-Policy": defaultCSP}},
+		{"no reports", with(func(c *Config) { c.CSPMode = "enforce"; c.CSPReport = "off" }), nil, map[string]string{"Content-Security-Policy": defaultCSP + upgrade}},
 		{"embedder policy", with(func(c *Config) { c.EmbedderPolicy = "require-corp" }), nil, map[string]string{"Cross-Origin-Embedder-Policy": "require-corp"}},
 		{"embedder policy is for pages", with(func(c *Config) { c.EmbedderPolicy = "require-corp" }), []string{"Content-Type: application/json"}, map[string]string{"Cross-Origin-Embedder-Policy": ""}},
-		{"report URL", with(func(c *Config) { c.CSPMode = "enforce"; c.CSP = "default-src 'self'"; c.CSPReport = "/csp" }), nil, map[string]string{"Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; report-uri /csp"}},
-		{"frames for oneself", with(func(c *Config) { c.FrameAncestors = "'self'" }), nil, map[string]string{"X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'self'"}},
-		{"frames for a partner", with(func(c *Config) { c.FrameAncestors = "'self' https://partner.example" }), []string{"X-Frame-Options: ALLOWALL"}, map[string]string{"X-Frame-Options": "", "Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'self' https://partner.example"}},
+		{"report URL", with(func(c *Config) { c.CSPMode = "enforce"; c.CSP = "default-src 'self'"; c.CSPReport = "/csp" }), nil, map[string]string{"Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; report-uri /csp" + upgrade}},
+		{"frames for oneself", with(func(c *Config) { c.FrameAncestors = "'self'" }), nil, map[string]string{"X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'self'" + upgrade}},
+		{"frames for a partner", with(func(c *Config) { c.FrameAncestors = "'self' https://partner.example" }), []string{"X-Frame-Options: ALLOWALL"}, map[string]string{"X-Frame-Options": "", "Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'self' https://partner.example" + upgrade}},
+		{"nothing is upgraded", with(func(c *Config) { c.UpgradeInsecure = guard.Off }), nil, map[string]string{"Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'none'"}},
 
-		{"the app's CSP stays alone", enforce, []string{"Content-Security-Policy: default-src 'self' cdn.example", "X-Frame-Options: SAMEORIGIN"}, map[string]string{"Content-Security-Policy": "default-src 'self' cdn.example", "Content-Security-Policy-Report-Only": "", "X-Frame-Options": "SAMEORIGIN"}},
-		{"the app's CSP without framing", enforce, []string{"Content-Security-Policy: default-src 'self'"}, map[string]string{"Content-Security-Policy": "default-src 'self'", "X-Frame-Options": "DENY"}},
-		{"the app's CSP with framing", enforce, []string{"Content-Security-Policy: frame-ancestors https://partner.example"}, map[string]string{"X-Frame-Options": ""}},
+		{"the app's CSP says which scripts run", enforce, []string{own("default-src 'self' cdn.example"), "X-Frame-Options: SAMEORIGIN"}, map[string]string{"Content-Security-Policy": "default-src 'self' cdn.example\nbase-uri 'self'; frame-ancestors 'self'" + upgrade, "Content-Security-Policy-Report-Only": "", "X-Frame-Options": "SAMEORIGIN"}},
+		{"the app's CSP says everything", enforce, []string{own("script-src 'nonce-x'; object-src data.example; base-uri x.example; frame-ancestors 'self'; Upgrade-Insecure-Requests")}, map[string]string{"Content-Security-Policy": "script-src 'nonce-x'; object-src data.example; base-uri x.example; frame-ancestors 'self'; Upgrade-Insecure-Requests", "X-Frame-Options": ""}},
+		{"the app's CSP with framing only", enforce, []string{own("frame-ancestors https://partner.example")}, map[string]string{"X-Frame-Options": "", "Content-Security-Policy": "frame-ancestors https://partner.example\n" + strings.Replace(reporting, "; frame-ancestors 'none'", "", 1)}},
+		{"the app's CSP lets any script run", enforce, []string{own("default-src * 'unsafe-inline' 'unsafe-eval'"), "X-Frame-Options: ALLOWALL"}, map[string]string{"Content-Security-Policy": "default-src * 'unsafe-inline' 'unsafe-eval'\n" + reporting, "X-Frame-Options": "DENY", "Content-Security-Policy-Report-Only": ""}},
+		{"it does, and we only report", year, []string{own("default-src https: 'unsafe-inline'; object-src 'self'")}, map[string]string{"Content-Security-Policy": "default-src https: 'unsafe-inline'; object-src 'self'\nbase-uri 'self'; frame-ancestors 'none'" + upgrade, "Content-Security-Policy-Report-Only": strings.Replace(defaultCSP, "; frame-ancestors 'none'", "", 1) + "; report-uri " + ReportPath}},
+		{"it does, and that is the app's business", with(func(c *Config) { c.CSPMode, c.CSPOwn = "enforce", "never" }), []string{own("default-src *")}, map[string]string{"Content-Security-Policy": "default-src *", "Content-Security-Policy-Report-Only": ""}},
+		{"ours beside every CSP of the app's", with(func(c *Config) { c.CSPMode, c.CSPOwn = "enforce", "always" }), []string{own("default-src 'self'; frame-ancestors 'self'")}, map[string]string{"Content-Security-Policy": "default-src 'self'; frame-ancestors 'self'\n" + reporting}},
+		{"CSP off beside the app's", with(func(c *Config) { c.CSPMode = "off" }), []string{own("default-src *")}, map[string]string{"Content-Security-Policy": "default-src *"}},
 		{"an empty CSP is none", enforce, []string{"Content-Security-Policy:  ;"}, map[string]string{"Content-Security-Policy": reporting}},
-		{"the app's report-only policy stays", year, []string{"Content-Security-Policy-Report-Only: default-src 'self'"}, map[string]string{"Content-Security-Policy-Report-Only": "default-src 'self'", "Content-Security-Policy": baseline}},
-		{"an app that frames itself", year, []string{"X-Frame-Options: sameorigin"}, map[string]string{"X-Frame-Options": "sameorigin", "Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'self'"}},
+		{"the app's report-only policy stays", year, []string{"Content-Security-Policy-Report-Only: default-src 'self'"}, map[string]string{"Content-Security-Policy-Report-Only": "default-src 'self'\n" + strings.Replace(defaultCSP, "; frame-ancestors 'none'", "", 1) + "; report-uri " + ReportPath, "Content-Security-Policy": baseline}},
+		{"an app that frames itself", year, []string{"X-Frame-Options: sameorigin"}, map[string]string{"X-Frame-Options": "sameorigin", "Content-Security-Policy": "object-src 'none'; base-uri 'self'; frame-ancestors 'self'" + upgrade}},
 		{"two frame options are none", year, []string{"X-Frame-Options: DENY", "X-Frame-Options: SAMEORIGIN"}, map[string]string{"X-Frame-Options": "DENY"}},
 
 		{"longer HSTS of the app", year, []string{"Strict-Transport-Security: max-age=63072000; includeSubDomains; preload"}, map[string]string{"Strict-Transport-Security": "max-age=63072000; includeSubDomains; preload"}},
@@ -120,10 +128,9 @@ func TestHeaders(t *testing.T) {
 			h := through(t, c.cfg, "https", c.own...)
 			for name, want := range c.want {
 				got := h.Values(name)
-				if want == "" && len(got) == 0 || len(got) == 1 && got[0] == want {
-					continue
+				if strings.Join(got, "\n") != want {
+					t.Errorf("%s: %q, want %q", name, got, want)
 				}
-				t.Errorf("%s: %q, want %q", name, got, want)
 			}
 		})
 	}
@@ -138,8 +145,32 @@ func TestReportOnly(t *testing.T) {
 }
 
 func TestNoHSTSOverHTTP(t *testing.T) {
-	if h := through(t, year, "http"); h.Get("Strict-Transport-Security") != "" {
+	if h := through(t, year, "http"); h.Get("Strict-Transport-Security") != "" || strings.Contains(h.Get("Content-Security-Policy"), "upgrade") {
 		t.Error(h)
+	}
+}
+
+// TestRestrictsScripts: which policies of an app's own say what runs, as
+// browsers read them.
+func TestRestrictsScripts(t *testing.T) {
+	for policy, want := range map[string]bool{
+		"script-src 'self'": true, "default-src 'none'": true, "script-src": true, "SCRIPT-SRC 'SELF'": true,
+		"script-src 'nonce-abc' 'unsafe-inline' 'strict-dynamic' https: http:": true, "script-src 'sha256-x=' 'unsafe-inline'": true,
+		"script-src 'strict-dynamic' https: 'unsafe-inline'": true, "sandbox allow-forms": true, "script-src https://*.cdn.example/x": true,
+		"default-src *; script-src 'self'": true, "script-src 'self'; script-src *": true, "default-src *, script-src 'self'": true,
+		"script-src 'self' 'unsafe-eval'": true, "script-src blob: 'self'": true, "script-src //*": true,
+
+		"": false, "default-src *": false, "default-src 'self' 'unsafe-inline'": false, "script-src *:*": false, "script-src https://*:443": false,
+		"script-src 'self' HTTPS:": false, "script-src data:": false, "object-src 'none'; base-uri 'none'": false,
+		"sandbox allow-scripts": false, "style-src 'self'": false, "script-src 'self'; script-src-elem *": false, "script-src 'self'; script-src-attr 'unsafe-inline'": false,
+		"script-src *; script-src 'self'": false, "script-src https://*/x 'nonce-a'": false, "img-src 'self', style-src 'none'": false,
+	} {
+		if got := restrictsScripts(readPolicies([]string{policy})); got != want {
+			t.Errorf("%q: %v", policy, got)
+		}
+	}
+	if !restrictsScripts(readPolicies([]string{"default-src *", "script-src 'self'"})) {
+		t.Error("of two lines the stricter one counts")
 	}
 }
 
@@ -221,7 +252,9 @@ func FuzzResponse(f *testing.F) {
 	f.Add("Content-Security-Policy", "default-src 'self'", "text/html")
 	f.Add("Strict-Transport-Security", "max-age=\"1\"; includeSubDomains", "")
 	f.Add("X-Frame-Options", "ALLOW-FROM x", "image/png")
-	l := newLayer(f, year)
+	f.Add("Content-Security-Policy", "default-src * 'unsafe-inline', img-src x", "text/html")
+	f.Add("Content-Security-Policy", "frame-ancestors 'self'; script-src", "text/html")
+	l := newLayer(f, with(func(c *Config) { c.CSPMode = "enforce" }))
 	f.Fuzz(func(t *testing.T, name, v, kind string) {
 		h := http.Header{"Content-Type": {kind}}
 		h.Add(name, v)
