@@ -217,22 +217,31 @@ func (s *site) token(page string) string {
 	return m[1] + m[2]
 }
 
-// TestShop drives the example shop behind the guard as people and attackers
-// do, checks it, and then looks for every secret it sent in everything that
-// was written.
-func TestShop(t *testing.T) {
+const (
+	shopKey      = "e2e-secret-key-0f3a9b7c5d1e8f2a4b6c8d0e2f4a6b8c"
+	shopPassword = "e2e-Passw0rd-honest-kim"
+)
+
+// startShop runs "dewar run" on the example shop, stocked.
+func startShop(t *testing.T, more ...string) *site {
+	t.Helper()
 	root := real(t)
-	work := t.TempDir()
 	shop := filepath.Join(root, "examples", "shop")
-	const key = "e2e-secret-key-0f3a9b7c5d1e8f2a4b6c8d0e2f4a6b8c"
-	const password = "e2e-Passw0rd-honest-kim"
-	environ := []string{"SECRET_KEY=" + key, "INSTANCE_PATH=" + work, "PROXY_HOPS=1", "SEED_ADMIN_PASSWORD=" + password + "-admin", "SEED_USER_PASSWORD=" + password}
+	environ := []string{"SECRET_KEY=" + shopKey, "INSTANCE_PATH=" + t.TempDir(), "PROXY_HOPS=1", "SEED_ADMIN_PASSWORD=" + shopPassword + "-admin", "SEED_USER_PASSWORD=" + shopPassword}
 	seed := exec.Command(filepath.Join(root, ".venv", "bin", "flask"), "--app", "wsgi", "seed")
 	seed.Dir, seed.Env = shop, append(os.Environ(), environ...)
 	if out, err := seed.CombinedOutput(); err != nil {
 		t.Fatalf("flask seed: %v\n%s", err, out)
 	}
-	s := start(t, shop, environ)
+	return start(t, shop, environ, more...)
+}
+
+// TestShop drives the example shop behind the guard as people and attackers
+// do, checks it, and then looks for every secret it sent in everything that
+// was written.
+func TestShop(t *testing.T) {
+	const key, password = shopKey, shopPassword
+	s := startShop(t)
 	c := s.client()
 
 	// An honest visit.
@@ -317,7 +326,7 @@ func TestShop(t *testing.T) {
 
 	// The checklist of the whole: every face spoke.
 	var out, errs bytes.Buffer
-	code := execute(t.Context(), []string{"check", shop, "--profile", "production", "--url", s.https, "--ca", s.cert, "--format", "json"}, s.environ, nil, &out, &errs)
+	code := execute(t.Context(), []string{"check", s.dir, "--profile", "production", "--url", s.https, "--ca", s.cert, "--format", "json"}, s.environ, nil, &out, &errs)
 	if code != exitOK && code != exitFindings {
 		t.Fatalf("dewar check ended with %d: %s", code, &errs)
 	}

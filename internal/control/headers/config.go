@@ -26,7 +26,7 @@ type Config struct {
 	CSPClients        int            `toml:"csp-clients" default:"3" jsonschema:"minimum=1,maximum=64" jsonschema_description:"How many different clients must have reported an address before dewar csp propose proposes to allow it."`
 	FrameAncestors    string         `toml:"frame-ancestors" default:"'none'" jsonschema_description:"Who may show the app in a frame: 'none', 'self', or 'self' and origins. Also decides X-Frame-Options."`
 	ReferrerPolicy    string         `toml:"referrer-policy" default:"strict-origin-when-cross-origin" jsonschema:"enum=strict-origin-when-cross-origin,enum=strict-origin,enum=same-origin,enum=origin,enum=off" jsonschema_description:"Referrer-Policy. no-referrer is not offered: Flask-WTF's CSRF check needs the Referer over HTTPS."`
-	PermissionsPolicy string         `toml:"permissions-policy" default:"camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), hid=(), midi=(), accelerometer=(), gyroscope=(), magnetometer=(), display-capture=(), browsing-topics=()" jsonschema_description:"Permissions-Policy: browser features that the app does without; off does not send it."`
+	PermissionsPolicy string         `toml:"permissions-policy" default:"camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), midi=(), accelerometer=(), gyroscope=(), magnetometer=(), display-capture=(), browsing-topics=()" jsonschema_description:"Permissions-Policy: browser features that the app does without; off does not send it."`
 	OpenerPolicy      string         `toml:"opener-policy" default:"same-origin" jsonschema:"enum=same-origin,enum=same-origin-allow-popups,enum=off" jsonschema_description:"Cross-Origin-Opener-Policy. same-origin-allow-popups is for apps that talk to the login or payment windows they open."`
 	ResourcePolicy    string         `toml:"resource-policy" default:"same-origin" jsonschema:"enum=same-origin,enum=same-site,enum=cross-origin,enum=off" jsonschema_description:"Cross-Origin-Resource-Policy: who may load the app's answers into other pages. Not sent on images, audio, video and fonts, which mails and other sites may show."`
 	EmbedderPolicy    string         `toml:"embedder-policy" default:"off" jsonschema:"enum=off,enum=require-corp,enum=credentialless" jsonschema_description:"Cross-Origin-Embedder-Policy on pages. Off by default: with it everything that a page loads from elsewhere must say that it may be loaded."`
@@ -37,7 +37,7 @@ type Config struct {
 const (
 	defaultCSPMax      = 3072
 	defaultCSP         = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; media-src 'self'; manifest-src 'self'; worker-src 'self'; frame-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-	defaultPermissions = "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), hid=(), midi=(), accelerometer=(), gyroscope=(), magnetometer=(), display-capture=(), browsing-topics=()"
+	defaultPermissions = "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), midi=(), accelerometer=(), gyroscope=(), magnetometer=(), display-capture=(), browsing-topics=()"
 )
 
 // texts lists the settings with a fixed set of values or free text.
