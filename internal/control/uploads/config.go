@@ -45,7 +45,7 @@ type Config struct {
 	ClamAVTimeout    guard.Duration `toml:"clamav-timeout" default:"60s" jsonschema_description:"Longest scan of one file."`
 	Quarantine       string         `toml:"quarantine" jsonschema_description:"Folder in which refused files are kept, outside of everything that is served. Empty: they are not kept."`
 	QuarantineAge    guard.Duration `toml:"quarantine-age" default:"30d" jsonschema_description:"How long files stay in quarantine."`
-	QuarantineSize   guard.Size     `toml:"quarantine-size" default:"1 GB" jsonschema_description:"Most that the quarantine holds, and 10,000 files at most; the oldest make room."`
+	QuarantineSize   guard.Size     `toml:"quarantine-size" default:"1 GB" jsonschema_description:"Most that the quarantine holds, files that wait for a later scan included, and 10,000 files at most; the oldest make room. What waits takes half of it at most: what there is no room for then is unscanned, and clamav-failure says what becomes of it."`
 	Directories      bool           `toml:"directories" jsonschema_description:"Accept relative paths in file names, as browsers send them when a visitor uploads a whole directory."`
 }
 

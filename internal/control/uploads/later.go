@@ -5,12 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dewar-security/dewar/internal/clamd"
@@ -22,12 +20,15 @@ import (
 // later scans files after the app has got them. A copy of each waits in the
 // quarantine's folder, as ID.wait with its record beside it, so that none is
 // forgotten when the guard ends before the scanner has answered. What is found
-// bad moves into the quarantine, with an event; the rest is deleted.
+// bad moves into the quarantine, with an event; the rest is deleted. What waits
+// counts into quarantine-size, and may take half of it: what there is no room
+// for is as good as not scanned, and clamav-failure says what becomes of it.
 type later struct {
 	clam   *clamd.Client
 	q      *quarantine
 	env    guard.Env
 	queue  chan string
+	left   atomic.Bool // there is more in the folder than the queue took
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -48,24 +49,32 @@ func newLater(clam *clamd.Client, q *quarantine, env guard.Env) *later {
 				select {
 				case id := <-l.queue:
 					l.scan(id)
+					if len(l.queue) == 0 && l.left.CompareAndSwap(true, false) {
+						l.refill()
+					}
 				case <-ctx.Done():
 					return
 				}
 			}
 		})
 	}
-	// What the guard before did not get to.
-	if waiting, err := filepath.Glob(filepath.Join(q.dir, "*.wait")); err == nil {
-		for _, name := range waiting {
-			if id := strings.TrimSuffix(filepath.Base(name), ".wait"); recordID.MatchString(id) {
-				select {
-				case l.queue <- id:
-				default:
-				}
-			}
+	l.refill()
+	return l
+}
+
+// refill takes up what the guard before did not get to, as much as the queue
+// holds.
+func (l *later) refill() {
+	waiting, _, err := l.q.waitingFiles()
+	l.left.Store(err != nil)
+	for _, id := range waiting {
+		select {
+		case l.queue <- id:
+		default:
+			l.left.Store(true) // for the next time
+			return
 		}
 	}
-	return l
 }
 
 func (l *later) close() {
@@ -79,34 +88,26 @@ func (l *later) add(x *guard.Exchange, b *guard.Body, p *formdata.Part) error {
 	if len(l.queue) >= laterFiles-laterWorkers {
 		return errors.New("too many files wait for the scanner")
 	}
-	if p.Size > l.q.most {
-		return fmt.Errorf("%d bytes are more than the quarantine holds", p.Size)
-	}
 	now := l.env.Now()
 	id := event.NewID(now)
 	h := sha256.New()
-	if err := writeNew(l.q.file(id, ".wait"), io.TeeReader(p.Content(b), h)); err != nil {
+	if err := l.q.wait(id, p.Size, io.TeeReader(p.Content(b), h)); err != nil {
 		return err
 	}
 	rec := recordOf(x, p, "file-malware", "", hex.EncodeToString(h.Sum(nil)))
 	rec.ID, rec.Time = id, now.UTC().Truncate(time.Second)
 	// The record waits under a name that no listing shows.
 	if err := l.q.saveWaiting(rec); err != nil {
-		os.Remove(l.q.file(id, ".wait"))
+		l.q.forget(id)
 		return err
 	}
 	select {
 	case l.queue <- id:
 		return nil
 	default:
-		l.forget(id)
+		l.q.forget(id)
 		return errors.New("too many files wait for the scanner")
 	}
-}
-
-func (l *later) forget(id string) {
-	os.Remove(l.q.file(id, ".wait"))
-	os.Remove(l.q.file(id, ".wait-record"))
 }
 
 // scan asks about one file, again and again while the scanner is away.
@@ -118,10 +119,10 @@ func (l *later) scan(id string) {
 			return // another process was faster
 		case errors.Is(err, clamd.ErrTooLarge):
 			l.publish(id, event.High, "file-unscanned", err.Error())
-			l.forget(id)
+			l.q.forget(id)
 			return
 		case err == nil && signature == "":
-			l.forget(id)
+			l.q.forget(id)
 			return
 		case err == nil:
 			rec, err := l.q.take(id, signature)
@@ -150,7 +151,7 @@ func (l *later) once(id string) (string, error) {
 }
 
 func (l *later) publish(id string, s event.Severity, reason, detail string) {
-	rec, _ := l.q.waiting(id)
+	rec, _ := l.q.waitingRecord(id)
 	rec.ID = id
 	l.publishRecord(rec, s, reason, detail)
 }

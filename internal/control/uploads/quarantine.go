@@ -65,6 +65,9 @@ type quarantine struct {
 	bytes  int64
 	count  int
 	looked time.Time
+	// waiting is what lies there for the scanner, reserved what is just being
+	// written for it. Both count as what is kept does.
+	waiting, reserved int64
 }
 
 var (
@@ -89,6 +92,9 @@ func openQuarantine(dir string, age time.Duration, most int64, now func() time.T
 		return nil, fmt.Errorf("uploads.quarantine: others may look into %s (mode %04o): chmod 700 it", dir, info.Mode().Perm())
 	}
 	q := &quarantine{dir: dir, age: age, most: most, now: now}
+	if _, q.waiting, err = q.waitingFiles(); err != nil {
+		return nil, fmt.Errorf("uploads.quarantine: %w", err)
+	}
 	return q, q.readReleased()
 }
 
@@ -129,6 +135,10 @@ func (q *quarantine) put(rec Record, src io.Reader) (Record, error) {
 	defer q.mu.Unlock()
 	if err := q.room(rec.Size); err != nil {
 		return rec, err
+	}
+	if rec.Size > q.most-q.waiting-q.reserved {
+		q.bytes, q.count = q.bytes-rec.Size, q.count-1
+		return rec, fmt.Errorf("%d bytes are more than the quarantine holds beside the %d that wait for the scanner", rec.Size, q.waiting+q.reserved)
 	}
 	now := q.now()
 	rec.ID, rec.Time = event.NewID(now), now.UTC().Truncate(time.Second)
@@ -173,8 +183,73 @@ func (q *quarantine) saveAs(rec Record, ext string) error {
 	return os.Rename(temporary, q.file(rec.ID, ext))
 }
 
-// waiting reads the record of a file that waits for the scanner.
-func (q *quarantine) waiting(id string) (rec Record, err error) {
+// wait keeps a file for the scanner. What waits counts as what is kept does,
+// and the oldest of what is kept makes room for it; but it takes no more than
+// half of the quarantine, so that many uploads do not push out everything that
+// was found bad before. An error says that there is no room.
+func (q *quarantine) wait(id string, size int64, src io.Reader) error {
+	q.mu.Lock()
+	if size > q.most/2-q.waiting-q.reserved {
+		// Others may have scanned what was there.
+		err := q.prune(0)
+		if err == nil && size > q.most/2-q.waiting-q.reserved {
+			err = fmt.Errorf("%d bytes wait for the scanner already, and half of quarantine-size is the most", q.waiting+q.reserved)
+		}
+		if err != nil {
+			q.mu.Unlock()
+			return err
+		}
+	}
+	if q.bytes+q.waiting+q.reserved+size > q.most {
+		if err := q.prune(size); err != nil {
+			q.mu.Unlock()
+			return err
+		}
+	}
+	q.reserved += size
+	q.mu.Unlock()
+	err := writeNew(q.file(id, ".wait"), src)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.reserved -= size; err == nil {
+		q.waiting += size
+	}
+	return err
+}
+
+// forget deletes a file that waited.
+func (q *quarantine) forget(id string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.unwait(id)
+	os.Remove(q.file(id, ".wait"))
+	os.Remove(q.file(id, ".wait-record"))
+}
+
+// unwait takes a file out of the count of what waits.
+func (q *quarantine) unwait(id string) {
+	if info, err := os.Stat(q.file(id, ".wait")); err == nil {
+		q.waiting = max(0, q.waiting-info.Size())
+	}
+}
+
+// waitingFiles returns the ids of what waits, and how many bytes that is.
+func (q *quarantine) waitingFiles() (ids []string, bytes int64, err error) {
+	entries, err := os.ReadDir(q.dir)
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".wait")
+		if !ok || !recordID.MatchString(id) {
+			continue
+		}
+		if info, err := e.Info(); err == nil {
+			ids, bytes = append(ids, id), bytes+info.Size()
+		}
+	}
+	return ids, bytes, err
+}
+
+// waitingRecord reads the record of a file that waits for the scanner.
+func (q *quarantine) waitingRecord(id string) (rec Record, err error) {
 	b, err := os.ReadFile(q.file(id, ".wait-record"))
 	if err == nil {
 		err = json.Unmarshal(b, &rec)
@@ -186,11 +261,12 @@ func (q *quarantine) waiting(id string) (rec Record, err error) {
 func (q *quarantine) take(id, signature string) (Record, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	rec, err := q.waiting(id)
+	rec, err := q.waitingRecord(id)
 	if err != nil {
 		return rec, err
 	}
 	rec.ID, rec.Reason, rec.Detail = id, "file-malware", signature
+	q.unwait(id) // its bytes are those that it takes from now on
 	if err := q.room(rec.Size); err != nil {
 		return rec, err
 	}
@@ -255,7 +331,7 @@ func (q *quarantine) delete(id string) error {
 
 // room makes room for one more file of so many bytes, and counts it.
 func (q *quarantine) room(more int64) error {
-	if d := q.now().Sub(q.looked); d < 0 || d > pruneEvery || q.bytes+more > q.most || q.count >= maxRecords {
+	if d := q.now().Sub(q.looked); d < 0 || d > pruneEvery || q.bytes+q.waiting+q.reserved+more > q.most || q.count >= maxRecords {
 		if err := q.prune(more); err != nil {
 			return err
 		}
@@ -276,9 +352,13 @@ func (q *quarantine) prune(more int64) error {
 	for _, r := range records {
 		bytes += r.Size
 	}
-	most, number := q.most-more, maxRecords-1
+	if _, q.waiting, err = q.waitingFiles(); err != nil {
+		return err
+	}
+	whole := q.most - q.waiting - q.reserved
+	most, number := whole-more, maxRecords-1
 	if few := maxRecords / 10; count > few && (bytes > most || count > number) {
-		most, number = min(most, q.most-q.most/10), maxRecords-few
+		most, number = min(most, whole-whole/10), maxRecords-few
 	}
 	for _, r := range records {
 		if bytes <= most && count <= number && q.now().Sub(r.Time) <= q.age {
