@@ -71,9 +71,10 @@ type Audit struct {
 
 // Probe is the [probe] section.
 type Probe struct {
-	Budget int        `toml:"budget" default:"200" jsonschema:"minimum=1,maximum=10000" jsonschema_description:"Requests at most in one run."`
-	Rate   store.Rate `toml:"rate" default:"10/s" jsonschema_description:"Pace of requests."`
-	Writes bool       `toml:"writes" default:"true" jsonschema_description:"Send the harmless POST requests that ask whether the site refuses forged ones."`
+	Budget  int        `toml:"budget" default:"200" jsonschema:"minimum=1,maximum=10000" jsonschema_description:"Requests at most in one run."`
+	Rate    store.Rate `toml:"rate" default:"10/s" jsonschema_description:"Pace of requests."`
+	Writes  bool       `toml:"writes" default:"true" jsonschema_description:"Send the harmless POST requests that ask whether the site refuses forged ones."`
+	Uploads string     `toml:"uploads" default:"off" jsonschema:"enum=off,enum=markers,enum=eicar" jsonschema_description:"Files that the probe may leave on the site through its upload forms: off, markers (small harmless files called dewar…, some of them pages whose script does nothing) or eicar (the test file of malware scanners, too)."`
 }
 
 // problems collects what is wrong with values that are each well formed. Keys

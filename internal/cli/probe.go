@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/dewar-security/dewar/internal/catalog"
 	"github.com/dewar-security/dewar/internal/evidence"
 	"github.com/dewar-security/dewar/internal/gateway"
+	"github.com/dewar-security/dewar/internal/policy"
 	"github.com/dewar-security/dewar/internal/probe"
 	"github.com/dewar-security/dewar/internal/report"
 )
@@ -41,12 +43,14 @@ func (p *probeFlags) register(c *cobra.Command) {
 	f.BoolVar(&p.insecure, "insecure", false, "go on when the certificate does not verify; the evidence says so")
 	f.Uint16Var(&p.cleartext, "cleartext-port", 0, "`port` of the same host that redirects HTTP to HTTPS (default 80 for a site on 443)")
 	f.Int("budget", 0, "requests at most (default 200)")
+	f.String("uploads", "", "`files` to leave on the site through its upload forms: markers (harmless), or eicar (the scanners' test file, too)")
+	f.Lookup("uploads").NoOptDefVal = "markers"
 	f.Bool("no-writes", false, "send only GET, HEAD and OPTIONS; some promises then stay unproven")
 }
 
 // settings are the settings that the flags stand for.
 func (p *probeFlags) settings(c *cobra.Command) []catalog.Flag {
-	out := flag(c, "budget", "probe.budget")
+	out := append(flag(c, "budget", "probe.budget"), flag(c, "uploads", "probe.uploads")...)
 	if v, err := c.Flags().GetBool("no-writes"); err == nil && v {
 		out = append(out, catalog.Flag{Key: "probe.writes", Value: "false", Name: "--no-writes"})
 	}
@@ -65,8 +69,10 @@ func (a *app) probeCommand() *cobra.Command {
 		Long: `Probe sends a bounded number of harmless requests to the site that you name, and
 to no other host: headers (scored as MDN's HTTP Observatory scores them),
 cookies, TLS, redirects, debugger and files that must not be public, refusal of
-forged requests, rate limit. It does not sign in and changes nothing on a site
-that keeps its promises. Probe only sites that are yours to test.
+forged requests, size of bodies, rate limit. It does not sign in and changes
+nothing on a site that keeps its promises; --uploads also lets it leave small
+harmless files, called dewar…, through forms that are open to every visitor.
+Probe only sites that are yours to test.
 
 When "dewar run" guards the site on this machine, every answer says whether it
 came through the guard or around it.` + exitHelp,
@@ -169,6 +175,10 @@ func (a *app) ask(ctx context.Context, dir string, loaded *catalog.Loaded, p pro
 	o := probe.Options{
 		Budget: loaded.Config.Probe.Budget, Writes: loaded.Config.Probe.Writes, Insecure: p.insecure, Cleartext: p.cleartext, Version: version,
 	}
+	if u := loaded.Config.Probe.Uploads; u != "off" {
+		o.Uploads = u
+	}
+	o.UploadRoutes = uploadRoutes(dir)
 	if r := loaded.Config.Probe.Rate; !r.IsZero() {
 		o.Rate = float64(r.Requests) / r.Per.Seconds()
 	}
@@ -204,6 +214,27 @@ func (a *app) ask(ctx context.Context, dir string, loaded *catalog.Loaded, p pro
 	}
 	o.RootCAs = pool
 	return probe.Run(ctx, p.url, checks, o)
+}
+
+// uploadRoutes are the paths that take files from visitors without an account,
+// where the project keeps its route map in a file.
+func uploadRoutes(dir string) (out []probe.UploadRoute) {
+	p, err := decodePolicy(filepath.Join(dir, policyFile))
+	if err != nil {
+		return nil // the pages are looked at all the same
+	}
+	for _, r := range p.Routes() {
+		if len(r.Params) > 0 || r.Login.Required || !r.Takes(http.MethodPost) || slices.ContainsFunc(r.Kinds, func(k string) bool { return k == "admin" }) {
+			continue
+		}
+		for _, f := range r.Fields {
+			if f.In == policy.File && f.Name != "" {
+				out = append(out, probe.UploadRoute{Path: r.Rule, Field: f.Name})
+				break
+			}
+		}
+	}
+	return out
 }
 
 // sameSite reports whether two URLs lead to the same port of the same

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,11 @@ type Options struct {
 	Burst int
 	// Writes lets checks send what is neither GET, HEAD nor OPTIONS.
 	Writes bool
+	// Uploads says which files checks may leave on the site: "" for none,
+	// "markers" for harmless ones, "eicar" for the test file of scanners, too.
+	Uploads string
+	// UploadRoutes are routes that read a file, by the app's route map.
+	UploadRoutes []UploadRoute
 	// RootCAs verifies the certificate; nil means the system's.
 	RootCAs *x509.CertPool
 	// Insecure goes on with a certificate that does not verify. The report
@@ -69,6 +75,9 @@ type Options struct {
 	// Progress, when set, is called after every check, from one goroutine.
 	Progress func(Result)
 }
+
+// UploadRoute is a path of the site that takes a file in a field of a form.
+type UploadRoute struct{ Path, Field string }
 
 func (o Options) withDefaults() Options {
 	if o.Budget <= 0 {
@@ -343,6 +352,12 @@ func (s *site) Insecure() bool { return s.o.Insecure }
 
 // Burst returns how many requests may be sent without a pause; 0 for none.
 func (s *site) Burst() int { return max(s.o.Burst, 0) }
+
+// Uploads returns which files may be sent: see [Options].
+func (s *site) Uploads() string { return s.o.Uploads }
+
+// UploadRoutes returns the routes that read a file, as far as they are known.
+func (s *site) UploadRoutes() []UploadRoute { return s.o.UploadRoutes }
 
 // URL returns the absolute URL of a path of the site.
 func (s *site) URL(path string) string { return s.origin() + path }
@@ -645,6 +660,10 @@ type RawRequest struct {
 	Host   string   // instead of the site's; "" is the site's
 	// Cleartext asks the cleartext side of a site that has TLS.
 	Cleartext bool
+	// Announce, when it is not 0, announces a body of so many bytes and asks
+	// whether to send it (Expect: 100-continue). None of it is sent. The answer
+	// is the final one, or 100 when none comes within three quarters of Options.Timeout.
+	Announce int64
 }
 
 // Raw sends a request over a connection of its own.
@@ -718,11 +737,23 @@ func (c *Client) Raw(ctx context.Context, q RawRequest) (*Response, error) {
 	for _, line := range q.Header {
 		b.WriteString(line + "\r\n")
 	}
+	if q.Announce > 0 {
+		fmt.Fprintf(&b, "Content-Length: %d\r\nExpect: 100-continue\r\n", q.Announce)
+	}
 	b.WriteString("\r\n")
 	if _, err := conn.Write(b.Bytes()); err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, shown, err)
 	}
-	res, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, c.o.MaxBody+(256<<10))), &http.Request{Method: method})
+	in := bufio.NewReader(io.LimitReader(conn, c.o.MaxBody+(256<<10)))
+	res, err := http.ReadResponse(in, &http.Request{Method: method})
+	if err == nil && q.Announce > 0 && res.StatusCode == http.StatusContinue {
+		goOn := res
+		_ = conn.SetReadDeadline(time.Now().Add(c.o.Timeout * 3 / 4)) // a connection that cannot wait ends with ctx
+		if res, err = http.ReadResponse(in, &http.Request{Method: method}); errors.Is(err, os.ErrDeadlineExceeded) {
+			res, err = goOn, nil
+			res.Body = http.NoBody
+		}
+	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause

@@ -125,9 +125,9 @@ func wants(t *testing.T, got map[string][]evidence.Evidence, want map[evidence.O
 func TestLeaky(t *testing.T) {
 	wants(t, ask(t, serve(t, "leaky")), map[evidence.Outcome]string{
 		evidence.Fail: `debugger-reachable traceback-shown reflected-markup sql-error csrf-cross-site-post headers-observatory headers-on-errors
-			login-burst request-burst https-redirect server-banner host-header script-name-header`,
-		// Its cookies come only after logging in, which the probe never does.
-		evidence.Error:         "session-key-published cookie-flags session-fixation",
+			login-burst request-burst https-redirect server-banner host-header script-name-header upload-size`,
+		// Its forms for files want an account, and its cookies come only after logging in, which the probe never does.
+		evidence.Error:         "session-key-published cookie-flags session-fixation upload-active-content upload-path upload-malware",
 		evidence.Pass:          "source-served directory-listing cors-reflects-origin secret-file-served template-arithmetic odd-methods forwarded-host identity-header",
 		evidence.NotApplicable: "source-map-served certificate tls-versions",
 	})
@@ -141,7 +141,8 @@ func TestShop(t *testing.T) {
 		evidence.Fail: "headers-observatory https-redirect request-burst script-name-header",
 		evidence.Pass: `debugger-reachable traceback-shown source-served directory-listing source-map-served cors-reflects-origin secret-file-served
 			session-key-published reflected-markup template-arithmetic sql-error cookie-flags session-fixation csrf-cross-site-post
-			headers-on-errors login-burst odd-methods server-banner host-header forwarded-host identity-header`,
+			headers-on-errors login-burst odd-methods server-banner host-header forwarded-host identity-header upload-size`,
+		evidence.Error:         "upload-active-content upload-path upload-malware",
 		evidence.NotApplicable: "certificate tls-versions",
 	})
 }

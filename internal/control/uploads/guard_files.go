@@ -258,7 +258,7 @@ func (l *Files) Request(x *guard.Exchange) guard.Decision {
 		return guard.Pass()
 	case kind == "multipart/form-data":
 		return l.multipart(x, b)
-	case !rawFile(kind) && !binary(b.Prefix(8)):
+	case !rawFile(kind) && !binaryBody(b.Prefix(8)):
 		return guard.Pass()
 	}
 	name := path.Base(x.Path)
@@ -305,7 +305,7 @@ func rawFile(kind string) bool {
 // same, because an app may take request.data as the file.
 var magics = []string{"PK\x03\x04", "MZ", "\x7fELF", "%PDF-", "\x89PNG", "\xff\xd8\xff", "GIF8", "Rar!", "7z\xbc\xaf", "\x1f\x8b", "BZh", "\xfd7zXZ", "\xd0\xcf\x11\xe0", "RIFF", "\xca\xfe\xba\xbe"}
 
-func binary(prefix []byte) bool {
+func binaryBody(prefix []byte) bool {
 	return slices.ContainsFunc(magics, func(m string) bool { return strings.HasPrefix(string(prefix), m) })
 }
 

@@ -21,8 +21,8 @@ var Control = &control.Control{
 	OWASP:  []string{"A06:2025", "A05:2025"},
 	Layers: layers,
 	Rules:  rules,
+	Checks: checks,
 	Empty: map[evidence.Face]control.Absence{
-		evidence.Probe:  control.NotYet("uploading from outside needs an account to upload with, which the probe cannot use yet"),
 		evidence.Detect: control.NotYet("detectors are not built yet; the events they will read are already written"),
 	},
 }
