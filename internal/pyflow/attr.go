@@ -166,6 +166,9 @@ func (it *interp) classAttr(st *state, v *value, name string, callee bool, at Sp
 	if b := c.libBase(); b != "" {
 		return it.libAttr(st, b+"."+name, v, name, callee, at)
 	}
+	if name == "__new__" && !c.open {
+		return lib(objectNew)
+	}
 	return unknown
 }
 

@@ -235,23 +235,32 @@ func (it *interp) instantiate(st *state, c *class, args *call) *value {
 	if c.derives("typing.TypedDict") || c.derives("typing_extensions.TypedDict") {
 		return it.call(st, lib("builtins.dict"), args) // which it is
 	}
-	o := &object{kind: oInstance, cls: c}
-	v := &value{kind: vObj, obj: it.alloc(st, o)}
+	init, made := c.lookup(it, st, "__init__"), false
+	var v *value
+	if n := c.lookup(it, st, "__new__"); n != nil && n.kind == vFunc {
+		r := it.callFunction(st, n.fn, &value{kind: vClass, cls: c}, args)
+		switch {
+		case st.dead:
+			return unknown
+		case it.isMadeOf(st, r, c):
+			v, made = r, true
+		case r.kind != vUnknown:
+			return r
+		}
+	}
+	if v == nil {
+		v = &value{kind: vObj, obj: it.alloc(st, &object{kind: oInstance, cls: c})}
+	}
 	data := c.data
 	for _, b := range dataBases {
 		data = data || c.derives(b)
 	}
-	if init := c.lookup(it, st, "__init__"); init != nil {
+	if init != nil {
 		it.call(st, it.bindMethod(st, init, v), args)
 		if st.dead {
 			return unknown
 		}
-	} else if n := c.lookup(it, st, "__new__"); n != nil && n.kind == vFunc {
-		r := it.callFunction(st, n.fn, &value{kind: vClass, cls: c}, args)
-		if r.kind != vUnknown {
-			return r
-		}
-	} else {
+	} else if !made {
 		w := it.write(st, v.obj)
 		i := 0
 		if data {
@@ -294,6 +303,27 @@ func (it *interp) instantiate(st *state, c *class, args *call) *value {
 		it.call(st, it.bindMethod(st, post, v), &call{at: args.at})
 	}
 	return v
+}
+
+// isMadeOf reports whether v is an instance of c, so that what __new__ has
+// given is initialised.
+func (it *interp) isMadeOf(st *state, v *value, c *class) bool {
+	if v.kind != vObj {
+		return false
+	}
+	o := it.get(st, v.obj)
+	return o != nil && o.kind == oInstance && o.cls != nil && slices.Contains(o.cls.mro, c)
+}
+
+// objectNew is the path of the function behind C.__new__.
+const objectNew = "builtins.object.__new__"
+
+// specialNew is object.__new__(C): an instance that nobody has initialised.
+func specialNew(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) == 0 || c.args[0].kind != vClass {
+		return nil
+	}
+	return &value{kind: vObj, obj: it.alloc(st, &object{kind: oInstance, cls: c.args[0].cls})}
 }
 
 // enumMembers returns the members of an Enum, nil if c is none.
@@ -403,6 +433,9 @@ func (it *interp) superAttr(st *state, v *value, name string) *value {
 	}
 	if b := v.cls.libBase(); b != "" {
 		return &value{kind: vBound, recv: &value{kind: vInst, str: b, recv: self}, str: name}
+	}
+	if name == "__new__" && !v.cls.open {
+		return lib(objectNew)
 	}
 	return &value{kind: vBound, recv: unknown, str: name}
 }

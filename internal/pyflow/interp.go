@@ -654,14 +654,15 @@ func (it *interp) execFor(st *state, id pysyntax.ID) {
 		}
 		for round := range rounds {
 			body, top := st.fork(), it.nextObj
+			if round == 0 {
+				it.noChars(st, chars) // what st is then, for no round
+			}
 			it.assign(body, l.Target, elem)
 			lp := it.loopBody(body, l.Body)
 			done = it.joinState2(done, lp.brk)
 			if body.dead {
 				// No round ends normally: what comes after is for no round.
-				if len(chars) > 0 {
-					it.noChars(st, chars)
-				}
+				it.noChars(st, chars)
 				break
 			}
 			if first {

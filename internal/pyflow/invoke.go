@@ -1794,6 +1794,10 @@ func (it *interp) specialDecorator(st *state, d, v *value) *value {
 	switch d.kind {
 	case vLib:
 		path = d.str
+		if v.kind == vClass && slices.Contains(dataClasses, path) {
+			v.cls.data = true
+			return v
+		}
 	case vBound:
 		if d.recv.kind == vTuple && d.recv.str == "property" {
 			// @x.setter
@@ -1820,11 +1824,6 @@ func (it *interp) specialDecorator(st *state, d, v *value) *value {
 			c := *v.fn
 			c.manager = true
 			return &value{kind: vFunc, fn: &c}
-		}
-	case "dataclasses.dataclass", "attr.s", "attr.attrs", "attrs.define", "attr.define", "attrs.frozen", "attr.dataclass", "pydantic.dataclasses.dataclass":
-		if v.kind == vClass {
-			v.cls.data = true
-			return v
 		}
 	case "functools.lru_cache", "functools.cache", "functools.singledispatch", "abc.abstractmethod", "typing.overload", "functools.total_ordering", "enum.unique", "typing.final", "functools.wraps":
 		return v

@@ -145,7 +145,14 @@ func (it *interp) callLib(st *state, path string, recv *value, c *call) *value {
 	if path == "__unknown__" {
 		return opaque(c.labels(it, st))
 	}
+	given := path
 	path = it.p.facts.canonical(path)
+	if path != given {
+		// app.response_class is the class that a model describes.
+		if m := it.libNamed(st, path); m.kind == vClass || m.kind == vFunc {
+			return it.call(st, m, c)
+		}
+	}
 	if strings.HasSuffix(path, ".as_view") && recv != nil && recv.kind == vClass {
 		return &value{kind: vTuple, str: "asview", elems: []*value{recv}}
 	}

@@ -24,7 +24,11 @@ func (it *interp) execMatch(st *state, id pysyntax.ID) {
 		if name != "" && v.kind == vUnion {
 			v = it.refined(cur, it.name(cur, name))
 		}
-		yes, no = it.matchPattern(cur, pat, v)
+		if name != "" && v.kind == vUnion && len(v.elems) <= maxEach && it.rawName(cur, name) != nil {
+			yes, no = it.matchEach(cur, pat, name, v)
+		} else {
+			yes, no = it.matchPattern(cur, pat, v)
+		}
 		if guard != 0 && !yes.dead {
 			g, ng := it.cond(yes, guard)
 			yes, no = g, it.joinDead(no, ng)
@@ -43,6 +47,40 @@ func (it *interp) execMatch(st *state, id pysyntax.ID) {
 		return
 	}
 	*st = *end
+}
+
+// matchEach matches each alternative of a name, which in each branch keeps
+// those that come there.
+func (it *interp) matchEach(st *state, pat pysyntax.ID, name string, v *value) (yes, no *state) {
+	for _, a := range v.elems {
+		if a.kind == vUnbound {
+			continue
+		}
+		s := st.fork()
+		if v.sym != nil {
+			it.follow(s, v.sym, it.truth(s, a) != 0)
+		}
+		it.bindName(s, name, it.refined(s, a))
+		y, n := it.matchPattern(s, pat, a)
+		for _, b := range [2]*state{y, n} {
+			if w := it.rawName(b, name); w != nil && !b.dead {
+				it.bindName(b, name, it.refined(b, w))
+			}
+		}
+		if !y.dead {
+			yes = it.joinDead(yes, y)
+		}
+		if !n.dead {
+			no = it.joinDead(no, n)
+		}
+	}
+	if yes == nil {
+		yes = deadFrom(st)
+	}
+	if no == nil {
+		no = deadFrom(st)
+	}
+	return yes, no
 }
 
 // matchPattern returns the states in which v matches and in which it does

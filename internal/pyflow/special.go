@@ -18,6 +18,7 @@ func init() {
 		"builtins.vars":            specialVars,
 		"builtins.str":             specialStr,
 		"builtins.print":           specialPrint,
+		objectNew:                  specialNew,
 		"builtins.__import__":      specialDunderImport,
 		"importlib.import_module":  specialImport,
 		"functools.partial":        specialPartial,
@@ -34,6 +35,26 @@ func init() {
 		"sqlalchemy.Column":        specialColumn("sqlalchemy.Column"),
 
 		"sqlalchemy.orm.mapped_column": specialColumn("sqlalchemy.orm.mapped_column"),
+	}
+	for _, path := range dataClasses {
+		specials[path] = specialDataclass(path)
+	}
+}
+
+// dataClasses are the decorators that make fields of a class's annotations.
+var dataClasses = []string{
+	"dataclasses.dataclass", "pydantic.dataclasses.dataclass", "attr.s", "attr.attrs", "attr.dataclass", "attr.define",
+	"attr.frozen", "attr.mutable", "attrs.define", "attrs.frozen", "attrs.mutable",
+}
+
+// specialDataclass is @dataclass(frozen=True), a decorator itself, and
+// dataclass(C).
+func specialDataclass(path string) native {
+	return func(it *interp, st *state, self *value, c *call) *value {
+		if len(c.args) == 0 {
+			return lib(path)
+		}
+		return it.specialDecorator(st, lib(path), c.args[0])
 	}
 }
 
