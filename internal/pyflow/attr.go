@@ -596,7 +596,7 @@ func (it *interp) callBound(st *state, fn *value, c *call) *value {
 	}
 	if m, ok := textMethods[name]; ok {
 		labels := it.labelsOf(st, recv)
-		if len(labels) > 0 || name == "format" || name == "join" {
+		if len(labels) > 0 || name == "format" || name == "join" || name == "replace" && putsInto(c) {
 			t := fromPieces(it.pieces(st, recv))
 			if r := m(it, st, t, c); r != nil {
 				return r
@@ -613,6 +613,13 @@ func (it *interp) callBound(st *state, fn *value, c *call) *value {
 	}
 	it.callbacks(st, c)
 	return opaque(addLabels(it.labelsOf(st, recv), c.guesses(it, st)))
+}
+
+// putsInto reports whether a call of replace has the shape of a text's: what is
+// put in place of a constant text becomes a part of the result, whatever the
+// text is that it is put into.
+func putsInto(c *call) bool {
+	return len(c.args) == 2 && len(c.kw) == 0 && c.rest == nil && c.args[0].isConstText()
 }
 
 // lookUp is recv.get(key, default) and recv.pop(key, default) of something of

@@ -264,7 +264,7 @@ func (z *freezer) tags(t tags) Harmless {
 
 func (z *freezer) value(v *value, depth int) Value {
 	z.n++
-	if v == nil || depth > 6 || z.n > 600 {
+	if v == nil || depth > maxFocus || z.n > 600 {
 		return Value{}
 	}
 	var out Value

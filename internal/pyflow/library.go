@@ -75,6 +75,10 @@ func (it *interp) pick(spec string, recv *value, c *call) (vs []*value, at []Spa
 	return vs, at
 }
 
+// maxFocus is how deep a labelled value may lie in what a sink is given, and
+// how deep a rule sees: documents of a database are nested.
+const maxFocus = 6
+
 // applyHits records the hits that facts speak of.
 func (it *interp) applyHits(st *state, path string, facts []Fact, recv *value, c *call) {
 	for i := range facts {
@@ -94,7 +98,7 @@ func (it *interp) applyHits(st *state, path string, facts []Fact, recv *value, c
 				for k, v := range vs {
 					v = it.refined(st, v)
 					vs[k] = v
-					labelled = labelled || len(it.labelsOf(st, v)) > 0
+					labelled = labelled || len(it.deepLabels(st, v, maxFocus, nil)) > 0
 				}
 				focus, spans = append(focus, vs...), append(spans, at...)
 			}
@@ -832,11 +836,11 @@ func (it *interp) libAttr(st *state, path string, recv *value, name string, call
 				it.hit(st, f, path, recv, &call{at: at}, nil, nil)
 			}
 		case "number":
-			if !callee {
+			if !callee && !isFunction(facts) {
 				r = number
 			}
 		case "clean":
-			if !callee && len(f.Args) == 0 && r == nil {
+			if !callee && len(f.Args) == 0 && r == nil && !isFunction(facts) {
 				r = unknown
 			}
 		}
@@ -877,6 +881,21 @@ func (it *interp) libAttr(st *state, path string, recv *value, name string, call
 		return &value{kind: vBound, recv: recv, str: name}
 	}
 	return lib(path)
+}
+
+// isFunction reports whether facts are about something that is called: what
+// they say of its result says nothing about the name alone, which may be kept
+// under another one and called there.
+func isFunction(facts []Fact) bool {
+	return slices.ContainsFunc(facts, func(f Fact) bool {
+		switch f.Verb {
+		case "sink":
+			return f.Args[1] != "self"
+		case "use", "calls", "ensures", "checks", "template", "template-text", "never", "stores", "fills":
+			return true
+		}
+		return false
+	})
 }
 
 // libRead is what reading a name of a library gives that was imported by

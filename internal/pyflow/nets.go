@@ -611,6 +611,8 @@ func libConst(path string) *value {
 		return text(" \t\n\r\v\f")
 	case "string.printable":
 		return text("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ \t\n\r\v\f")
+	case "Crypto.Cipher.AES.block_size":
+		return integer(16)
 	case "os.sep", "os.path.sep":
 		return text("/")
 	case "os.pardir", "os.path.pardir":

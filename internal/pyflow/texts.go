@@ -506,6 +506,11 @@ func textReplace(it *interp, st *state, self *value, c *call) *value {
 			}
 			return likeText(self, fromPieces(out))
 		}
+		if len(self.text) == 1 && len(self.text[0].labels) == 0 {
+			// What stood around it is nobody's; what is put in stays what it is.
+			around := piece{sym: &sym{}, chars: self.text[0].chars, clean: self.text[0].clean}
+			return likeText(self, fromPieces(slices.Concat([]piece{around}, it.pieces(st, bt), []piece{around})))
+		}
 		return blob([]*value{fromPieces([]piece{{sym: &sym{}, chars: AnyChars, labels: shallowLabels(self)}}), bt})
 	})
 }
