@@ -56,7 +56,7 @@ def preview():
 		ID: "DW-EGRESS-002", Control: "egress",
 		Title:    "A connection is made without checking whose certificate it is",
 		Why:      "Whoever stands on the way answers in the server's place: reads the tokens that are sent, and chooses what comes back.",
-		Fix:      "Leave verification on; for a certificate of your own give its file: verify=\"/etc/ssl/own-ca.pem\".",
+		Fix:      "Leave verification on; for a certificate of your own give its file: verify=\"/etc/ssl/own-ca.pem\". For SSH load the keys that are known (load_host_keys) and keep RejectPolicy.",
 		Severity: audit.High, Confidence: audit.Certain, CWE: []int{295}, OWASP: []string{"A04:2025"}, ASVS: []string{"12.3.2"},
 		Bad: `import requests
 from flask import Flask
@@ -91,6 +91,80 @@ def rates():
 			}
 		},
 	},
+	{
+		ID: "DW-EGRESS-003", Control: "egress",
+		Title:    "A connection may use a version of TLS that is broken",
+		Why:      "SSL 2, SSL 3, TLS 1.0 and TLS 1.1 rest on MD5, SHA-1 and modes that are read by who stands on the way; RFC 8996 forbids them.",
+		Fix:      "Use ssl.create_default_context(), which takes the best that both sides know, and no older one than TLS 1.2.",
+		Severity: audit.Medium, Confidence: audit.Certain, CWE: []int{327, 326}, OWASP: []string{"A04:2025"}, ASVS: []string{"12.1.1"},
+		Bad: `import ssl
+
+def context():
+    return ssl.SSLContext(ssl.PROTOCOL_TLSv1)
+`,
+		Good: `import ssl
+
+def context():
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+`,
+		Check: func(p *audit.Pass) {
+			seen := map[audit.Span]bool{}
+			for _, h := range append(p.Hits("use", "request", "tls"), p.Hits("set", "tls")...) {
+				version, at := brokenVersion(h)
+				if span := p.Project.FlowSpan(at); version != "" && !seen[span] {
+					seen[span] = true
+					p.Report(audit.Finding{Span: span, Message: version + " is broken", Label: "this version will do"})
+				}
+			}
+		},
+	},
+}
+
+// versions are the broken ones, by the last part of the names that module ssl
+// and pyOpenSSL have for them. Names that leave the choice to both sides
+// (PROTOCOL_SSLv23, SSLv23_METHOD) are none.
+var versions = map[string]string{
+	"PROTOCOL_SSLv2": "SSL 2", "PROTOCOL_SSLv3": "SSL 3", "PROTOCOL_TLSv1": "TLS 1.0", "PROTOCOL_TLSv1_1": "TLS 1.1",
+	"SSLv2_METHOD": "SSL 2", "SSLv3_METHOD": "SSL 3", "TLSv1_METHOD": "TLS 1.0", "TLSv1_1_METHOD": "TLS 1.1",
+	"TLSVersion.SSLv3": "SSL 3", "TLSVersion.TLSv1": "TLS 1.0", "TLSVersion.TLSv1_1": "TLS 1.1", "TLSVersion.MINIMUM_SUPPORTED": "what came before TLS 1.2",
+}
+
+// brokenVersion says which broken version of TLS a hit asks for or allows, and
+// where; empty if it does not.
+func brokenVersion(h *pyflow.Hit) (string, pyflow.Span) {
+	at, values := h.At, []pyflow.Value(nil)
+	switch {
+	case h.Verb == "set":
+		if strings.HasSuffix(h.Path, ".minimum_version") || strings.HasSuffix(h.Path, ".maximum_version") {
+			values = h.Focus
+		}
+	case strings.HasSuffix(h.Path, ".SSLContext"), strings.HasSuffix(h.Path, "SSL.Context"):
+		for _, name := range []string{"protocol", "method"} {
+			if v, ok := h.Arg(0, name); ok {
+				values = append(values, v)
+			}
+		}
+	}
+	for _, name := range []string{"ssl_version", "ssl_minimum_version", "minimum_version"} {
+		if v, ok := h.Keywords[name]; ok {
+			values = append(values, v)
+			if s := audit.ArgAt(h, -1, name); s != nil {
+				at = *s
+			}
+		}
+	}
+	found := ""
+	for _, v := range values {
+		v.Each(func(v pyflow.Value) {
+			parts := strings.Split(v.Type, ".")
+			for n := 1; n <= 2 && n <= len(parts); n++ {
+				if version := versions[strings.Join(parts[len(parts)-n:], ".")]; version != "" && strings.Contains(strings.ToLower(v.Type), "ssl") {
+					found = version
+				}
+			}
+		})
+	}
+	return found, at
 }
 
 // off reports whether a value can only be False, 0 or the constant CERT_NONE.
@@ -163,8 +237,22 @@ func unverified(h *pyflow.Hit) (string, pyflow.Span) {
 		}
 		return "", h.At
 	}
-	if strings.HasSuffix(h.Path, "._create_unverified_context") {
+	switch {
+	case strings.HasSuffix(h.Path, "._create_unverified_context"):
 		return "the context checks no certificate", h.At
+	case h.Path == "ssl.wrap_socket" && !h.Unpacked:
+		if _, ok := h.Keywords["cert_reqs"]; !ok && len(h.Args) < 5 && !serves(h) {
+			return "ssl.wrap_socket checks no certificate unless cert_reqs says so", h.At
+		}
+	case strings.HasSuffix(h.Path, ".set_missing_host_key_policy"):
+		v, _ := h.Arg(0, "policy")
+		any := false
+		v.Each(func(v pyflow.Value) {
+			any = any || strings.HasSuffix(v.Type, ".AutoAddPolicy") || strings.HasSuffix(v.Type, ".WarningPolicy")
+		})
+		if any {
+			return "the key of a host that is not known is taken as it comes", h.At
+		}
 	}
 	for _, name := range []string{"verify", "ssl", "verify_ssl", "ssl_verify", "check_hostname"} {
 		if v, ok := h.Keywords[name]; ok && off(v) && (h.Kind == "request" || name != "ssl" || strings.HasPrefix(h.Path, "aiohttp.")) {
@@ -175,6 +263,13 @@ func unverified(h *pyflow.Hit) (string, pyflow.Span) {
 		return "cert_reqs is CERT_NONE", at("cert_reqs")
 	}
 	return "", h.At
+}
+
+// serves reports whether a socket is wrapped for a server, which asks its
+// clients for no certificate.
+func serves(h *pyflow.Hit) bool {
+	v, ok := h.Arg(3, "server_side")
+	return ok && !(v.Known && v.Kind == pyflow.Bool && !v.Bool)
 }
 
 // connected are the methods that take the path of a request on a connection

@@ -275,7 +275,7 @@ func sqlEdits(p *audit.Pass, h *pyflow.Hit) []audit.Edit {
 // rather than a document.
 func scripted(path string) bool {
 	name := path[strings.LastIndexByte(path, '.')+1:]
-	return strings.HasPrefix(path, "neo4j.") || slices.Contains([]string{"Code", "where", "map_reduce", "inline_map_reduce", "group", "eval", "exec_js", "execute_command"}, name)
+	return strings.HasPrefix(path, "neo4j.") || slices.Contains([]string{"Code", "where", "map_reduce", "inline_map_reduce", "group", "eval", "exec_js", "execute_command", "scan"}, name)
 }
 
 // nosqlDanger finds an object of the client's where a document is asked for,
@@ -323,7 +323,10 @@ func documentExit(v pyflow.Value, script, cypher, guarded bool, depth int) (exit
 				key = v.Keys[i]
 			}
 			// $eq takes what it is given as a value.
-			code := script || key == "$where" || key == "$function" || key == "$accumulator" || key == "body" && script
+			code := script || key == "$where" || key == "$function" || key == "$accumulator"
+			if key == "args" || key == "accumulateArgs" || key == "initArgs" {
+				code = false // what the script is given
+			}
 			if e, bad := documentExit(item, code, cypher, key == "$eq", depth+1); bad {
 				return e, true
 			}
@@ -416,6 +419,9 @@ def clone():
 					v.Each(func(v pyflow.Value) {
 						if v.Kind == pyflow.List && !bad {
 							found, bad = optionExit(v.Items, audit.FromOutside)
+						}
+						if v.Kind == pyflow.Text && !bad && strings.HasPrefix(h.Path, "subprocess.") {
+							found, bad = lineExit(h, v)
 						}
 					})
 					if bad {

@@ -299,6 +299,42 @@ def contact():
 		},
 	},
 	{
+		ID: "DW-INJECTION-026", Control: "injection",
+		Title:    "A stylesheet from a client is run",
+		Why:      "XSLT is a programming language: document() in a stylesheet reads files and other servers, and extensions write files.",
+		Fix:      "Keep the stylesheets with the app and let clients choose among them; give values by XSLT.strparam.",
+		Severity: audit.High, Confidence: audit.Likely, CWE: []int{91, 611}, OWASP: []string{"A05:2025"}, ASVS: []string{"1.5.1"},
+		Bad: `from flask import Flask, request
+from lxml import etree
+app = Flask(__name__)
+REPORT = etree.parse("report.xml")
+
+@app.post("/report")
+def report():
+    sheet = etree.fromstring(request.form["sheet"], etree.XMLParser(resolve_entities=False))
+    return str(etree.XSLT(sheet)(REPORT)), 200, {"Content-Type": "text/plain"}
+`,
+		Good: `from flask import Flask, request
+from lxml import etree
+app = Flask(__name__)
+REPORT = etree.parse("report.xml")
+SHEET = etree.XSLT(etree.parse("report.xsl"))
+
+@app.post("/report")
+def report():
+    title = etree.XSLT.strparam(request.form["title"])
+    return str(SHEET(REPORT, title=title)), 200, {"Content-Type": "text/plain"}
+`,
+		Check: func(p *audit.Pass) {
+			p.Follow(p.Hits("sink", "xslt"), func(h *pyflow.Hit) []audit.Danger {
+				for _, l := range focusLabels(h, "xslt") {
+					return []audit.Danger{{Label: l, Message: "%s is a stylesheet that is run", Caret: "the stylesheet is read here"}}
+				}
+				return nil
+			})
+		},
+	},
+	{
 		ID: "DW-INJECTION-020", Control: "injection",
 		Title:    "What a client sends is used as a regular expression",
 		Why:      "A pattern such as (a+)+$ needs longer than the universe is old for a line of text; one request keeps a worker busy for ever.",

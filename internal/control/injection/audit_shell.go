@@ -211,6 +211,25 @@ func afterOption(args []pyflow.Value, options []string) int {
 	return -1
 }
 
+// lineExit finds a labelled piece behind a program's name in one text for a
+// command, without a shell. Windows cuts such a text into arguments; elsewhere
+// it is the name of a program that is not there, so that where this works at
+// all a client adds arguments.
+func lineExit(h *pyflow.Hit, v pyflow.Value) (exit, bool) {
+	if shell, given := h.Arg(8, "shell"); given && !audit.MayBe(shell, false) || h.Path == "subprocess.getoutput" || h.Path == "subprocess.getstatusoutput" {
+		return exit{}, false
+	}
+	for _, t := range audit.Texts(v) {
+		for i, p := range t.Pieces {
+			before := audit.Before(t.Pieces, i)
+			if l := audit.Live(p, known, "command"); len(l) > 0 && strings.Contains(strings.TrimLeft(before, " "), " ") && audit.CanHoldAny(p, " \t") {
+				return exit{Label: l[0], Piece: i, Why: "stands in one text with the program, which Windows cuts into arguments at each space"}, true
+			}
+		}
+	}
+	return exit{}, false
+}
+
 // dangerousOptions are programs with an option that runs another program,
 // writes a file of the caller's choice, or reads one.
 var dangerousOptions = []string{

@@ -32,6 +32,9 @@ func pathExit(pieces []pyflow.Piece, ok accept, kind string) (exit, bool) {
 			return exit{Label: labels[0], Piece: i, Why: "can be ..", Spot: spot}, true
 		case !slash && kind == "path-delete" && after == "" && strings.HasSuffix(before, "/") && audit.CanHold(p, ".."):
 			return exit{Label: labels[0], Piece: i, Why: "can be .., the folder above", Spot: spot}, true
+		case !slash && len(pieces) == 1 && kind != "path-stat" && audit.CanBegin(p, '.') && audit.CanHold(p, `\`):
+			// Nothing but the URL's own slashes is kept out.
+			return exit{Label: labels[0], Piece: i, Why: "can name any file of the folder that the app runs in", Spot: spot}, true
 		}
 	}
 	return exit{}, false

@@ -3,7 +3,9 @@ package secrets
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/audit"
@@ -93,6 +95,16 @@ var flowRules = []*audit.Rule{
 		Bad:   "from cryptography.hazmat.primitives.asymmetric import rsa\n\ndef new_key():\n    return rsa.generate_private_key(public_exponent=65537, key_size=1024)\n",
 		Good:  "from cryptography.hazmat.primitives.asymmetric import rsa\n\ndef new_key():\n    return rsa.generate_private_key(public_exponent=65537, key_size=3072)\n",
 		Check: shortKey,
+	},
+	{
+		ID: "DW-SECRETS-019", Control: "secrets",
+		Title:    "An initialisation vector or salt is always the same",
+		Why:      "With the same vector equal beginnings look alike, and two messages in a stream mode give away both; with the same salt one table of guesses serves for every password.",
+		Fix:      "Draw it anew each time, os.urandom(16), and keep it beside what it was used for; it need not be secret.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{329, 1204, 760}, OWASP: []string{"A04:2025"}, ASVS: []string{"11.3.4", "11.4.2"},
+		Bad:   "import os\nfrom cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes\n\ndef seal(text):\n    cipher = Cipher(algorithms.AES(os.environb[b\"SEAL_KEY\"]), modes.CBC(b\"\\x00\" * 16))\n    return cipher.encryptor().update(text)\n",
+		Good:  "import os\nfrom cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes\n\ndef seal(text):\n    vector = os.urandom(16)\n    cipher = Cipher(algorithms.AES(os.environb[b\"SEAL_KEY\"]), modes.CBC(vector))\n    return vector + cipher.encryptor().update(text)\n",
+		Check: constantVector,
 	},
 }
 
@@ -264,6 +276,8 @@ func shortKey(p *audit.Pass) {
 	p.Judge(p.Hits("use", "cipher"), func(h *pyflow.Hit) (audit.Finding, bool) {
 		i, name := 0, "bits"
 		switch {
+		case strings.HasSuffix(h.Path, "ec.generate_private_key"):
+			return shortCurve(h)
 		case strings.HasSuffix(h.Path, "rsa.generate_private_key"):
 			i, name = 1, "key_size"
 		case strings.HasSuffix(h.Path, "dsa.generate_private_key"):
@@ -281,6 +295,89 @@ func shortKey(p *audit.Pass) {
 		})
 		return audit.Finding{Message: fmt.Sprintf("a key of %.0f bits is too short", bits)}, bits > 0
 	})
+}
+
+// curveBits finds the size of a field in the name of a curve.
+var curveBits = regexp.MustCompile(`\.(?:SECP|SECT|BrainpoolP)(\d+)[A-Z]\d$`)
+
+func shortCurve(h *pyflow.Hit) (audit.Finding, bool) {
+	v, _ := h.Arg(0, "curve")
+	short := ""
+	v.Each(func(v pyflow.Value) {
+		if m := curveBits.FindStringSubmatch(v.Type); m != nil {
+			if bits, _ := strconv.Atoi(m[1]); bits < 256 && bits != 233 && bits != 239 {
+				short = m[1]
+			}
+		}
+	})
+	f := audit.Finding{Message: "a curve of " + short + " bits is too short"}
+	if len(v.Alternatives) > 0 {
+		f.Confidence, f.Message = audit.Possible, "a curve can be chosen that has "+short+" bits, which is too short"
+	}
+	return f, short != ""
+}
+
+// ---- vectors and salts ----
+
+// vectorArgs are the arguments that must be another each time: of a method's
+// last two names, the index and the names it may have.
+var vectorArgs = map[string]struct {
+	index int
+	names []string
+	what  string
+}{
+	"AES.new": {2, []string{"iv", "IV", "nonce"}, "initialisation vector"}, "DES3.new": {2, []string{"iv", "IV", "nonce"}, "initialisation vector"},
+	"ChaCha20.new": {-1, []string{"nonce"}, "nonce"}, "ChaCha20_Poly1305.new": {-1, []string{"nonce"}, "nonce"}, "Salsa20.new": {1, []string{"nonce"}, "nonce"},
+	"modes.CBC": {0, []string{"initialization_vector"}, "initialisation vector"}, "modes.CFB": {0, []string{"initialization_vector"}, "initialisation vector"},
+	"modes.CFB8": {0, []string{"initialization_vector"}, "initialisation vector"}, "modes.OFB": {0, []string{"initialization_vector"}, "initialisation vector"},
+	"modes.GCM": {0, []string{"initialization_vector"}, "initialisation vector"}, "modes.CTR": {0, []string{"nonce"}, "nonce"},
+	"hashlib.pbkdf2_hmac": {2, []string{"salt"}, "salt"}, "hashlib.scrypt": {-1, []string{"salt"}, "salt"},
+	"pbkdf2.PBKDF2HMAC": {2, []string{"salt"}, "salt"}, "scrypt.Scrypt": {0, []string{"salt"}, "salt"},
+	"KDF.PBKDF2": {1, []string{"salt"}, "salt"}, "KDF.scrypt": {1, []string{"salt"}, "salt"}, "bcrypt.hashpw": {1, []string{"salt"}, "salt"}, "bcrypt.kdf": {1, []string{"salt"}, "salt"},
+}
+
+func constantVector(p *audit.Pass) {
+	p.Judge(p.Hits("use", "cipher", "password-hash"), func(h *pyflow.Hit) (audit.Finding, bool) {
+		arg, ok := vectorArgs[lastTwo(h.Path)]
+		if !ok {
+			return audit.Finding{}, false
+		}
+		for _, name := range arg.names {
+			v, given := h.Arg(arg.index, name)
+			if !given {
+				continue
+			}
+			texts := audit.Consts(v)
+			// A hash that was made before brings its salt along.
+			if len(texts) == 0 || len(v.Alternatives) > len(texts) || arg.what == "salt" && strings.HasPrefix(texts[0], "$2") && len(texts[0]) > 29 {
+				return audit.Finding{}, false
+			}
+			if f, call := p.HitCall(h); call == 0 || arg.what != "salt" && deciphers(f, call) {
+				return audit.Finding{}, false
+			}
+			return audit.Finding{Message: "the " + arg.what + " of " + lastTwo(h.Path) + " is a constant"}, true
+		}
+		return audit.Finding{}, false
+	})
+}
+
+// deciphers reports whether what a call makes is only decrypted with: there the
+// vector is what the other side has chosen.
+func deciphers(f *audit.File, call pysyntax.ID) bool {
+	py := f.Python
+	n := py.Node(call)
+	for _, id := range slices.Backward(f.Around(n.Start, n.End)) {
+		switch py.Kind(id) {
+		case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef:
+			name := strings.ToLower(py.FunctionDef(id).Name)
+			return strings.Contains(name, "decrypt") || strings.Contains(name, "decipher") || strings.Contains(name, "unseal")
+		case pysyntax.Attribute:
+			if _, method := py.Attribute(id); method == "decrypt" || method == "decryptor" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ---- randomness ----
@@ -464,6 +561,9 @@ func literalCredentials(p *audit.Pass) {
 		if !ok {
 			continue
 		}
+		if last == "encode" && strings.HasPrefix(h.Path, "authlib.") {
+			arg.index = 2 // behind the header and what the token says
+		}
 		v, given := h.Arg(arg.index, arg.name)
 		at := audit.ArgAt(h, arg.index, arg.name)
 		if !given || at == nil {
@@ -474,6 +574,10 @@ func literalCredentials(p *audit.Pass) {
 			continue // put together in ways that nobody can tell apart
 		}
 		for _, text := range texts {
+			if text == "" && (h.Kind == "jwt-encode" || h.Kind == "jwt-decode" || h.Kind == "cipher") && len(v.Alternatives) == 0 && verifies(h) {
+				report(p.Project.FlowSpan(*at), fmt.Sprintf("the %s of %s is empty", strings.ReplaceAll(arg.name, "_", " "), lastTwo(h.Path)))
+				break
+			}
 			if text == "" || h.Kind == "credential" && !signs(h.Path) && placeholder(text) || publicKey(text) || knownSetting(p, text) {
 				continue
 			}
@@ -514,6 +618,19 @@ func literalCredentials(p *audit.Pass) {
 			}
 		}
 	}
+}
+
+// verifies reports whether a token is signed, or its signature looked at: where
+// that is switched off, DW-AUTHN-003 speaks, and no key is needed.
+func verifies(h *pyflow.Hit) bool {
+	if v, ok := h.Keywords["verify"]; ok && audit.MayBe(v, false) {
+		return false
+	}
+	if v, ok := h.Keywords["options"].Field("verify_signature"); ok && audit.MayBe(v, false) {
+		return false
+	}
+	v, _ := h.Arg(2, "algorithm")
+	return !slices.ContainsFunc(audit.Consts(v), func(s string) bool { return strings.EqualFold(s, "none") })
 }
 
 // signs reports whether a call signs or encrypts: there a placeholder is a

@@ -132,6 +132,9 @@ func cookieFlag(p *audit.Pass, flag cookieAttr) {
 		if !strings.HasSuffix(h.Path, ".set_cookie") && !strings.HasSuffix(h.Path, ".dump_cookie") {
 			return audit.Finding{}, false
 		}
+		if strings.HasPrefix(h.Path, "*.") && len(h.Args) == 1 && len(h.Keywords) == 0 && !h.Unpacked {
+			return audit.Finding{}, false // a cookie for a jar, by which the app is a client
+		}
 		index := flag.index
 		if strings.HasSuffix(h.Path, ".dump_cookie") {
 			// dump_cookie(key, value, max_age, expires, path, domain, secure, httponly, charset, sync_expires, max_size, samesite)

@@ -62,6 +62,75 @@ def share(response):
 `,
 		Check: reflectedOrigin,
 	},
+	{
+		ID: "DW-SETTINGS-013", Control: "settings",
+		Title:    "A traceback goes to the client",
+		Why:      "It tells paths, versions, the code around the error and values in it: what an attacker would otherwise have to guess, for every error that can be provoked.",
+		Fix:      "Log it with app.logger.exception() and answer with a fixed text, or raise and let Flask answer 500.",
+		Severity: audit.Medium, Confidence: audit.Likely, CWE: []int{209, 497}, OWASP: []string{"A10:2025"}, ASVS: []string{"16.5.1"},
+		MitigatedBy: []string{"mask"},
+		Bad: `import traceback
+from flask import Flask, request
+app = Flask(__name__)
+
+@app.get("/share")
+def share():
+    try:
+        return {"each": 100 / int(request.args["people"])}
+    except Exception:
+        return {"error": traceback.format_exc()}, 500
+`,
+		Good: `from flask import Flask, request
+app = Flask(__name__)
+
+@app.get("/share")
+def share():
+    try:
+        return {"each": 100 / int(request.args["people"])}
+    except Exception:
+        app.logger.exception("no share")
+        return {"error": "this cannot be shared"}, 500
+`,
+		Check: shownTraceback,
+	},
+}
+
+// whileDeveloping finds conditions under which a traceback is meant to be seen.
+var whileDeveloping = regexp.MustCompile(`(?i)debug|develop|testing|is_admin|verbose`)
+
+// shownTraceback follows tracebacks into answers.
+func shownTraceback(p *audit.Pass) {
+	p.Follow(append(p.Hits("sink", "response", "template"), p.Hits("set", "response")...), func(h *pyflow.Hit) []audit.Danger {
+		for _, v := range h.Focus {
+			for _, l := range audit.LiveIn(v, func(l pyflow.Label) bool { return l.Kind == "traceback" && !audit.Guessed(l) }) {
+				if whileDebugging(p, l.At) || whileDebugging(p, h.At) {
+					continue
+				}
+				return []audit.Danger{{Label: l, Message: "%s goes to the client", Caret: "answered here"}}
+			}
+		}
+		return nil
+	})
+}
+
+// whileDebugging reports whether a place stands below a condition that is
+// about development, or in one branch of such an expression.
+func whileDebugging(p *audit.Pass, at pyflow.Span) bool {
+	f := p.Project.File(at.File)
+	if f == nil || f.Python == nil {
+		return false
+	}
+	py := f.Python
+	for _, id := range f.Around(at.Start, at.End) {
+		test, _, _ := py.If(id)
+		if py.Kind(id) == pysyntax.IfExp {
+			test, _, _ = py.IfExp(id)
+		}
+		if test != 0 && whileDeveloping.Match(py.Text(test)) {
+			return true
+		}
+	}
+	return false
 }
 
 func worldWritable(p *audit.Pass) {
@@ -81,10 +150,10 @@ func worldWritable(p *audit.Pass) {
 		}
 		bad := false
 		v.Each(func(v pyflow.Value) {
-			if v.Kind != pyflow.Number || !v.Known || v.Number < 0 || v.Number > 0o7777 {
+			if v.Kind != pyflow.Number || !v.Known || v.Number < 0 || v.Number > 0o177777 {
 				return
 			}
-			mode := int(v.Number)
+			mode := int(v.Number) // with the type of the file or without, as os.stat gives it
 			// The sticky bit lets only the owner delete in a shared folder.
 			bad = bad || !mask && mode&0o002 != 0 && mode&0o1000 == 0 || mask && mode&0o002 == 0
 		})
