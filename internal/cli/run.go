@@ -195,6 +195,15 @@ func (a *app) run(ctx context.Context, dir string, listeners *gateway.Listeners,
 		})
 		return chain, bound, err
 	}
+	metrics.Workers(func() (int, int) {
+		r.mu.Lock()
+		g := r.gw
+		r.mu.Unlock()
+		if g == nil {
+			return 0, 0
+		}
+		return g.Workers()
+	})
 	opts.OnWorker, opts.OnConnectionError = metrics.WorkerStarted, func(string) { metrics.ConnectionError() }
 	opts.OnConnectionRefused = func(client netip.Addr, reason, detail string) {
 		bus.Publish(event.Event{

@@ -229,6 +229,7 @@ func TestMetricsAreBounded(t *testing.T) {
 	m.Decision(guard.Decision{Layer: "upstream", Verdict: guard.Deny, Reason: "upstream-down"})
 	m.Restarted()
 	m.WorkerStarted()
+	m.Workers(func() (int, int) { return 1, 2 })
 	m.ConnectionError()
 	s := open(t, Options{Metrics: m})
 	_, b := ask(t, s, "GET", "/metrics", nil)
@@ -246,7 +247,7 @@ func TestMetricsAreBounded(t *testing.T) {
 		`dewar_decisions_total{layer="csrf",reason="other",verdict="deny"} 1000`, `dewar_decisions_total{layer="other",reason="other",verdict="deny"} 1000`,
 		`dewar_decisions_total{layer="csrf",reason="csrf-cross-site",verdict="observe"} 1`,
 		`dewar_decisions_total{layer="upstream",reason="upstream-down",verdict="deny"} 1`,
-		"dewar_http_request_duration_seconds_count 1001", "dewar_app_restarts_total 1", "dewar_app_workers_total 1",
+		"dewar_http_request_duration_seconds_count 1001", "dewar_app_restarts_total 1", "dewar_app_workers_total 1", "dewar_app_workers_serving 1", "dewar_app_workers_wanted 2",
 		"dewar_connection_errors_total 1", "dewar_events_lost_total 3", `version="1.0"`,
 	} {
 		if !strings.Contains(b, want) {

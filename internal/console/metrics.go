@@ -72,6 +72,15 @@ func NewMetrics(version string, layers []*guard.Spec, lost func() uint64) *Metri
 	return m
 }
 
+// Workers adds how many of the app's workers serve, of how many.
+func (m *Metrics) Workers(count func() (serving, wanted int)) {
+	gauge := func(name, help string, of func(serving, wanted int) int) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(of(count())) }))
+	}
+	gauge("dewar_app_workers_serving", "Workers that have loaded the app and serve it.", func(serving, _ int) int { return serving })
+	gauge("dewar_app_workers_wanted", "Workers that there should be; fewer serve when new ones cannot load the app.", func(_, wanted int) int { return wanted })
+}
+
 // Store adds what a store that may be gone counts.
 func (m *Metrics) Store(status func() store.Status) {
 	count := func(name, help string, of func(store.Status) uint64) {

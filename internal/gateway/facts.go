@@ -16,7 +16,7 @@ import (
 
 // report is what gunicorn_hook.py says over the pipe.
 type report struct {
-	Kind string `json:"kind"` // configured, failed, facts
+	Kind string `json:"kind"` // configured, failed, facts, exited
 	PID  int    `json:"pid"`
 
 	// configured
@@ -25,12 +25,16 @@ type report struct {
 	Workers    int      `json:"workers"` // processes that gunicorn starts
 
 	// failed
-	Phase     string `json:"phase"` // config, import, attribute, factory
+	Phase     string `json:"phase"` // config, import, attribute, factory, worker-boot
+	Late      bool   `json:"late"`  // a worker that takes the place of another: it tries again
 	Type      string `json:"type"`
 	Message   string `json:"message"`
 	Self      bool   `json:"self"` // the app's own module is what is missing
 	Missing   string `json:"missing"`
 	Traceback string `json:"traceback"`
+
+	// exited
+	Worker int `json:"worker"` // the process that ended
 
 	// facts
 	Known          bool     `json:"known"`
@@ -175,7 +179,7 @@ func parseReport(b64 []byte) (report, error) {
 		return r, errors.New("not the JSON that was agreed on")
 	}
 	switch r.Kind {
-	case "configured", "failed", "facts":
+	case "configured", "failed", "facts", "exited":
 		return r, nil
 	}
 	return r, errors.New("unknown kind")

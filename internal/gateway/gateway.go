@@ -24,6 +24,12 @@
 // routes) through an inherited pipe, and why an app cannot be loaded. The
 // SECRET_KEY goes that way only: it is in no environment, file or log.
 //
+// The workers that gunicorn starts with must all load the app. One that takes
+// another's place later and cannot, because half a deployment is on the disk,
+// waits and tries again, and the others serve on; gunicorn by itself would end
+// and take them with it. When none is left gunicorn is started again, with
+// pauses, until the app can be loaded.
+//
 // On Linux the child gets SIGTERM when this process dies, even by SIGKILL.
 // Programs that the app starts and that leave its process group are not
 // followed: holding them is the sandbox's work.
@@ -255,7 +261,34 @@ func (g *Gateway) Ready() error {
 	return nil
 }
 
-// Evidence says what is known about the connections' protection.
+// Workers returns how many workers serve the app, and how many there should
+// be; nothing and nothing when something else runs it.
+func (g *Gateway) Workers() (serving, wanted int) {
+	s := g.server()
+	if s == nil {
+		return 0, 0
+	}
+	serving, wanted, _ = s.workers()
+	return serving, wanted
+}
+
+// workersEvidence says whether the app has all of its workers.
+func (g *Gateway) workersEvidence(s *supervisor) evidence.Evidence {
+	e := evidence.Evidence{Control: "deployment", Face: evidence.Guard, Check: "workers", Time: g.o.Now(), Outcome: evidence.Pass}
+	serving, wanted, why := s.workers()
+	e.Summary = fmt.Sprintf("%d of %d workers serve", serving, wanted)
+	switch {
+	case why != nil:
+		e.Outcome, e.Summary = evidence.Fail, e.Summary+": a new one could not start: "+why.Message
+		e.Fix = "mend what is on the disk: new workers try again by themselves; deploy with dewar reload --app, which takes new code into service as a whole or not at all"
+	case serving == 0:
+		e.Outcome, e.Fix = evidence.Fail, "see why in the output of dewar run: gunicorn is started again by itself"
+	}
+	return e
+}
+
+// Evidence says what is known about the connections' protection, and about the
+// app's workers.
 func (g *Gateway) Evidence() []evidence.Evidence {
 	e := evidence.Evidence{Control: "deployment", Face: evidence.Guard, Check: "tls", Time: g.o.Now()}
 	k := g.certs.Load()
@@ -272,6 +305,9 @@ func (g *Gateway) Evidence() []evidence.Evidence {
 		if g.policy.Load().authority != nil {
 			e.Summary += "; client certificates are verified by " + g.config().ClientCA
 		}
+	}
+	if s := g.server(); s != nil {
+		return []evidence.Evidence{e, g.workersEvidence(s)}
 	}
 	return []evidence.Evidence{e}
 }

@@ -8,8 +8,12 @@ Nothing here may break the app: every report is best effort.
 
 import base64
 import json
+import mmap
 import os
+import signal
+import struct
 import sys
+import time
 
 import gunicorn
 
@@ -19,6 +23,10 @@ if not hasattr(gunicorn, "_dewar"):
 _GIVEN = gunicorn._dewar
 _PIPE = _GIVEN["pipe"]
 _SENT = set()  # (pid, kind): each kind once per process
+_WORKER = None  # in a worker, itself
+_INITIAL = 1  # workers that gunicorn starts with
+# What all workers share: since when new ones cannot be started, or 0.
+_BROKEN_SINCE = mmap.mmap(-1, 8)
 
 # A forked worker keeps the pipe, a program that the app executes does not.
 os.set_inheritable(_PIPE, False)
@@ -29,7 +37,7 @@ def _send(kind, body):
     workers cannot mix theirs."""
     try:
         key = (os.getpid(), kind)
-        if key in _SENT:
+        if key in _SENT and kind != "exited":
             return
         _SENT.add(key)
         data = base64.b64encode(json.dumps({"kind": kind, "pid": os.getpid(), **body}).encode())
@@ -61,8 +69,64 @@ def _traceback(exc):
     return "".join(t.format())[-32768:]
 
 
-def _report_failure(uri, exc):
+def _late():
+    """Whether this is a worker that takes the place of another.
+
+    gunicorn ends, and takes the workers with it that are well, when one cannot
+    be started. For those that it begins with that is right. A replacement
+    (after max_requests, after a crash) imports whatever is on the disk at that
+    moment, half a deployment perhaps: it has to give way, and the others go on
+    with the code they have."""
+    return _WORKER is not None and _WORKER.age > _INITIAL
+
+
+def _told_to_end(exc):
+    """Whether a replacement was told to end while it started."""
+    return isinstance(exc, SystemExit) and _late() and not _WORKER.alive
+
+
+def _give_way():
+    """End this worker, after a pause in which the master sees that it lives.
+    The pauses grow with the time for which no new worker could be started; the
+    exit status is none that makes the master end."""
+    now = time.monotonic()
+    (since,) = struct.unpack("d", _BROKEN_SINCE[:8])
+    if not since:
+        since = now
+        _BROKEN_SINCE[:8] = struct.pack("d", now)
+    told = []
+    # A worker's own handler lets it go on to its loop.
+    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    until = now + min(max((now - since) / 2, 1), 10)
+    while time.monotonic() < until and not told and _WORKER.alive and os.getppid() == _WORKER.ppid:
+        _WORKER.notify()
+        time.sleep(0.1)
+    raise SystemExit(0)
+
+
+def _or_give_way(hook, *args):
+    """Call a hook of the project's in a worker."""
     try:
+        return hook(*args)
+    except (Exception, SystemExit) as e:
+        if not _late() or _told_to_end(e):
+            raise
+        _report_failure(None, e)
+        _give_way()
+
+
+def _report_failure(uri, exc):
+    """Tell why a worker cannot be started: the app behind uri cannot be
+    loaded or, without uri, a hook of the project's fails."""
+    try:
+        if _late():  # otherwise gunicorn shows it
+            sys.stderr.write(_traceback(exc))
+            sys.stderr.flush()
+        if uri is None:
+            _send("failed", {
+                "phase": "worker-boot", "late": _late(), "type": type(exc).__name__, "message": str(exc)[:4096], "traceback": _traceback(exc),
+            })
+            return
         module, _, name = uri.partition(":")
         # A module whose import fails is taken out of sys.modules again.
         if module not in sys.modules:
@@ -75,6 +139,7 @@ def _report_failure(uri, exc):
             phase = "import"
         _send("failed", {
             "phase": phase,
+            "late": _late(),
             "type": type(exc).__name__,
             "message": str(exc)[:4096],
             # The missing module itself, not something it needs.
@@ -90,7 +155,8 @@ def _report_failure(uri, exc):
 def _watch_loading():
     from gunicorn.app import wsgiapp
 
-    original = wsgiapp.WSGIApplication.load
+    # Read again on SIGHUP, this must not be put around itself.
+    original = gunicorn._dewar_load = getattr(gunicorn, "_dewar_load", wsgiapp.WSGIApplication.load)
 
     def load(self):
         uri = getattr(self, "app_uri", None) or ""
@@ -102,7 +168,11 @@ def _watch_loading():
 
             return locate_app(uri, None)
         except (Exception, SystemExit) as e:
+            if _told_to_end(e):
+                raise
             _report_failure(uri, e)
+            if _late():
+                _give_way()
             raise
 
     wsgiapp.WSGIApplication.load = load
@@ -499,8 +569,30 @@ class _Client:
         return self.app(environ, start_response)
 
 
+def _theirs(user, name):
+    """The project's own hook, which may be given as "module.function"."""
+    value = user.get(name)
+    if isinstance(value, str):
+        from gunicorn.config import Config
+
+        setting = Config().settings[name]
+        setting.set(value)
+        value = setting.get()
+    return value if callable(value) else lambda *args: None
+
+
 def _hooks(user):
-    theirs = user.get("post_worker_init")
+    """gunicorn's hooks that Dewar needs, around the project's own."""
+    init, fork, exited = (_theirs(user, name) for name in ("post_worker_init", "post_fork", "child_exit"))
+
+    def post_fork(server, worker):
+        global _WORKER
+        _WORKER = worker
+        if _late():
+            # Of this process alone: whatever else keeps it from starting is
+            # no reason for the master to end.
+            server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = 1
+        _or_give_way(fork, server, worker)
 
     def post_worker_init(worker):
         wsgi = getattr(worker, "wsgi", None)
@@ -509,18 +601,22 @@ def _hooks(user):
         except Exception as e:
             facts = {"known": False, "why": "%s: %s" % (type(e).__name__, e)}
         _send("facts", facts)
-        try:
-            os.close(_PIPE)  # the app has no business with it
-        except OSError:
-            pass
         if wsgi is not None and _GIVEN["client_address"]:
             worker.wsgi = _Client(wsgi)
         if worker.wsgi is not None and (facts.get("sessions") or {}).get("tells"):
             worker.wsgi = _SessionQuestion(worker.wsgi)
-        if callable(theirs):
-            theirs(worker)
+        _or_give_way(init, worker)
+        _BROKEN_SINCE[:8] = bytes(8)
+        try:
+            os.close(_PIPE)  # the app has no business with it
+        except OSError:
+            pass
 
-    return post_worker_init
+    def child_exit(server, worker):  # in the master
+        _send("exited", {"worker": worker.pid})
+        exited(server, worker)
+
+    return {"post_worker_init": post_worker_init, "post_fork": post_fork, "child_exit": child_exit}
 
 
 def _load_user():
@@ -553,9 +649,10 @@ def _configure():
         if name in user:
             ours.pop(name, None)
     overridden = sorted(k for k in user if k in ours and user[k] != ours[k])
-    ours["post_worker_init"] = _hooks(user)
-    settings = {**user, **ours}
-    _send("configured", {"overridden": overridden, "kept": sorted(k for k in user if k not in ours), "workers": int(settings.get("workers", 1))})
+    global _INITIAL
+    _INITIAL = int({**user, **ours}.get("workers", 1))
+    _send("configured", {"overridden": overridden, "kept": sorted(k for k in user if k not in ours), "workers": _INITIAL})
+    settings = {**user, **ours, **_hooks(user)}
     # gunicorn applies the umask to its own files only; what the app writes
     # (databases, uploads) is nobody else's business either.
     os.umask(settings["umask"])

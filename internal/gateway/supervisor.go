@@ -105,9 +105,13 @@ type child struct {
 	failed  chan struct{} // closed with the first failure
 	mu      sync.Mutex
 	failure *report
-	workers int  // how many gunicorn was told to start, 0 while it has not said so
-	loaded  int  // how many have loaded the app
-	ended   bool // the leader's number may name another process by now
+	workers int          // how many gunicorn was told to start, 0 while it has not said so
+	serving map[int]bool // those that have loaded the app, by process id
+	loaded  bool         // ready is closed
+	up      bool         // it was put into service
+	late    *report      // why a worker that takes another's place cannot serve; nil when all do
+	said    string       // what was last said about that
+	ended   bool         // the leader's number may name another process by now
 }
 
 func newSupervisor(app App, cfg deployment.Config, environ []string) *supervisor {
@@ -194,8 +198,15 @@ func (s *supervisor) launch(ctx context.Context) error {
 		if err := s.dial(ctx); err != nil {
 			return fail(&StartError{Kind: FaultExited, Message: "gunicorn reported a worker but does not listen: " + err.Error(), Output: s.tail.text(20)})
 		}
+		c.mu.Lock()
+		c.up = true
+		if c.failure != nil && c.failure.Late { // of a moment ago
+			c.late, c.failure = c.failure, nil
+		}
+		c.mu.Unlock()
 		s.up.Store(true)
 		s.retryAt.Store(0)
+		s.look(c, true)
 		return nil
 	}
 	deadline := time.NewTimer(s.bootTimeout)
@@ -215,7 +226,7 @@ func (s *supervisor) launch(ctx context.Context) error {
 		return fail(s.diagnose(c))
 	case <-deadline.C:
 		c.mu.Lock()
-		loaded, workers := c.loaded, c.workers
+		loaded, workers := len(c.serving), c.workers
 		c.mu.Unlock()
 		if loaded > 0 {
 			s.progress(Step{Kind: StepWarning, Name: "workers", Text: fmt.Sprintf("%d of %d workers loaded %s within %s: they serve, the others are still at it", loaded, workers, s.app.Target, s.bootTimeout)})
@@ -268,7 +279,7 @@ func (s *supervisor) spawn() (*child, error) {
 	cmd.ExtraFiles = []*os.File{reportW}
 	cmd.SysProcAttr = childAttributes()
 
-	c := &child{cmd: cmd, exited: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{})}
+	c := &child{cmd: cmd, exited: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}), serving: map[int]bool{}}
 	started := make(chan error)
 	reaped := make(chan struct{})
 	go func() {
@@ -334,22 +345,82 @@ func (s *supervisor) report(c *child, r report) {
 		}
 	case "failed":
 		c.mu.Lock()
-		if c.failure == nil {
+		delete(c.serving, r.PID)
+		if r.Late && c.up {
+			c.late = &r
+		} else if c.failure == nil {
 			c.failure = &r
 			close(c.failed)
 		}
 		c.mu.Unlock()
+		s.look(c, true)
 	case "facts":
 		f := r.facts()
 		s.facts.Store(&f)
 		s.booted()
 		c.mu.Lock()
-		c.loaded++
-		if c.loaded == max(c.workers, 1) {
+		c.serving[r.PID] = true
+		if len(c.serving) >= max(c.workers, 1) && !c.loaded {
+			c.loaded = true
 			close(c.ready)
 		}
 		c.mu.Unlock()
+		s.look(c, false)
+	case "exited":
+		c.mu.Lock()
+		delete(c.serving, r.Worker)
+		c.mu.Unlock()
+		s.look(c, false)
 	}
+}
+
+// look judges what is left when workers that take the place of others cannot
+// be started: as long as one serves, the app is served with the code that it
+// has, and new ones try again by themselves (see _give_way in the hook). When
+// none does and another has failed, this gunicorn is of no use any more.
+func (s *supervisor) look(c *child, failed bool) {
+	c.mu.Lock()
+	serving, why, said := len(c.serving), c.late, Step{}
+	switch {
+	case why == nil || !c.up || c.failure != nil:
+	case serving >= c.workers:
+		c.late, c.said = nil, ""
+		said = Step{Kind: StepDone, Name: "workers", Text: fmt.Sprintf("all %d workers serve again", c.workers)}
+	case serving == 0 && failed:
+		c.failure = why
+		s.up.Store(false)
+		go s.end(c, 5*time.Second)
+	case serving > 0:
+		text := fmt.Sprintf("a new worker could not start: %s; %d of %d workers serve on with what they have loaded, and it is tried again", s.explain(why).Message, serving, c.workers)
+		if text != c.said {
+			c.said = text
+			said = Step{Kind: StepWarning, Name: "workers", Text: text}
+		}
+	}
+	c.mu.Unlock()
+	if said.Text != "" {
+		s.progress(said)
+	}
+}
+
+// workers returns how many workers serve, of how many there should be, and why
+// there are fewer, when new ones cannot be started.
+func (s *supervisor) workers() (serving, wanted int, why *StartError) {
+	s.mu.Lock()
+	c := s.child
+	s.mu.Unlock()
+	if c == nil {
+		return 0, 0, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.up.Load() {
+		serving = len(c.serving)
+	}
+	if c.late != nil {
+		why = s.explain(c.late)
+	}
+	return serving, c.workers, why
 }
 
 func (c *child) alive() bool {
@@ -367,29 +438,7 @@ func (s *supervisor) diagnose(c *child) *StartError {
 	f := c.failure
 	c.mu.Unlock()
 	if f != nil {
-		e := &StartError{Kind: Fault(f.Phase), Output: clean(f.Traceback)}
-		what := clean(f.Type + ": " + f.Message)
-		module, name, _ := strings.Cut(s.app.Target, ":")
-		switch {
-		case f.Phase == "config":
-			e.Message = fmt.Sprintf("gunicorn's settings cannot be read: %s", what)
-			e.Fix = "look at gunicorn.conf.py and GUNICORN_CMD_ARGS"
-		case f.Self:
-			e.Message = fmt.Sprintf("there is no module %s (from %s)", module, s.app.Source)
-			e.Fix, e.Output = fixTarget, ""
-		case f.Phase == "import" && f.Missing != "":
-			e.Message = fmt.Sprintf("cannot import %s: the module %s is not installed in %s", module, clean(f.Missing), s.it.Prefix)
-			e.Fix = "install the app's requirements there, or choose another environment: python under [app] in dewar.toml"
-		case f.Phase == "import":
-			e.Message = fmt.Sprintf("cannot import %s: %s", module, what)
-		case f.Phase == "attribute":
-			e.Message = fmt.Sprintf("module %s has no app called %s: %s", module, name, what)
-			e.Fix = fixTarget
-		default:
-			e.Kind = FaultFactory
-			e.Message = fmt.Sprintf("making the app with %s failed: %s", s.app.Target, what)
-		}
-		return e
+		return s.explain(f)
 	}
 	code := "status unknown"
 	if st := c.cmd.ProcessState; st != nil {
@@ -402,12 +451,65 @@ func (s *supervisor) diagnose(c *child) *StartError {
 	return e
 }
 
+// explain turns a worker's report of a failure into one message.
+func (s *supervisor) explain(f *report) *StartError {
+	e := &StartError{Kind: Fault(f.Phase), Output: clean(f.Traceback)}
+	what := clean(f.Type + ": " + f.Message)
+	module, name, _ := strings.Cut(s.app.Target, ":")
+	switch {
+	case f.Phase == string(FaultWorkerBoot):
+		e.Message = fmt.Sprintf("a hook in gunicorn.conf.py failed: %s", what)
+	case f.Phase == "config":
+		e.Message = fmt.Sprintf("gunicorn's settings cannot be read: %s", what)
+		e.Fix = "look at gunicorn.conf.py and GUNICORN_CMD_ARGS"
+	case f.Self:
+		e.Message = fmt.Sprintf("there is no module %s (from %s)", module, s.app.Source)
+		e.Fix, e.Output = fixTarget, ""
+	case f.Phase == "import" && f.Missing != "":
+		e.Message = fmt.Sprintf("cannot import %s: the module %s is not installed in %s", module, clean(f.Missing), s.it.Prefix)
+		e.Fix = "install the app's requirements there, or choose another environment: python under [app] in dewar.toml"
+	case f.Phase == "import":
+		e.Message = fmt.Sprintf("cannot import %s: %s", module, what)
+	case f.Phase == "attribute":
+		e.Message = fmt.Sprintf("module %s has no app called %s: %s", module, name, what)
+		e.Fix = fixTarget
+	default:
+		e.Kind = FaultFactory
+		e.Message = fmt.Sprintf("making the app with %s failed: %s", s.app.Target, what)
+	}
+	return e
+}
+
+// mends reports whether a fault is one of the app's code, settings or
+// environment as they are on the disk: what a deployment that is under way, or
+// the next one, makes good.
+func (f Fault) mends() bool { return f != FaultExited && f != FaultCrashLoop }
+
+// longestPause is the longest pause before an app that could not be loaded is
+// tried again: the visitors wait for it.
+const longestPause = 10 * time.Second
+
+// recent are moments of the last while.
+type recent []time.Time
+
+func (r *recent) add(now time.Time, window time.Duration) int {
+	*r = append(*r, now)
+	for now.Sub((*r)[0]) > window {
+		*r = (*r)[1:]
+	}
+	return len(*r)
+}
+
 // Run keeps gunicorn running after Start. It returns nil after Stop, and a
-// [*StartError] when gunicorn keeps ending: a server that crashes five times
-// in a minute is not going to be well the sixth time.
+// [*StartError] when gunicorn keeps ending without a word: a server that
+// crashes five times in a minute is not going to be well the sixth time, and a
+// service manager shall know. An app that cannot be loaded any more is tried
+// until it can: it has been loaded before, so that it is the files that
+// changed, and ending would make a deployment that takes a minute an outage
+// that lasts, since the guard does not start with a broken app.
 func (s *supervisor) Run(ctx context.Context) error {
 	defer s.cleanup()
-	var failures []time.Time
+	var failures, crashes recent
 	for {
 		s.mu.Lock()
 		c := s.child
@@ -427,15 +529,13 @@ func (s *supervisor) Run(ctx context.Context) error {
 		last := s.diagnose(c)
 		for {
 			now := time.Now()
-			failures = append(failures, now)
-			for len(failures) > 0 && now.Sub(failures[0]) > s.window {
-				failures = failures[1:]
-			}
-			if len(failures) >= s.maxFailures {
+			wait := s.backoff(failures.add(now, s.window))
+			if last.Kind.mends() {
+				wait = min(wait, longestPause)
+			} else if n := crashes.add(now, s.window); n >= s.maxFailures {
 				return &StartError{Kind: FaultCrashLoop, Fix: last.Fix, Output: last.Output,
-					Message: fmt.Sprintf("the app's server ended %d times within %s, giving up: %s", len(failures), s.window, last.Message)}
+					Message: fmt.Sprintf("the app's server ended %d times within %s, giving up: %s", n, s.window, last.Message)}
 			}
-			wait := s.backoff(len(failures))
 			s.retryAt.Store(now.Add(wait).UnixNano())
 			s.progress(Step{Kind: StepWarning, Name: "workers", Text: fmt.Sprintf("%s; starting again in %s", last.Message, wait.Round(100*time.Millisecond))})
 			select {
