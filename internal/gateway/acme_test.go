@@ -45,7 +45,7 @@ const tsigSecret = "c2VjcmV0IG9mIGF0IGxlYXN0IDMyIGJ5dGVzIGxlbmd0aCE="
 
 func startNameServer(t *testing.T) *nameServer {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	pc, err := net.ListenPacket("udp", fmt.Sprint("127.0.0.1:", freeport.Take(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +331,7 @@ func TestACME(t *testing.T) {
 // cannot be renewed stays in use.
 func TestACMERenewal(t *testing.T) {
 	httpPort, tlsPort := freeport.Take(t), freeport.Take(t)
-	a := startAuthority(t, httpPort, tlsPort, 30*time.Second)
+	a := startAuthority(t, httpPort, tlsPort, 45*time.Second)
 	r := acmeSite(t, httpPort, tlsPort, a, nil)
 	eventually(t, r, "readiness", func() bool { return r.g.Ready() == nil })
 	first, err := handshake(tlsPort, "shop.test", a.issuing)

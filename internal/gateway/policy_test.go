@@ -20,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dewar-security/dewar/internal/freeport"
 )
 
 // clientAuthority signs client certificates.
@@ -72,7 +74,7 @@ func tlsSite(t *testing.T, change func(*Options)) (r *running, base tls.Config) 
 	up := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(up.Close)
 	c := testConfig()
-	c.TLS, c.Listen, c.ListenHTTP = "files", []string{"127.0.0.1:0"}, nil
+	c.TLS, c.Listen, c.ListenHTTP = "files", []string{fmt.Sprint("127.0.0.1:", freeport.Take(t))}, nil // UDP is free there, too
 	c.Certificate, c.Key = writePair(t, t.TempDir(), nil)
 	o := Options{Dir: t.TempDir(), Config: c, Upstream: up.URL, Environ: cleanEnviron(t, "TICKETS=a secret of all nodes", "OTHER=another secret of others")}
 	o.Handler = func(*Gateway) (http.Handler, error) {
