@@ -599,6 +599,20 @@ func (a *analyzer) finish() {
 	}
 	slices.SortStableFunc(m.Routes, byRule)
 	slices.SortStableFunc(m.Unmounted, byRule)
+	// Flask takes a name once: where several places may register a blueprint,
+	// one of them does.
+	type named struct {
+		app                     *App
+		fn                      *scope
+		rule, endpoint, methods string
+	}
+	seen := map[named]bool{}
+	m.Routes = slices.DeleteFunc(m.Routes, func(r *Route) bool {
+		key := named{r.app, r.fn, r.Rule, r.Endpoint, strings.Join(r.Methods, " ")}
+		twice := seen[key]
+		seen[key] = true
+		return twice
+	})
 	for _, b := range a.blueprints {
 		m.Blueprints = append(m.Blueprints, b.pub)
 	}

@@ -394,6 +394,22 @@ func BenchmarkAnalyze(b *testing.B) {
 
 // TestHandedBack registers blueprints that went through a function of the
 // project: each has only its own routes, under its own prefix.
+// TestRegisteredOnce has a blueprint that several places may register.
+func TestRegisteredOnce(t *testing.T) {
+	src := "from flask import Blueprint, Flask\nbp = Blueprint('bp', __name__)\n@bp.get('/a')\ndef a():\n    return ''\n@bp.post('/a')\ndef b():\n    return ''\napp = Flask(__name__)\n" +
+		"def one():\n    app.register_blueprint(bp)\ndef two():\n    app.register_blueprint(bp)\ndef three():\n    app.register_blueprint(bp, url_prefix='/again')\n"
+	m := flask.Analyze([]flask.Source{{Path: "app.py", Data: []byte(src), Python: pysyntax.Parse("app.py", []byte(src))}})
+	var got []string
+	for _, r := range m.Routes {
+		if r.Blueprint != "" {
+			got = append(got, r.Rule+" "+strings.Join(r.Methods, ","))
+		}
+	}
+	if want := []string{"/a GET", "/a POST", "/again/a GET", "/again/a POST"}; !slices.Equal(got, want) {
+		t.Errorf("have %q, want %q", got, want)
+	}
+}
+
 func TestHandedBack(t *testing.T) {
 	m := flask.Analyze(sources(`
 -- app.py --

@@ -392,9 +392,12 @@ func (it *interp) str(st *state, v *value) *value {
 	defer func() { it.nested-- }()
 	switch v.kind {
 	case vText:
-		if v.safe || v.isBytes {
+		if v.isBytes {
+			return it.reprText(st, v)
+		}
+		if v.safe {
 			c := *v
-			c.safe, c.isBytes = false, false
+			c.safe = false
 			return &c
 		}
 		return v

@@ -273,8 +273,8 @@ func (it *interp) call(st *state, fn *value, c *call) *value {
 			return it.callBound(st, one, c)
 		}
 		return it.callEach(st, fn.elems, c)
-	case vModule:
-		return unknown
+	case vModule, vNum, vNumber, vBool, vBoolean:
+		return unknown // TypeError
 	}
 	// Something unknown: what it is given may come back.
 	it.callbacks(st, c)
@@ -289,7 +289,8 @@ func (it *interp) callEach(st *state, fns []*value, c *call) *value {
 	followed := slices.ContainsFunc(fns, func(fn *value) bool { return fn.kind == vFunc || fn.kind == vBound && fn.fn != nil })
 	var end *state
 	for _, fn := range fns {
-		if fn.kind == vNone || fn.kind == vUnbound {
+		switch fn.kind {
+		case vNone, vUnbound, vNum, vNumber, vBool, vBoolean:
 			continue
 		}
 		s := st.fork()

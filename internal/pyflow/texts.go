@@ -940,6 +940,11 @@ func (it *interp) reprText(st *state, v *value) *value {
 	case vNum, vNone, vBool, vNumber, vBoolean:
 		return it.str(st, v)
 	case vText:
+		if v.isBytes {
+			c := *v
+			c.isBytes = false
+			return it.concat(st, text("b"), it.reprText(st, &c))
+		}
 		if v.isConstText() {
 			q := "'"
 			if strings.Contains(v.str, "'") && !strings.Contains(v.str, `"`) {
@@ -1191,6 +1196,14 @@ func (it *interp) percentFormat(st *state, format, args *value) *value {
 			}
 			switch kind {
 			case 's':
+				if format.isBytes {
+					v = over(v, func(v *value) *value { // bytes go into bytes as they are
+						if v.kind != vText {
+							return v
+						}
+						return textDecode(it, st, v, nil)
+					})
+				}
 				if flags == "" {
 					if v.kind == vUnion && allConst(v.elems) && len(v.elems) <= 4 && len(fps) == 1 {
 						v = flatten(over(v, func(v *value) *value { return it.str(st, v) }))

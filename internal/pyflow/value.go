@@ -493,6 +493,8 @@ func union(list []*value) *value {
 				keep = append(keep, x)
 				continue
 			}
+		case vNum, vNumber, vBool, vBoolean:
+			continue // no text of anybody's
 		}
 		labels = addLabels(labels, shallowLabels(x))
 	}

@@ -229,7 +229,7 @@ func script(p *audit.Pass, f *audit.File) bool {
 }
 
 // mainRE matches what only a program does.
-var mainRE = regexp.MustCompile(`(?m)^if __name__ *== *['"]__main__['"]|\bsys\.argv\b|^#!`)
+var mainRE = regexp.MustCompile(`(?m)^if __name__ *== *['"]__main__['"]|\bsys\.argv\b|\bArgumentParser\(|^#!`)
 
 func missingTimeout(p *audit.Pass) {
 	patient := patientClasses(p)

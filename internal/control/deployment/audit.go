@@ -7,6 +7,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 var rules = []*audit.Rule{
@@ -56,7 +57,7 @@ var rules = []*audit.Rule{
 		Check: func(p *audit.Pass) {
 			for _, c := range p.Flask.Calls("flask.Flask.run", "flask.app.Flask.run") {
 				f := p.Project.File(c.File)
-				if c.Main || f == nil || f.Test || !atTopLevel(p, c) {
+				if c.Main || f == nil || f.Test || !atTopLevel(p, c) || readsArguments(f) {
 					continue
 				}
 				p.Report(audit.Finding{Span: p.Span(c.Position)})
@@ -197,6 +198,27 @@ func runsServer(p *audit.Pass, name string) bool {
 		}
 	}
 	return false
+}
+
+// readsArguments reports whether a module reads the arguments of its command
+// line when it is loaded: it is a program, and no server can import it.
+func readsArguments(f *audit.File) bool {
+	py := f.Python
+	found := false
+	for _, id := range py.Body() {
+		pysyntax.Walk(py, id, func(id pysyntax.ID) bool {
+			switch py.Kind(id) {
+			case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef, pysyntax.ClassDef, pysyntax.Lambda:
+				return false
+			case pysyntax.Call:
+				fn, _, _ := py.Call(id)
+				_, method := py.Attribute(fn)
+				found = found || method == "parse_args"
+			}
+			return !found
+		})
+	}
+	return found
 }
 
 // atTopLevel reports whether a call runs when its module is imported.

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"bytes"
 	"regexp"
 	"slices"
 	"strings"
@@ -79,7 +80,7 @@ def rates():
 			for _, h := range append(p.Hits("use", "request", "tls"), p.Hits("set", "tls")...) {
 				why, at := unverified(h)
 				span := p.Project.FlowSpan(at)
-				if why == "" || seen[span] {
+				if why == "" || seen[span] || onlyCertificate(p, h) {
 					continue
 				}
 				seen[span] = true
@@ -165,6 +166,26 @@ func brokenVersion(h *pyflow.Hit) (string, pyflow.Span) {
 		})
 	}
 	return found, at
+}
+
+// talkRE finds what is said and heard on a connection.
+var talkRE = regexp.MustCompile(`\.(?:send\w*|recv\w*|read\w*|write\w*|makefile|request|urlopen|getresponse|login|get|post|put|delete|connection)\(|\burlopen\(|\byield\b|\breturn (?:context|ctx|ssl_context|conn|sock)\b`)
+
+// onlyCertificate reports whether the function around a hit connects for the
+// certificate's sake: it looks at it, and says and hears nothing.
+func onlyCertificate(p *audit.Pass, h *pyflow.Hit) bool {
+	f := p.Project.File(h.At.File)
+	if f == nil || f.Python == nil {
+		return false
+	}
+	for _, id := range slices.Backward(f.Around(h.At.Start, h.At.End)) {
+		switch f.Python.Kind(id) {
+		case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef:
+			text := f.Python.Text(id)
+			return bytes.Contains(text, []byte(".getpeercert(")) && !talkRE.Match(text)
+		}
+	}
+	return false
 }
 
 // off reports whether a value can only be False, 0 or the constant CERT_NONE.

@@ -99,6 +99,9 @@ var rules = []*audit.Rule{
 			uses := p.Flask.Extension("Talisman")
 			for _, e := range uses {
 				for _, name := range []string{"content_security_policy", "strict_transport_security", "frame_options", "x_content_type_options", "session_cookie_secure"} {
+					if name == "session_cookie_secure" && p.Flask.Effective("SESSION_COOKIE_SECURE", "production").Value.IsTrue() {
+						continue // the app's own setting does it
+					}
 					if v, ok := e.Args[name]; ok && v.IsFalse() {
 						p.Report(audit.Finding{Span: p.Span(e.Position), Message: name + " is switched off"})
 					}

@@ -226,7 +226,7 @@ def item(name):
 				e, bad := inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 					return redirectExit(t, func(l pyflow.Label) bool {
 						// Back to where the visitor is, or was.
-						return known(l) && l.Kind != "url" && l.Note != "Referer header" && l.Note != "Host header" && l.Note != "request path"
+						return known(l) && l.Kind != "url" && l.Note != "Referer header" && !strings.EqualFold(audit.QuotedName(l), "Referer") && l.Note != "Host header" && l.Note != "request path"
 					})
 				})
 				if !bad {
@@ -363,6 +363,14 @@ def find():
 				}
 				if t, ok := h.Keywords["timeout"]; ok && t.Kind != pyflow.None {
 					return exit{}, false // of the library regex
+				}
+				if strings.HasPrefix(h.Path, "regex.Pattern.") { // made of what was compiled
+					for _, v := range h.Focus {
+						if l := audit.LiveIn(v, known, "regex"); len(l) > 0 {
+							return exit{Label: l[0], Why: "can hold quantifiers"}, true
+						}
+					}
+					return exit{}, false
 				}
 				return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 					for i, piece := range t {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/pyflow"
+	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
 var rules = []*audit.Rule{
@@ -83,16 +84,57 @@ def login():
 						}
 						named := accountName.MatchString(source(p, h, i))
 						for _, l := range audit.LiveIn(v, audit.Known(audit.FromOutside)) {
-							if secret(l) && (l.Kind != "header" || asSent(v) && !named) {
+							if secret(l) && !worthless(p, h, l) && (l.Kind != "header" || asSent(v) && !named) {
 								return []audit.Danger{{Label: l, Message: leak, Caret: "logged here"}}
 							}
 						}
 					}
 				}
-				return readableSecrets(h)
+				return slices.DeleteFunc(readableSecrets(h), func(d audit.Danger) bool { return worthless(p, h, d.Label) })
 			})
 		},
 	},
+}
+
+// refusals are the exceptions by which libraries say that a token is of no use
+// to anybody.
+var refusals = []string{
+	"BadData", "BadPayload", "BadSignature", "BadTimeSignature", "SignatureExpired", "BadHeader", // itsdangerous
+	"DecodeError", "ExpiredSignatureError", "InvalidSignatureError", "InvalidTokenError", "PyJWTError", "JWTError", "JWTClaimsError",
+	"ExpiredTokenError", "BadSignatureError", "InvalidToken",
+}
+
+// worthless reports whether a hit stands where a token is dealt with that was
+// refused. A password that is nearly right is none.
+func worthless(p *audit.Pass, h *pyflow.Hit, l pyflow.Label) bool {
+	f := p.Project.File(h.At.File)
+	if f == nil || f.Python == nil || audit.PasswordName(audit.QuotedName(l)) {
+		return false
+	}
+	py := f.Python
+	for _, id := range slices.Backward(f.Around(h.At.Start, h.At.End)) {
+		switch py.Kind(id) {
+		case pysyntax.FunctionDef, pysyntax.AsyncFunctionDef, pysyntax.Lambda:
+			return false
+		case pysyntax.ExceptHandler:
+			typ, _, _ := py.ExceptHandler(id)
+			types := []pysyntax.ID{typ}
+			if py.Kind(typ) == pysyntax.Tuple {
+				types = py.Elts(typ)
+			}
+			for _, t := range types {
+				_, name := py.Attribute(t)
+				if name == "" {
+					name = py.Name(t)
+				}
+				if !slices.Contains(refusals, name) {
+					return false
+				}
+			}
+			return len(types) > 0
+		}
+	}
+	return false
 }
 
 // leak is what DW-MONITORING-002 says.
@@ -133,7 +175,7 @@ func asSent(v pyflow.Value) bool {
 }
 
 // accountName finds what programs call the account that credentials are for.
-var accountName = regexp.MustCompile(`(?i)user|name|email|account|login`)
+var accountName = regexp.MustCompile(`(?i)user|name|email|account|login|owner`)
 
 // source returns the text of the argument at index i.
 func source(p *audit.Pass, h *pyflow.Hit, i int) string {

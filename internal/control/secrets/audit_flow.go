@@ -190,6 +190,9 @@ func weakHash(p *audit.Pass, rests bool) {
 		if name == "SHA-1" && hasWord(purpose, "oaep", "mgf1", "hmac", "totp", "hotp", "fingerprint") {
 			return audit.Finding{}, false
 		}
+		if trial(f, call) {
+			return audit.Finding{}, false
+		}
 		message := fmt.Sprintf("%s is broken", name)
 		if keyed {
 			message = fmt.Sprintf("an HMAC rests on %s", name)
@@ -210,6 +213,23 @@ func weakHash(p *audit.Pass, rests bool) {
 		}
 		return audit.Finding{Message: message, Confidence: sure, Edits: p.Repair(f, func() []audit.Edit { return p.FixHash(f, call) })}, true
 	})
+}
+
+// trial reports whether a hash is given to a call that signs a literal: nobody
+// needs such a signature but who wants to see whether it can be made.
+func trial(f *audit.File, hash pysyntax.ID) bool {
+	py := f.Python
+	n := py.Node(hash)
+	for _, id := range f.Around(n.Start, n.End) {
+		fn, args, _ := py.Call(id)
+		if id == hash || len(args) == 0 {
+			continue
+		}
+		if _, method := py.Attribute(fn); method == "sign" && (py.Kind(args[0]) == pysyntax.Bytes || py.Kind(args[0]) == pysyntax.Str) {
+			return true
+		}
+	}
+	return false
 }
 
 // trustWords name uses in which somebody relies on a hash.
@@ -735,6 +755,9 @@ func literalComparison(p *audit.Pass) {
 			if k := py.Kind(other); k != pysyntax.Str && k != pysyntax.Bytes && k != pysyntax.Name && k != pysyntax.Attribute {
 				continue
 			}
+			if settingsRE.Match(py.Text(secret)) || py.Kind(other) == pysyntax.Attribute && comparedName(py, other) == name {
+				continue // nobody typed that: a default is looked for
+			}
 			text, ok := literalText(p, f, other)
 			if !ok || len(text) < 3 || notAPassword(text, name) || placeholder(text) && py.Kind(other) != pysyntax.Str {
 				continue
@@ -747,6 +770,9 @@ func literalComparison(p *audit.Pass) {
 		}
 	}
 }
+
+// settingsRE matches what is read from the app's settings.
+var settingsRE = regexp.MustCompile(`(?i)(?:^|[._])(?:config|settings|conf|environ|getenv)\b`)
 
 // switched reports whether the function around a comparison compares the same
 // expression with another literal.
