@@ -130,6 +130,58 @@ func metadataURL(s string) bool {
 	return ok && metadataAddr(a)
 }
 
+// Link says that a text, if an app fetched it as an address, would lead to
+// another site, as people paste them: a name of the public DNS, without a user,
+// a port or a name that stands for an address. A text that begins with a word
+// is no address at all.
+func Link(text string) bool {
+	text = strings.TrimSpace(text)
+	first := firstWord(text)
+	if first == "" || len(text) > maxInert {
+		return false
+	}
+	if i := strings.IndexByte(first, ':'); i < 0 || i == len(first)-1 || strings.ContainsAny(first[:i], "([<\"'`*_.") {
+		return len(first) < len(text) && !strings.HasPrefix(first, "//") && !strings.HasPrefix(first, `\\`) || i > 0 && strings.ContainsAny(first[:i], "([<\"'`*_")
+	}
+	rest, ok := strings.CutPrefix(first, "https://")
+	if !ok {
+		rest, ok = strings.CutPrefix(first, "http://")
+	}
+	if !ok || len(first) > 2048 || strings.ContainsAny(first, "\\<>\"'`{}|^") {
+		return false
+	}
+	host := rest
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		host = rest[:i]
+	}
+	labels := strings.Split(host, ".")
+	if len(labels) < 2 || len(host) > 253 {
+		return false
+	}
+	for _, l := range labels {
+		if l == "" || strings.Trim(strings.ToLower(l), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	top := strings.ToLower(labels[len(labels)-1])
+	if len(top) < 2 || strings.Trim(top, "abcdefghijklmnopqrstuvwxyz") != "" || privateDomains[top] || privateDomains[strings.ToLower(labels[len(labels)-2])+"."+top] {
+		return false
+	}
+	// 10-0-0-1.example.com and 127.0.0.1.example.com may lead inside.
+	digits := 0
+	for _, l := range strings.FieldsFunc(host, func(r rune) bool { return r == '.' || r == '-' }) {
+		if strings.Trim(l, "0123456789") == "" {
+			digits++
+		}
+	}
+	return digits < 4 && !metadataURL(strings.ToLower(first))
+}
+
+// privateDomains are ends of names that lead into a network, or to an address
+// that stands in the name.
+var privateDomains = set("local", "internal", "localhost", "localdomain", "lan", "home", "corp", "intranet", "private", "test", "invalid", "onion", "arpa",
+	"nip.io", "sslip.io", "xip.io", "localtest.me", "lvh.me", "vcap.me", "lacolhost.com", "traefik.me", "backname.io", "burpcollaborator.net", "rbndr.us", "1u.ms", "requestrepo.com", "oastify.com", "interact.sh")
+
 // metadataAddr says that an address is link-local, where the metadata services
 // of nearly all clouds are (RFC 3927), or that of another one's.
 func metadataAddr(a netip.Addr) bool {

@@ -21,6 +21,13 @@
 // [Finding.Through] names the layers. Base64 counts only when the whole text
 // is that and what comes out is text.
 //
+// # Data
+//
+// [Inert] says of which interpreters a text is certain to be nothing but data,
+// and why in its code: the text breaks the statement, script or expression it
+// would be put into, no word of it stands where a command would, its path leads
+// nowhere. [Judge] is silent when in doubt, Inert is not believed when in doubt.
+//
 // # Prose
 //
 // [Prose] says that a text is words and the punctuation of sentences, in

@@ -71,7 +71,7 @@ func templateExpression(s, open string, statements bool) string {
 	tokens := jsScan(t)
 	if statements {
 		switch tokens[0].text {
-		case "import", "include", "extends", "from", "set", "for", "if", "with", "macro", "call", "filter", "block", "debug", "load", "raw":
+		case "import", "include", "extends", "from", "set", "for", "if", "with", "macro", "call", "filter", "block", "debug", "dump", "load", "raw":
 			if tokens[0].text == "debug" || len(tokens) > 3 && (strings.ContainsAny(t, "(='\"") || tokens[0].text == "for" || tokens[0].text == "set" || tokens[0].text == "load") {
 				return "statement"
 			}

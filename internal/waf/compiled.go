@@ -63,16 +63,20 @@ func (e *Engine) inspectCompiled(r Request, b body, v Verdict, seen *looked) (_ 
 	}
 	if seen != nil && e.cfg.Structure {
 		seen.found = e.structures(tx, &r, b)
-		if len(seen.found) == 0 && tx.Read() && (tx.Unsure() != "" || tx.Interruption() != nil) {
-			seen.prose = prose(tx)
-		}
 	}
+	ask := seen != nil && e.cfg.Structure && len(seen.found) == 0 && tx.Read()
 	if why := tx.Unsure(); why != "" {
+		if ask {
+			seen.excuses = e.excuses(tx, nil)
+		}
 		return v, why
 	}
 	v.Matches = compiledMatches(tx)
 	v.Score, _ = strconv.Atoi(tx.TX("blocking_inbound_anomaly_score"))
 	if it := tx.Interruption(); it != nil {
+		if ask {
+			seen.excuses = e.excuses(tx, v.Matches)
+		}
 		v = v.deny(it.RuleID, it.Status)
 	}
 	return v, ""

@@ -14,12 +14,12 @@ import (
 // The Core Rule Set goes by words and signs. Beside it stands a judge that
 // goes by grammar (package payload): it refuses values in which a database, a
 // shell, a browser or another interpreter would read structure, wrapped in
-// Base64 or not; and where the Core Rule Set refuses prose (words and the
-// punctuation of sentences, in which no judge finds anything), it has the last
-// word.
+// Base64 or not; and where the Core Rule Set refuses a value that the interpreter
+// in question would only ever take for data, it has the last word.
 //
-// Letting go is exact: the rules run a second time without the parameters that
-// hold prose, and only if nothing else denies the request does it pass.
+// Letting go is exact: the rules run a second time, without those that look
+// for what a parameter's value is certain not to be (payload.Inert), and only
+// if nothing else denies the request does it pass.
 
 // rulesStructure is the id before that of the first kind of structure; the
 // ids are stable, so that an [Exclusion] can name one.
@@ -43,6 +43,11 @@ func (p *Plan) exempt(id int, key string) bool {
 		return false
 	}
 	return slices.Contains(p.rules, id) || slices.ContainsFunc(p.targets, func(t target) bool { return t.rule == id && t.rx.MatchString(key) })
+}
+
+// secret says that by a plan a parameter holds a secret.
+func (p *Plan) secret(key string) bool {
+	return p != nil && slices.ContainsFunc(p.secrets, func(rx *regexp.Regexp) bool { return rx.MatchString(key) })
 }
 
 // plainHeaders are headers in which no app looks for text: protocol, or
@@ -85,6 +90,9 @@ func (e *Engine) structures(tx *seclang.Transaction, r *Request, b body) (found 
 		return len(found) > 0
 	}
 	for key, value := range tx.Arguments() {
+		if (r.Typed.secret(key) || r.Plan.secret(key)) && payload.Random(value) {
+			continue
+		}
 		place := payload.Text
 		if key == pathArgument {
 			place = payload.Segment
@@ -166,50 +174,132 @@ func textNodes(s string) func(yield func(string) bool) {
 // asks each of its values about each of them.
 const maxProse = 256
 
-// prose returns the names of the parameters whose values are all prose, as the
-// rules compare names: in small letters, so ?q= and ?Q= are one.
-func prose(tx *seclang.Transaction) []string {
-	is := map[string]bool{}
-	for key, value := range tx.Arguments() {
-		key = strings.ToLower(key)
-		old, seen := is[key]
-		is[key] = (!seen || old) && payload.Prose(value)
-	}
-	var out []string
-	for key, yes := range is {
-		if yes && key != "" {
-			out = append(out, key)
+// excuse is a parameter and the kinds of interpreter to which all of its values
+// are certain to be data.
+type excuse struct {
+	name  string
+	inert payload.Kinds
+	link  bool // every value is a link to another site
+}
+
+// excuses returns what can be said for the parameters in which rules found
+// something; for all parameters if matches is nil. Rules compare names in small
+// letters, so ?q= and ?Q= are one.
+func (e *Engine) excuses(tx *seclang.Transaction, matches []Match) []excuse {
+	asked := map[string]bool{}
+	for _, m := range matches {
+		if _, name, ok := strings.Cut(m.Variable, ":"); ok {
+			asked[strings.ToLower(name)] = true
 		}
 	}
-	slices.Sort(out)
+	by := map[string]excuse{}
+	for key, value := range tx.Arguments() {
+		key = strings.ToLower(key)
+		old, seen := by[key]
+		if key == "" || matches != nil && !asked[clean(key)] || seen && old.inert == 0 || !seen && len(by) > maxProse {
+			continue
+		}
+		x := excuse{key, payload.Inert(value), payload.Link(value)}
+		if e.cfg.Paranoia == 1 && !x.inert.Has(payload.SQL) && payload.Formula(value) {
+			x.inert |= payload.KindsOf(payload.SQL)
+		}
+		if seen {
+			x.inert &= old.inert
+			x.link = x.link && old.link
+		}
+		by[key] = x
+	}
+	var out []excuse
+	for _, x := range by {
+		if x.inert != 0 {
+			out = append(out, x)
+		}
+	}
+	slices.SortFunc(out, func(a, b excuse) int { return strings.Compare(a.name, b.name) })
 	return out
 }
 
-// acquit looks again at a request that the rules denied as an attack, without
-// the parameters that hold nothing but prose. The new verdict counts if it
-// lets the request pass; [Verdict.Acquitted] then holds what matched before.
-func (e *Engine) acquit(ctx context.Context, r Request, b body, v Verdict, names []string) Verdict {
-	if len(names) == 0 || len(names) > maxProse || !slices.ContainsFunc(v.Matches, func(m Match) bool {
-		_, name, ok := strings.Cut(m.Variable, ":")
-		return ok && slices.Contains(names, strings.ToLower(name))
-	}) {
-		return v
+// excused says that what a rule found in a parameter is none of what the rule
+// looks for. The rule set numbers its rules by kind.
+func (x excuse) excused(id int) bool {
+	if x.inert == payload.All {
+		return id < rulesStructure
 	}
-	rules := slices.DeleteFunc(slices.Clone(e.attacks), func(id int) bool { return id >= rulesStructure })
+	need := payload.Kinds(0)
+	switch {
+	case id >= 921110 && id < 921170 || id == 921190:
+		need = payload.KindsOf(payload.Header)
+	case id/1000 == 930:
+		need = payload.KindsOf(payload.Path)
+	case id == 931130:
+		if !x.link {
+			return false
+		}
+		need = payload.KindsOf(payload.Path, payload.Shell)
+	case id >= 932300 && id < 932330:
+		need = payload.KindsOf(payload.Shell, payload.Header)
+	case id/1000 == 932:
+		need = payload.KindsOf(payload.Shell)
+	case id/1000 == 933:
+		need = payload.KindsOf(payload.Code)
+	case id == 934170:
+		need = payload.KindsOf(payload.Code, payload.HTML, payload.Script)
+	case id/1000 == 934 && id != 934110 && id != 934120:
+		need = payload.KindsOf(payload.Code, payload.NoSQL, payload.Template, payload.Script)
+	case id == 941380:
+		need = payload.KindsOf(payload.Template)
+	case id/1000 == 941:
+		need = payload.KindsOf(payload.HTML, payload.Script)
+	case id == 942290:
+		need = payload.KindsOf(payload.SQL, payload.NoSQL)
+	case id/1000 == 942:
+		need = payload.KindsOf(payload.SQL)
+	case id/1000 == 944:
+		need = payload.KindsOf(payload.Code, payload.Template)
+	case id >= rulesFlask && id < rulesStructure:
+		need = payload.KindsOf(payload.Code, payload.Template)
+	}
+	return need != 0 && x.inert&need == need
+}
+
+// acquit looks again at a request that the rules denied as an attack, without
+// the finds that parameters have an excuse for. The new verdict counts if it
+// lets the request pass; [Verdict.Acquitted] then holds what matched before.
+// It is the compiled rules' own, as of any request that they let pass.
+func (e *Engine) acquit(ctx context.Context, r Request, b body, v Verdict, list []excuse) (Verdict, bool) {
+	if v.Reason != ReasonAttack || len(list) == 0 || len(list) > maxProse || !slices.ContainsFunc(v.Matches, func(m Match) bool {
+		_, name, ok := strings.Cut(m.Variable, ":")
+		return ok && slices.ContainsFunc(list, func(x excuse) bool { return clean(x.name) == strings.ToLower(name) && x.excused(m.ID) })
+	}) {
+		return v, false
+	}
 	plan, targets := &Plan{}, []seclang.Target(nil)
-	for _, name := range names {
+	for _, x := range list {
+		var rules []int
+		for _, id := range e.attacks {
+			if x.excused(id) {
+				rules = append(rules, id)
+			}
+		}
 		// ToLower leaves valid UTF-8, which an expression has to be.
-		plan.leave(rules, name, regexp.MustCompile(`^(?s:`+regexp.QuoteMeta(name)+`)$`), &targets)
+		plan.leave(rules, x.name, regexp.MustCompile(`^(?s:`+regexp.QuoteMeta(x.name)+`)$`), &targets)
 	}
 	e.compilePlan(plan, targets)
-	r.prose = plan
-	again, err := e.verdict(ctx, func() {}, r, b, Verdict{Threshold: v.Threshold, Partial: v.Partial}, nil)
-	if err != nil || again.Denied {
-		return v
+	r.excused = plan
+	again, unsure := e.inspectCompiled(r, b, Verdict{Threshold: v.Threshold, Partial: v.Partial}, nil)
+	if unsure != "" && !r.Brief {
+		var err error
+		if again, err = e.verdict(ctx, func() {}, r, b, Verdict{Threshold: v.Threshold, Partial: v.Partial}, nil); err != nil {
+			return v, false
+		}
+		unsure = ""
+	}
+	if unsure != "" || again.Denied {
+		return v, false
 	}
 	again.Acquitted = v.Matches
 	again.Reference = again.Reference || v.Reference
-	return again
+	return again, true
 }
 
 // refuseStructure completes a verdict with what the judges found.

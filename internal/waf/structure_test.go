@@ -21,6 +21,15 @@ func judge(t *testing.T, r Request) Verdict {
 	if err != nil {
 		t.Fatal(err)
 	}
+	v, err := e.Inspect(t.Context(), whole(r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// whole adds what every request of a browser has.
+func whole(r Request) Request {
 	if r.Method == "" {
 		r.Method = "GET"
 	}
@@ -30,11 +39,7 @@ func judge(t *testing.T, r Request) Verdict {
 		h[k] = v
 	}
 	r.Header = h
-	v, err := e.Inspect(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	return r
 }
 
 func search(value string) Request { return Request{URI: "/search?q=" + url.QueryEscape(value)} }

@@ -113,8 +113,8 @@ type Config struct {
 	// in front of it.
 	Reference bool
 	// Structure adds the judges that go by grammar: they refuse what an
-	// interpreter would read structure in, and let prose go that the rules
-	// refuse for its words. It needs the compiled rules, see [Engine.Gap].
+	// interpreter would read structure in, and let go what the rules refuse
+	// though no interpreter would take it for more than data. It needs the compiled rules, see [Engine.Gap].
 	Structure bool
 }
 
@@ -127,6 +127,10 @@ type Exclusion struct {
 	// not look at. "a.b" is the JSON member b of a, "a.*.b" the b of every
 	// element of a, "path" the segments of the path. Empty means that Rules are off altogether.
 	Parameters []string
+	// Secret says that Parameters hold secrets that the app compares or
+	// hashes: a value that is random by its look ([payload.Random]) is not
+	// judged by grammar.
+	Secret bool
 }
 
 // Request is what [Engine.Inspect] looks at.
@@ -151,7 +155,7 @@ type Request struct {
 	// after the other.
 	Brief bool
 
-	prose *Plan // what holds nothing but prose, see acquit
+	excused *Plan // what the rules find in data, see acquit
 }
 
 // Verdict is what the rules said.
@@ -171,8 +175,8 @@ type Verdict struct {
 	Matches []Match
 	// Partial says that only the first MaxInspect bytes were looked at.
 	Partial bool
-	// Acquitted are the rules that matched prose and were overruled: the
-	// request passes.
+	// Acquitted are the rules that matched what is only data and were
+	// overruled: the request passes.
 	Acquitted []Match
 	// Reference says that Coraza judged, which costs a hundred times as much.
 	Reference bool
@@ -350,6 +354,7 @@ func (e *Engine) Paranoia() int { return e.cfg.Paranoia }
 type Plan struct {
 	rules   []int
 	targets []target
+	secrets []*regexp.Regexp // names of parameters that hold secrets
 	// compiled and compiledResponses are the same for the compiled rules.
 	compiled, compiledResponses *seclang.Exclusions
 }
@@ -394,6 +399,9 @@ func (e *Engine) Plan(list ...Exclusion) (*Plan, error) {
 			// of the same name is excluded too.
 			rx := regexp.MustCompile(`(?i)^(?:json\.)?` + strings.ReplaceAll(regexp.QuoteMeta(name), `\*`, `[^.]*`) + `$`)
 			p.leave(ids, name, rx, &compiled)
+			if x.Secret {
+				p.secrets = append(p.secrets, rx)
+			}
 		}
 	}
 	e.compilePlan(p, compiled)
@@ -509,7 +517,7 @@ func (e *Engine) Inspect(ctx context.Context, r Request) (v Verdict, err error) 
 	case len(seen.found) > 0 && !v.Denied:
 		v = v.refuseStructure(seen.found)
 	case len(seen.found) == 0 && v.Denied && v.Reason == ReasonAttack:
-		v = e.acquit(ctx, r, b, v, seen.prose)
+		v, _ = e.acquit(ctx, r, b, v, seen.excuses)
 	}
 	return v, nil
 }
@@ -529,8 +537,8 @@ func (s slots) enter(ctx context.Context) (leave func(), err error) {
 
 // looked is what the judges that go by grammar saw in a request.
 type looked struct {
-	found []Match
-	prose []string // names of parameters that hold nothing else
+	found   []Match
+	excuses []excuse // set where the compiled rules denied or cannot tell
 }
 
 // verdict asks the compiled rules, and Coraza where they deny or cannot tell.
@@ -558,6 +566,12 @@ func (e *Engine) verdict(ctx context.Context, leave func(), r Request, b body, v
 		return reference()
 	}
 	fast, unsure := e.inspectCompiled(r, b, v, seen)
+	if unsure == "" && fast.Denied && seen != nil && len(seen.found) == 0 {
+		if acquitted, ok := e.acquit(ctx, r, b, fast, seen.excuses); ok {
+			return acquitted, nil
+		}
+		seen.excuses = nil
+	}
 	switch {
 	case unsure == "" && (!fast.Denied || r.Brief):
 		return fast, nil
@@ -574,7 +588,7 @@ func (e *Engine) verdict(ctx context.Context, leave func(), r Request, b body, v
 }
 
 // plans are all exemptions of a request.
-func (r *Request) plans() [3]*Plan { return [...]*Plan{r.Plan, r.Typed, r.prose} }
+func (r *Request) plans() [3]*Plan { return [...]*Plan{r.Plan, r.Typed, r.excused} }
 
 // head is what requests are told to, by either engine.
 type head interface {

@@ -35,7 +35,7 @@ var wafSpec = &guard.Spec{
 	Reasons: []guard.Reason{
 		{Name: "waf-attack", Why: "The request looks like an attack: SQL, shell, template or script code, a path traversal, a known exploit.", Fix: "The event names the rules and the parameter; exclude that rule for that parameter on that route, with a reason."},
 		{Name: "waf-structure", Why: "A database, a shell, a browser or another interpreter would read structure in a value where plain data is expected, perhaps after undoing Base64 or another encoding.", Fix: "The event names the kind and the parameter; if the parameter holds such text by design, exclude that id for it on that route, with a reason."},
-		{Name: "waf-prose", Why: "Rules matched words of what is prose by its grammar; the request passed.", Fix: "Nothing: it is noted so that you can see it. injection.structure = false makes the rules have the last word."},
+		{Name: "waf-prose", Why: "Rules matched what is prose by its grammar, or is certain to be only data to the interpreter that they are about; the request passed.", Fix: "Nothing: it is noted so that you can see it. injection.structure = false makes the rules have the last word."},
 		{Name: "waf-rule", Why: "A single rule refused the request by itself.", Fix: "Look at the rule that the event names."},
 		{Name: "waf-malformed", Why: "The body is not what its Content-Type says, so the app might read something else than the rules did.", Fix: "Correct the client."},
 		{Name: "waf-arguments", Why: "Thousands of values would hide an attack or cost minutes of CPU (CWE-770).", Fix: "Raise max-arguments."},
@@ -195,9 +195,10 @@ func (l *WAF) typedRoute(p *policy.Policy, m policy.Match) *waf.Plan {
 		exclude = append(exclude, waf.Exclusion{Rules: l.engine.RulesOf(941000, 941999), Parameters: names})
 	}
 	if names := passwords(p, m); len(names) > 0 && l.cfg.Structure {
-		// Good passwords are full of what rules take for attacks. What would
-		// be one is still found by its grammar.
-		exclude = append(exclude, waf.Exclusion{Rules: l.engine.RulesOf(930000, 944999), Parameters: names})
+		// Good passwords are full of what rules take for attacks, and some by
+		// chance of what has grammar. What would be an attack and is not
+		// random by its look is still found by its grammar.
+		exclude = append(exclude, waf.Exclusion{Rules: l.engine.RulesOf(930000, 944999), Parameters: names, Secret: true})
 	}
 	if len(exclude) > 0 {
 		var err error
