@@ -26,6 +26,7 @@ _SENT = set()  # (pid, kind): each kind once per process
 _WORKER = None  # in a worker, itself
 _INITIAL = 1  # workers that gunicorn starts with
 # What all workers share: since when new ones cannot be started, or 0.
+_WELL = bytes(8)
 _BROKEN_SINCE = mmap.mmap(-1, 8)
 
 # A forked worker keeps the pipe, a program that the app executes does not.
@@ -570,20 +571,19 @@ class _Client:
 
 
 def _theirs(user, name):
-    """The project's own hook, which may be given as "module.function"."""
-    value = user.get(name)
-    if isinstance(value, str):
-        from gunicorn.config import Config
+    """The project's own hook, which may be given as "module.function", or
+    gunicorn's."""
+    from gunicorn.config import Config
 
-        setting = Config().settings[name]
-        setting.set(value)
-        value = setting.get()
-    return value if callable(value) else lambda *args: None
+    setting = Config().settings[name]
+    if user.get(name) is not None:
+        setting.set(user[name])
+    return setting.get()
 
 
 def _hooks(user):
     """gunicorn's hooks that Dewar needs, around the project's own."""
-    init, fork, exited = (_theirs(user, name) for name in ("post_worker_init", "post_fork", "child_exit"))
+    init, fork, exited, request = (_theirs(user, name) for name in ("post_worker_init", "post_fork", "child_exit", "pre_request"))
 
     def post_fork(server, worker):
         global _WORKER
@@ -606,7 +606,7 @@ def _hooks(user):
         if worker.wsgi is not None and (facts.get("sessions") or {}).get("tells"):
             worker.wsgi = _SessionQuestion(worker.wsgi)
         _or_give_way(init, worker)
-        _BROKEN_SINCE[:8] = bytes(8)
+        _BROKEN_SINCE[:8] = _WELL
         try:
             os.close(_PIPE)  # the app has no business with it
         except OSError:
@@ -616,7 +616,12 @@ def _hooks(user):
         _send("exited", {"worker": worker.pid})
         exited(server, worker)
 
-    return {"post_worker_init": post_worker_init, "post_fork": post_fork, "child_exit": child_exit}
+    def pre_request(worker, req):
+        if _BROKEN_SINCE[:8] != _WELL and worker.nr + 100 > worker.max_requests:
+            worker.max_requests = worker.nr + 100  # who ended now would not be replaced
+        request(worker, req)
+
+    return {"post_worker_init": post_worker_init, "post_fork": post_fork, "child_exit": child_exit, "pre_request": pre_request}
 
 
 def _load_user():

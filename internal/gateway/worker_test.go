@@ -206,6 +206,44 @@ def child_exit(server, worker):
 	}
 }
 
+// TestNoRecyclingWhileBroken: while new workers cannot start, those that serve
+// stay beyond their max-requests; afterwards they are replaced as ever.
+func TestNoRecyclingWhileBroken(t *testing.T) {
+	o := options(t, map[string]string{"app.py": pidApp})
+	o.Config.Workers, o.Config.MaxRequests = 2, 100
+	r := start(t, o)
+	serving := func() int { n, _ := r.g.Workers(); return n }
+	name := filepath.Join(o.Dir, "app.py")
+	if err := os.WriteFile(name, []byte("raise ValueError('half deployed')\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(r.workerProcesses()[0], syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, r, "a worker that cannot start", func() bool { return r.g.Evidence()[1].Outcome == evidence.Fail })
+	load := hammer(r.url)
+	eventually(t, r, "many more requests than a worker is for", func() bool {
+		load.mu.Lock()
+		defer load.mu.Unlock()
+		return load.ok > 400
+	})
+	if n := serving(); n != 1 {
+		t.Errorf("%d workers serve", n)
+	}
+	if err := os.WriteFile(name, []byte(pidApp), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, r, "both workers", func() bool { return serving() == 2 })
+	last := r.workerProcesses()
+	eventually(t, r, "that both were replaced", func() bool {
+		now := r.workerProcesses()
+		return serving() == 2 && len(now) == 2 && !slices.ContainsFunc(now, func(pid int) bool { return slices.Contains(last, pid) })
+	})
+	if bad := load.end(t); len(bad) > 0 {
+		t.Errorf("%d of %d requests failed: %q", len(bad), len(bad)+load.ok, bad[:min(len(bad), 8)])
+	}
+}
+
 // TestWorkerHookFails: a hook of the project's that fails for a replacement
 // takes nothing down either.
 func TestWorkerHookFails(t *testing.T) {
