@@ -59,7 +59,7 @@ http2() {
 		GOBIN=$work GOFLAGS= go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible || return 2
 		h2spec=$work/h2spec
 	fi
-	"$h2spec" -h localhost -p "$https" -t -k -o 3 >"$work/h2spec.log" 2>&1 || true
+	"$h2spec" -h localhost -p "$https" -t -k -o 10 >"$work/h2spec.log" 2>&1 || true
 	grep -aE '^[0-9]+ tests' "$work/h2spec.log" || { tail -5 "$work/h2spec.log"; return 1; }
 	sed -n '/^Failures/,$p' "$work/h2spec.log" | grep -aE '^ *[×✗x] |Expected|Actual' | head -40 || true
 	passed=$(sed -nE 's/^[0-9]+ tests, ([0-9]+) passed.*/\1/p' "$work/h2spec.log")

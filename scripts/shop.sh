@@ -25,13 +25,19 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # free_ports N prints N ports that nothing listens on, so that a script runs
-# beside whatever else this machine does.
+# beside whatever else this machine does. They are below those that the kernel
+# gives to connections, which could have one before the guard does.
 free_ports() {
 	python3 - "$1" <<'P'
-import socket, sys
-s = [socket.socket() for _ in range(int(sys.argv[1]))]
-for x in s: x.bind(("127.0.0.1", 0))
-print(*(x.getsockname()[1] for x in s))
+import random, socket, sys
+held = {}
+while len(held) < int(sys.argv[1]):
+    port = random.randrange(10000, 20000)
+    try:
+        held[port] = held.get(port) or socket.create_server(("127.0.0.1", port))
+    except OSError:
+        pass
+print(*held)
 P
 }
 
