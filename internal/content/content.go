@@ -249,6 +249,22 @@ func (in *inspection) file(f File, entry string, depth int) error {
 	if f.Size > 0 {
 		in.compare(f, kind, entry)
 	}
+	// What a name or a type makes of a file counts beside what it begins with: a
+	// server goes by the one, and a browser then reads whatever is there.
+	claims := func(family Family) bool {
+		return familyOf(Extension(f.Name)) == family || familyOfType(f.Type) == family
+	}
+	switch kind.Family {
+	case Text, Unknown, XML, HTML, Script:
+		if claims(SVG) && f.Size > 0 {
+			if err := in.markup(f, Kind{"image/svg+xml", SVG}, entry); err != nil {
+				return err
+			}
+		}
+		if claims(HTML) && f.Size > 0 && kind.MIME != "message/rfc822" {
+			in.find(ActiveHTML, entry, "a page by its name or type")
+		}
+	}
 	switch kind.Family {
 	case Image:
 		if err := in.image(f, kind, entry); err != nil {
@@ -283,6 +299,12 @@ func (in *inspection) file(f File, entry string, depth int) error {
 	case Script:
 		if entry == "" {
 			in.find(Executable, entry, "%s", kind.MIME)
+		}
+	case Text:
+		if ext := Extension(f.Name); ext == "csv" || ext == "tsv" {
+			if err := in.spreadsheet(f, entry); err != nil {
+				return err
+			}
 		}
 	}
 	if container := kind.container(); container != "" {

@@ -368,6 +368,8 @@ func verdict(claimed Family, k Kind) comparison {
 		return agrees
 	}
 	switch {
+	case claimed == HTML && (is == Image || is == Media || is == Font || is == PDF):
+		return disguise // a browser that is told so reads it as a page
 	case claimed == Text, claimed == Data, is == Data,
 		claimed == Office && (is == Archive || is == XML), claimed == Archive && is == Office, claimed == XML && is == SVG,
 		claimed == Program && is == Archive, claimed == HTML && is == XML, claimed == Script && is == XML:

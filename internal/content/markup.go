@@ -37,12 +37,51 @@ func (in *inspection) markup(f File, kind Kind, entry string) error {
 	if what := entities(text); what != "" {
 		in.find(XMLEntities, entry, "%s", what)
 	}
-	if kind.Family == SVG {
-		if what := svgActive(text); what != "" {
+	what := ""
+	switch {
+	case kind.Family == SVG:
+		if what = svgActive(text, true); what != "" {
 			in.find(SVGScript, entry, "%s", what)
+		}
+	case bytes.Contains(text, []byte("xml-stylesheet")) && ownStylesheet.Match(text):
+		in.find(HiddenScript, entry, "an XSL style sheet of its own")
+	case namesMarkup(text):
+		// Served as XML, elements of XHTML and SVG are what they are in a page.
+		// A style sheet that writes pages has them as text of its own.
+		if root, _ := rootOf(text); root != "stylesheet" && root != "transform" {
+			if what = svgActive(text, false); what != "" {
+				in.find(HiddenScript, entry, "%s", what)
+			}
 		}
 	}
 	return nil
+}
+
+// ownStylesheet is the instruction for a style sheet that is part of the file,
+// which writes whatever page it likes.
+var ownStylesheet = regexp.MustCompile(`(?i)<\?xml-stylesheet[^>]*\bhref\s*=\s*["']\s*(?:#|data:|["'])`)
+
+// namesMarkup reports whether XML names the namespace of XHTML or of SVG.
+func namesMarkup(b []byte) bool {
+	spaces := [][]byte{[]byte("www.w3.org/1999/xhtml"), []byte("www.w3.org/2000/svg")}
+	for _, s := range spaces {
+		if bytes.Contains(b, s) {
+			return true
+		}
+	}
+	for at := 0; ; {
+		i := bytes.Index(b[at:], []byte("xmlns"))
+		if i < 0 {
+			return false
+		}
+		at += i + 5
+		value := []byte(html.UnescapeString(string(b[at:min(len(b), at+300)])))
+		for _, s := range spaces {
+			if bytes.Contains(value, s) {
+				return true
+			}
+		}
+	}
 }
 
 var (
@@ -89,8 +128,9 @@ func entities(b []byte) string {
 
 // svgActive says what in SVG runs script, or "". It looks at every tag,
 // wherever it stands: what is text to one parser (a CDATA section, a comment
-// that two parsers end in different places) is markup to another.
-func svgActive(b []byte) string {
+// that two parsers end in different places) is markup to another. With sheets, a
+// style sheet that rewrites the document counts: feeds have one, drawings none.
+func svgActive(b []byte, sheets bool) string {
 	for i := 0; i < len(b); {
 		j := bytes.IndexByte(b[i:], '<')
 		if j < 0 {
@@ -109,7 +149,7 @@ func svgActive(b []byte) string {
 			}
 			continue
 		case bytes.HasPrefix(rest, []byte("?xml-stylesheet")):
-			if end := bytes.IndexByte(rest, '>'); end >= 0 && bytes.Contains(bytes.ToLower(rest[:end]), []byte("xsl")) {
+			if end := bytes.IndexByte(rest, '>'); sheets && end >= 0 && bytes.Contains(bytes.ToLower(rest[:end]), []byte("xsl")) {
 				return "an XSL style sheet"
 			}
 			continue
@@ -120,7 +160,7 @@ func svgActive(b []byte) string {
 			continue
 		}
 		switch name {
-		case "script", "handler", "listener", "iframe", "embed", "object":
+		case "script", "handler", "listener", "iframe", "embed", "object", "meta", "base", "form":
 			// HTML in a foreignObject is harmless without one of these, and
 			// drawing programs write it for labels.
 			return "the element " + name

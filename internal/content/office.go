@@ -65,6 +65,24 @@ var (
 	relTarget    = regexp.MustCompile(`(?i)Target\s*=\s*["']([^"']*)["']`)
 )
 
+var (
+	// ddeField is a field of Word that asks another program.
+	ddeField = regexp.MustCompile(`<w:instrText[^>]*>\s*DDE(?:AUTO)?\s|w:instr\s*=\s*["']\s*DDE(?:AUTO)?\s`)
+	// ddeCell is a formula that does, in text with separators: =cmd|'/C calc'!A0.
+	ddeCell = regexp.MustCompile(`(?:^|[\r\n,;\t])[ "']*[=+@-][ \w+\-*/"'()@=.:]{0,100}\|[^\r\n]{0,300}![ ]?\w`)
+)
+
+// spreadsheet looks for formulas that start programs in text with separators.
+func (in *inspection) spreadsheet(f File, entry string) error {
+	return in.windows(f, 1024, func(b []byte, _ int64) bool {
+		if ddeCell.Match(textOf(b)) {
+			in.find(External, entry, "a formula with a DDE link, which starts a program")
+			return false
+		}
+		return true
+	})
+}
+
 // officeEntry looks at an entry of a ZIP archive by its name, and at what it
 // holds where that is small and of interest.
 func (in *inspection) officeEntry(name, entry string, text func() []byte) {
@@ -81,6 +99,14 @@ func (in *inspection) officeEntry(name, entry string, text func() []byte) {
 		in.find(Embedded, entry, "an ActiveX control (%s)", name)
 	case strings.Contains(lower, "/embeddings/") && strings.HasSuffix(lower, ".bin"):
 		in.find(Embedded, entry, "an embedded object (%s)", name)
+	case strings.HasPrefix(lower, "xl/externallinks/") && strings.HasSuffix(lower, ".xml"):
+		if bytes.Contains(text(), []byte("ddeLink")) {
+			in.find(External, entry, "a DDE link, which starts a program (%s)", name)
+		}
+	case lower == "word/document.xml":
+		if ddeField.Match(text()) {
+			in.find(External, entry, "a DDE field, which starts a program (%s)", name)
+		}
 	case strings.HasSuffix(lower, ".rels"):
 		for _, r := range relationship.FindAll(text(), 10_000) {
 			if !relExternal.Match(r) {

@@ -306,6 +306,11 @@ func checkName(name string, directories bool) string {
 		return "upload-name"
 	}
 	ext := strings.Split(lower, ".")
+	// "cat.png.html": a picture to who looks for ".png" in the name, and a page
+	// to who serves it.
+	if n := len(ext); n > 2 && pages[ext[n-1]] && pictures[strings.TrimSpace(ext[n-2])] {
+		return "upload-double-extension"
+	}
 	if last := ext[len(ext)-1]; len(ext) > 2 && (!compression[last] || executable[last]) {
 		for _, e := range ext[1 : len(ext)-1] {
 			if executable[strings.TrimSpace(e)] && e != last {
@@ -321,7 +326,9 @@ func checkName(name string, directories bool) string {
 }
 
 var (
-	windows  = map[string]bool{"exe": true, "bat": true, "cmd": true, "com": true, "scr": true, "vbs": true, "ps1": true, "hta": true, "js": true, "jar": true, "lnk": true, "msi": true}
+	pages    = map[string]bool{"html": true, "htm": true, "xhtml": true, "xht": true, "shtml": true, "svg": true, "svgz": true, "mht": true, "mhtml": true, "xml": true, "xsl": true, "xslt": true}
+	pictures = map[string]bool{"jpg": true, "jpeg": true, "png": true, "gif": true, "webp": true, "bmp": true, "avif": true, "heic": true, "mp3": true, "mp4": true}
+	windows  = map[string]bool{"url": true, "desktop": true, "scf": true, "pif": true, "jnlp": true, "wsf": true, "wsh": true, "vbe": true, "jse": true, "cpl": true, "msc": true, "reg": true, "iso": true, "exe": true, "bat": true, "cmd": true, "com": true, "scr": true, "vbs": true, "ps1": true, "hta": true, "js": true, "jar": true, "lnk": true, "msi": true}
 	document = map[string]bool{"pdf": true, "doc": true, "docx": true, "xls": true, "xlsx": true, "jpg": true, "jpeg": true, "png": true, "gif": true, "txt": true, "mp3": true, "mp4": true, "csv": true}
 )
 

@@ -103,6 +103,12 @@ func TestBody(t *testing.T) {
 		{"umlaut in an extended name", small, exchange(mp, part(`form-data; name="f"; filename*=utf-8''%C3%BCber.jpg`, "x")+end), "", 0},
 		{"path", small, exchange(mp, file("../../app.py", "x")+end), "upload-path", 400},
 		{"double extension", small, exchange(mp, file("shell.php.jpg", "x")+end), "upload-double-extension", 400},
+		{"a page called a picture", small, exchange(mp, file("cat.png.html", "x")+end), "upload-double-extension", 400},
+		{"a page called a picture, in capitals", small, exchange(mp, file("CAT.PNG .HTM", "x")+end), "upload-double-extension", 400},
+		{"a drawing called a picture", small, exchange(mp, file("cat.jpeg.svg", "x")+end), "upload-double-extension", 400},
+		{"a shortcut called a document", small, exchange(mp, file("bill.pdf.url", "x")+end), "upload-double-extension", 400},
+		{"a page with a dot", small, exchange(mp, file("report.2026.html", "x")+end), "", 0},
+		{"a report of data", small, exchange(mp, file("data.csv.html", "x")+end), "", 0},
 		{"NUL", small, exchange(mp, file("a.php\x00.jpg", "x")+end), "body-multipart", 400},
 		{"NUL, encoded", small, exchange(mp, part(`form-data; name="f"; filename*=utf-8''a.php%00.jpg`, "x")+end), "body-multipart", 400},
 	} {
