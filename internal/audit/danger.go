@@ -54,8 +54,16 @@ type Danger struct {
 	// Cause is [Finding.Cause], Confidence [Finding.Confidence].
 	Cause      string
 	Confidence Confidence
-	// Spot is where the data stands (payload.Sink), if the rule knows.
-	Spot string
+	// Spot is where the data stands (payload.Sink), if the rule knows, and
+	// Language in which, if the rule has several.
+	Spot, Language string
+	// Labels are all of those that do harm. Nil: it may be whatever of a
+	// request comes to the hit.
+	Labels []pyflow.Label
+	// Pattern, Names, Watched and Open are those of [Source].
+	Pattern        string
+	Names, Watched []string
+	Open           string
 	// At is the place to mark, the hit's if nil.
 	At *pyflow.Span
 	// Edits repair it, if that is possible; called once for each finding.
@@ -131,6 +139,7 @@ func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
 			Fix:        best.d.Fix,
 			Cause:      best.d.Cause,
 			Confidence: best.d.Confidence,
+			Language:   best.d.Language,
 			Trace:      p.Project.Trace(best.d.Label, best.h),
 		}
 		seen := []pyflow.Span{best.d.Label.At}
@@ -155,7 +164,13 @@ func (p *Pass) Follow(hits []*pyflow.Hit, decide func(*pyflow.Hit) []Danger) {
 // hold what does harm is not looked at: more is better than less.
 func addSources(list []Source, h *pyflow.Hit, d Danger) []Source {
 	labels := []pyflow.Label{d.Label}
+	if d.Labels != nil {
+		labels = d.Labels
+	}
 	for _, v := range h.Focus {
+		if d.Labels != nil {
+			break
+		}
 		kinds := []string{}
 		if h.Kind == "response" || h.Kind == "template" {
 			kinds = append(kinds, "html", "response", "template")
@@ -167,16 +182,20 @@ func addSources(list []Source, h *pyflow.Hit, d Danger) []Source {
 		}
 	}
 	for _, l := range labels {
-		s := Source{Kind: l.Kind, Name: l.Name(), Values: l.Kind == "form" && strings.HasPrefix(l.Note, "query parameter or"), at: l.At}
+		s := Source{Kind: l.Kind, Name: l.Name(), Note: l.Note, Values: l.Kind == "form" && strings.HasPrefix(l.Note, "query parameter or"), at: l.At,
+			Pattern: d.Pattern, Names: d.Names, Watched: d.Watched, Open: d.Open}
 		if len(labels) == 1 || h.Output != nil {
 			s.Spot = d.Spot
 		}
-		i := slices.IndexFunc(list, func(o Source) bool { return o.Kind == s.Kind && o.Name == s.Name && o.at == s.at })
+		i := slices.IndexFunc(list, func(o Source) bool {
+			return o.Kind == s.Kind && o.Name == s.Name && o.at == s.at && o.Pattern == s.Pattern
+		})
 		switch {
 		case i < 0:
 			list = append(list, s)
 		default:
 			list[i].Spot = bothSpots(list[i].Spot, s.Spot)
+			list[i].Open = cmp.Or(list[i].Open, s.Open)
 		}
 	}
 	return list

@@ -1,11 +1,13 @@
 package audit
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/evidence"
 	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/payload"
 	"github.com/dewar-security/dewar/internal/pyflow"
 )
 
@@ -34,13 +36,20 @@ type PatchParameter struct {
 	Rule     string   `json:"rule" jsonschema_description:"The route's rule; * where a hook reads the parameter on every route."`
 	Endpoint string   `json:"endpoint,omitempty"`
 	Methods  []string `json:"methods,omitempty"`
-	In       string   `json:"in" jsonschema:"enum=query,enum=form,enum=json,enum=path,enum=header,enum=cookie,enum=file"`
+	In       string   `json:"in" jsonschema:"enum=query,enum=form,enum=json,enum=path,enum=header,enum=cookie,enum=file,enum=content,enum=body" jsonschema_description:"Where it stands; file is the name of an uploaded file, content what is in it."`
 	Name     string   `json:"name,omitempty" jsonschema_description:"Missing: every name."`
-	Spot     string   `json:"spot,omitempty" jsonschema_description:"Where in the text the value stands: a quotation mark, bare, text, unquoted, rich, code, filter, name, below, whole; missing where that is not known."`
+	Spot     string   `json:"spot,omitempty" jsonschema_description:"Where in the text the value stands: a quotation mark, bare, text, unquoted, rich, code, filter, name, below, whole; raw where a document is read as it comes; match, search or full for how a pattern is matched; missing where that is not known."`
+	Pattern  string   `json:"pattern,omitempty" jsonschema_description:"The regular expression that the value is matched against."`
+	Names    []string `json:"names,omitempty" jsonschema_description:"Names of fields that are refused: privileged attributes that no form of the app offers."`
+	Watched  []string `json:"watched,omitempty" jsonschema_description:"Names of fields that are noted: other attributes that no form offers."`
 }
 
-// patchable are the kinds of sources that a guard sees by their names.
-var patchable = []string{"query", "form", "json", "path", "header", "cookie", "file"}
+// patchable are the kinds of sources that a guard sees by their names, and those
+// of which it sees the whole: bodies and files, which are judged as documents.
+var (
+	patchable = []string{"query", "form", "json", "path", "header", "cookie", "file"}
+	documents = map[string]string{"body": "body", "file": "content", "file-content": "content"}
+)
 
 // Patches returns the patches for findings of rules that have a language to
 // judge by, in the order of the findings. The project's flow has been run.
@@ -74,7 +83,7 @@ func (p *Project) Patches(flow *pyflow.Result, findings []Finding) []Patch {
 		}
 		patch := Patch{
 			Check: f.Rule.ID, Control: f.Rule.Control, Fingerprint: f.Fingerprint, Message: f.Message, File: f.Span.File, Line: f.Span.Line,
-			Severity: f.Rule.Severity.String(), Confidence: f.Sure().String(), Language: f.Rule.Patch,
+			Severity: f.Rule.Severity.String(), Confidence: f.Sure().String(), Language: cmp.Or(f.Language, f.Rule.Patch),
 		}
 		for _, s := range f.Sources {
 			patch.cover(s, flow, routes, unmounted)
@@ -106,11 +115,18 @@ func (x *Patch) cover(s Source, flow *pyflow.Result, routes map[*pyflow.Entry][]
 			x.Open = append(x.Open, why)
 		}
 	}
-	if !slices.Contains(patchable, s.Kind) {
+	whole := ""
+	if slices.Contains(payload.Documents, x.Language) {
+		whole = documents[s.Kind]
+	}
+	if !slices.Contains(patchable, s.Kind) && whole == "" || whole == "content" && s.Kind != "file" && !strings.HasPrefix(s.Note, "content of an uploaded") {
 		open("no named part of the request")
 		return
 	}
-	if s.Name == "" && s.Kind != "file" {
+	if s.Open != "" {
+		open(s.Open)
+	}
+	if s.Name == "" && s.Kind != "file" && whole == "" && x.Language != "attribute" {
 		open("it has no name that is known")
 		if s.Kind == "header" || s.Kind == "cookie" || s.Kind == "path" {
 			return
@@ -123,11 +139,15 @@ func (x *Patch) cover(s Source, flow *pyflow.Result, routes map[*pyflow.Entry][]
 		}
 		for _, in := range ins {
 			param.In, param.Name, param.Spot = in, s.Name, s.Spot
-			if s.Kind == "file" {
+			param.Pattern, param.Names, param.Watched = s.Pattern, s.Names, s.Watched
+			if whole != "" {
+				param.In = whole
+			}
+			if s.Kind == "file" || whole != "" {
 				param.Name = "" // a name of a file says nothing of its field's
 			}
 			i := slices.IndexFunc(x.Parameters, func(o PatchParameter) bool {
-				return o.Rule == param.Rule && o.Endpoint == param.Endpoint && slices.Equal(o.Methods, param.Methods) && o.In == param.In && o.Name == param.Name
+				return o.Rule == param.Rule && o.Endpoint == param.Endpoint && slices.Equal(o.Methods, param.Methods) && o.In == param.In && o.Name == param.Name && o.Pattern == param.Pattern
 			})
 			switch {
 			case i < 0:
@@ -140,7 +160,7 @@ func (x *Patch) cover(s Source, flow *pyflow.Result, routes map[*pyflow.Entry][]
 	read := 0
 	for _, e := range flow.Entries {
 		if !slices.ContainsFunc(e.Fields, func(f pyflow.Field) bool {
-			return f.Kind == s.Kind && f.At == s.at && (f.Name == s.Name || s.Kind == "file")
+			return f.Kind == s.Kind && f.At == s.at && (f.Name == s.Name || s.Kind == "file" || whole != "")
 		}) {
 			continue
 		}

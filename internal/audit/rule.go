@@ -102,6 +102,8 @@ type Finding struct {
 	// Sources say by which parts of a request the data comes in, all of them;
 	// nil for rules that do not follow data.
 	Sources []Source `json:"-"`
+	// Language is in place of [Rule.Patch] where the fault has its own.
+	Language string `json:"-"`
 	// Fix overrides Rule.Fix where the place allows a more exact advice.
 	Fix string
 	// Edits repair the fault when applied together, without changing what
@@ -121,11 +123,22 @@ type Source struct {
 	// Kind is that of the label: query, form, json, path, header, cookie, file,
 	// or another one, that is no named part of a request.
 	Kind, Name string
+	// Note is the label's.
+	Note string
 	// Values is set where the program reads query and form as one.
 	Values bool
 	// Spot is where in the text the data stands (payload.Sink), "" if that is
 	// not known, or there are several places.
 	Spot string
+	// Pattern is the regular expression that the data is matched against, for
+	// the rule that looks for such.
+	Pattern string
+	// Names are of attributes that the data must not name, Watched those of
+	// which nobody knows whether it may.
+	Names, Watched []string
+	// Open says why a guard at the source cannot make up for the fault; empty
+	// if it can.
+	Open string
 
 	at pyflow.Span
 }

@@ -31,12 +31,15 @@ type Sink struct {
 }
 
 // Languages are the values of [Sink.Language].
-var Languages = []string{"sql", "nosql", "shell", "option", "code", "template", "html", "path", "redirect", "url", "ldap", "xpath", "header"}
+var Languages = []string{"sql", "nosql", "shell", "option", "code", "template", "html", "path", "redirect", "url", "ldap", "xpath", "header", "mail", "xml", "yaml", "pickle", "jsonpickle"}
 
 // Breaks says in a few words what in text leaves the sink's place, or "" if
 // nothing does. The text is looked at as it is and with percent-encoding
 // undone twice: the app may do that before it uses it.
 func (s Sink) Breaks(text string) string {
+	if documentJudges[s.Language] != nil {
+		return s.document([]byte(text), true, true)
+	}
 	if len(text) > MaxText {
 		return "longer than can be judged"
 	}
@@ -118,6 +121,11 @@ func (s Sink) leaves(text string) string {
 		}
 	case "header":
 		if strings.ContainsAny(text, "\r\n\x00") {
+			return "line end"
+		}
+	case "mail":
+		// What str.splitlines takes for one, as the package email does.
+		if strings.ContainsAny(text, "\r\n\x00\v\f\x1c\x1d\x1e\u0085\u2028\u2029") {
 			return "line end"
 		}
 	}

@@ -35,6 +35,7 @@ var sinkCases = []struct {
 	{Sink{Language: "ldap"}, []string{"*", "a,b"}, []string{"john.smith"}},
 	{Sink{Language: "xpath", Spot: "'"}, []string{"' or '1'='1"}, []string{`5" disk`}},
 	{Sink{Language: "nosql", Spot: "'"}, []string{"'; return true; '"}, []string{"x y"}},
+	{Sink{Language: "mail"}, []string{"a\nBcc: x", "a\rb", "a\u2028b", "%0aBcc: x", "a\vb"}, []string{"An order: number 5", "Grüße & more, 50%"}},
 	{Sink{Language: "header"}, []string{"a\r\nBcc: x", "a\nb", "%0d%0aSet-Cookie: x"}, []string{"Hello, world: yes"}},
 }
 
@@ -54,7 +55,7 @@ func TestSinks(t *testing.T) {
 		}
 	}
 	for _, l := range Languages {
-		if !seen[l] {
+		if !seen[l] && documentJudges[l] == nil { // see TestDocuments
 			t.Errorf("no case for %s", l)
 		}
 	}

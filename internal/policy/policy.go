@@ -141,12 +141,19 @@ type PatchParameter struct {
 	In       string   `json:"in"`
 	Name     string   `json:"name"`
 	Spot     string   `json:"spot"` // payload.Sink.Spot
+	Pattern  string   `json:"pattern"`
+	Names    []string `json:"names"`
+	Watched  []string `json:"watched"`
 }
 
 // Patched is a parameter of a route with the patch that it belongs to.
 type Patched struct {
 	*Patch
 	In, Name, Spot string
+	// Pattern is what the value is matched against, Names and Watched are
+	// fields that must not come, or are to be noted.
+	Pattern        string
+	Names, Watched []string
 }
 
 // Gap is something in the source that was not understood: the map may lack
@@ -212,7 +219,7 @@ func (p *Policy) bind(patches []*Patch) error {
 			return fmt.Errorf("policy: patch %d is not complete", i+1)
 		}
 		for _, param := range x.Parameters {
-			one := Patched{Patch: x, In: param.In, Name: param.Name, Spot: param.Spot}
+			one := Patched{Patch: x, In: param.In, Name: param.Name, Spot: param.Spot, Pattern: param.Pattern, Names: param.Names, Watched: param.Watched}
 			if param.Rule == "*" {
 				p.everywhere = append(p.everywhere, one)
 				continue

@@ -21,7 +21,7 @@ seal = "enforce"
 csp-mode = "enforce"
 [settings]
 mask = "enforce"
-`, "SECRET_KEY=0ddb3c3e8a8d4c1fa7ddc5dd3a3c8e6df6ba9c0f")
+`, "SECRET_KEY=0ddb3c3e8a8d4c1fa7ddc5dd3a3c8e6df6ba9c0f", "SMTP_PORT="+mailServer(t).port)
 	b := x.browser()
 	want := func(a answer, status int, text string) {
 		t.Helper()
@@ -55,6 +55,12 @@ mask = "enforce"
 	want(b.get("/tools/manual?"+query("file", "flask.txt")), 200, "")
 	want(b.get("/tools/go?"+query("to", "/cart/")), 302, "")
 	want(b.get("/desk/hello?"+query("name", "Ann O'Neil")), 200, "Hello")
+	// Documents, mail and names of fields as they should be.
+	want(b.do("POST", "/tools/import", `[{name: 'Jug, the !!new one', description: "Wow!!! Buy", price_cents: !!int 900}]`, "Content-Type", "application/x-yaml"), 200, `"imported": 1`)
+	want(b.form("/desk/ask", "name", "Ann", "subject", "Order 5: Kettle & mug", "text", "Hello,\r\n\r\nwhere is it?\r\nIt was due on Monday!\r\n"), 200, `"sent": true`)
+	want(b.form("/desk/profile", "name", "Ann O'Neil & Töchter"), 200, `"ok": true`)
+	want(b.get("/tools/check?"+query("text", strings.Repeat("Words with blanks between ", 40)+"and an end")), 200, `"valid": true`)
+	want(b.get("/desk/find?"+query("pattern", "cl[ae]+n (a|the) fla.*k")), 200, `"found": true`)
 	var pic bytes.Buffer
 	img := image.NewRGBA(image.Rect(0, 0, 32, 32))
 	img.Set(3, 3, color.White)

@@ -1,15 +1,22 @@
 package attack
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"unicode/utf16"
 )
 
 // quiet are settings under which only what the attack is about refuses: one
@@ -129,7 +136,137 @@ func TestInjection(t *testing.T) {
 			return hits.Load() > before
 		}})
 	}
-	suite(t, quiet, []string{"SECRET_KEY=dev"}, all)
+	// What builds objects, reads files and sends mail.
+	for _, c := range [][2]string{
+		{"entity", `<!DOCTYPE r [<!ENTITY x SYSTEM "URL">]><r>&x;</r>`}, {"behind a comment and an instruction", "<?xml version='1.0'?>\n<!-- <r/> --><?a?>\n<!DOCTYPE r [<!ENTITY x SYSTEM 'URL'>]><r>&x;</r>"},
+		{"in UTF-16", "\ufeff<!DOCTYPE r [<!ENTITY x SYSTEM 'URL'>]><r>&x;</r>"}, {"by the type of a form", `<!DOCTYPE r [<!ENTITY x SYSTEM "URL">]><r>&x;</r>`},
+	} {
+		all = append(all, attack{"CWE-611 XML external entity", c[0], inspected, func(t *testing.T, x *target) bool {
+			before, doc, kind := hits.Load(), strings.ReplaceAll(c[1], "URL", inside.URL), "application/xml"
+			if strings.HasPrefix(doc, "\ufeff") {
+				var wide []byte
+				for _, u := range utf16.Encode([]rune(doc)) {
+					wide = binary.BigEndian.AppendUint16(wide, u)
+				}
+				doc = string(wide)
+			} else if strings.HasSuffix(c[0], "form") {
+				kind = "application/x-www-form-urlencoded"
+			}
+			x.browser().do("POST", "/desk/book", doc, "Content-Type", kind)
+			return hits.Load() > before
+		}})
+	}
+	for _, c := range [][2]string{
+		{"pickle, protocol 0", "cposix\nsystem\n(S'touch MARK'\ntR."}, {"pickle, INST", "(S'touch MARK'\niposix\nsystem\n."}, {"pickle, names from the stack", "\x80\x04Vposix\nVsystem\n\x93(S'touch MARK'\ntR."},
+		{"pickle, behind an honest one's beginning", "\x80\x03]q\x00(K\x01K\x02cposix\nsystem\n(S'touch MARK'\ntRe."},
+	} {
+		all = append(all, attack{"CWE-502 deserialisation", c[0], inspected, func(t *testing.T, x *target) bool {
+			mark := filepath.Join(x.work, "pickle")
+			os.Remove(mark)
+			cart := base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(c[1], "MARK", mark)))
+			x.browser().get("/cart/", "Cookie", "cart="+cart)
+			return exists(mark)
+		}})
+	}
+	for _, c := range [][2]string{
+		{"YAML, another name for the tag", "%TAG ! tag:yaml.org,2002:python/\n---\n- !object/apply:os.system ['touch MARK']"}, {"YAML, escapes in the tag", "- !<tag:yaml.org,2002:pyth%6fn/object/apply:os.system> ['touch MARK']"}, {"YAML, in a flow", `[{"a":!!python/object/apply:os.system ['touch MARK']}]`},
+	} {
+		all = append(all, attack{"CWE-502 deserialisation", c[0], inspected, func(t *testing.T, x *target) bool {
+			mark := filepath.Join(x.work, "yaml-more")
+			os.Remove(mark)
+			x.browser().do("POST", "/tools/import", strings.ReplaceAll(c[1], "MARK", mark), "Content-Type", "application/x-yaml")
+			return exists(mark)
+		}})
+	}
+	post := mailServer(t)
+	for _, c := range [][2]string{{"CR LF", "order\r\nBcc: everybody@evil.example"}, {"LF", "order\nBcc: everybody@evil.example"}} {
+		all = append(all, attack{"CWE-93 mail header injection", c[0], inspected, func(t *testing.T, x *target) bool {
+			post.forget()
+			x.browser().form("/desk/ask", "name", "Ann", "subject", c[1], "text", "Where is it?")
+			return strings.Contains(post.headers(), "\nBcc: everybody@evil.example")
+		}})
+	}
+	for _, c := range []struct{ way, body, kind string }{
+		{"a field of the form", "name=Ann&role=admin", "application/x-www-form-urlencoded"}, {"a name in escapes", "r%6f%6ce=admin&name=Ann", "application/x-www-form-urlencoded"},
+	} {
+		all = append(all, attack{"CWE-915 mass assignment", c.way, inspected, func(t *testing.T, x *target) bool {
+			b, name := x.browser(), strings.ReplaceAll(c.way, " ", "")+"@leaky.example"
+			b.form("/register", "email", name, "name", "Ann", "password", "a long enough one")
+			b.login(name, "a long enough one")
+			if a := b.get("/admin/"); a.StatusCode != http.StatusForbidden {
+				t.Errorf("a customer in the back office: %d", a.StatusCode)
+			}
+			b.do("POST", "/desk/profile", c.body, "Content-Type", c.kind)
+			return b.get("/admin/").StatusCode == http.StatusOK
+		}})
+	}
+	suite(t, quiet, []string{"SECRET_KEY=dev", "SMTP_PORT=" + post.port}, all)
+}
+
+// mails is a mail server that keeps the last mail.
+type mails struct {
+	port string
+	mu   sync.Mutex
+	last string
+}
+
+func (m *mails) forget() { m.mu.Lock(); m.last = ""; m.mu.Unlock() }
+
+// headers returns those of the last mail, with LF at the ends of lines.
+func (m *mails) headers() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	head, _, _ := strings.Cut(strings.ReplaceAll(m.last, "\r\n", "\n"), "\n\n")
+	return head
+}
+
+func mailServer(t *testing.T) *mails {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	m := &mails{port: ln.Addr().String()[strings.LastIndexByte(ln.Addr().String(), ':')+1:]}
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go m.serve(textproto.NewConn(c))
+		}
+	}()
+	return m
+}
+
+func (m *mails) serve(c *textproto.Conn) {
+	defer c.Close()
+	answer := "220 mail.example"
+	for {
+		if c.PrintfLine("%s", answer) != nil {
+			return
+		}
+		line, err := c.ReadLine()
+		if err != nil {
+			return
+		}
+		answer = "250 ok"
+		switch strings.ToUpper(line) {
+		case "DATA":
+			if c.PrintfLine("354 go on") != nil {
+				return
+			}
+			mail, err := io.ReadAll(c.DotReader())
+			if err != nil {
+				return
+			}
+			m.mu.Lock()
+			m.last = string(mail)
+			m.mu.Unlock()
+		case "QUIT":
+			answer = "221 bye"
+		}
+	}
 }
 
 func redirects(a answer) bool {

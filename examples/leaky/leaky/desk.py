@@ -90,7 +90,7 @@ def profile():
 def ask():
     log.info("question from %s", request.form["name"])  # LEAK[monitoring]: a line end in the name forges an entry
     mail = "Subject: " + request.form["subject"] + "\n\n" + request.form["text"]
-    smtplib.SMTP("localhost").sendmail("desk@leaky.example", ["desk@leaky.example"], mail)  # LEAK[injection]: a line end in the subject adds Bcc: everybody
+    smtplib.SMTP("localhost", int(os.environ.get("SMTP_PORT", "25"))).sendmail("desk@leaky.example", ["desk@leaky.example"], mail)  # LEAK[injection]: a line end in the subject adds Bcc: everybody
     return {"sent": True}
 
 

@@ -1,6 +1,7 @@
 package injection
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,7 +27,11 @@ func follow(p *audit.Pass, kinds []string, message, caret string, find func(*pyf
 		if !bad {
 			return nil
 		}
-		return []audit.Danger{{Label: e.Label, Spot: e.Spot, Message: message + ": it " + e.Why, Caret: caret, Confidence: sure(h)}}
+		d := audit.Danger{Label: e.Label, Spot: e.Spot, Message: message + ": it " + e.Why, Caret: caret, Confidence: sure(h)}
+		if e.Patch != nil {
+			e.Patch(&d)
+		}
+		return []audit.Danger{d}
 	})
 }
 
@@ -495,6 +500,7 @@ def hello():
 	},
 	{
 		ID: "DW-INJECTION-012", Control: "injection",
+		Patch:    "pickle",
 		Title:    "Objects are built from what a client sends",
 		Why:      "Unpickling calls whatever the bytes name: a few dozen of them start a program.",
 		Fix:      "Send JSON instead. If it has to be pickle, sign the bytes with a secret key and check the signature before (itsdangerous).",
@@ -517,11 +523,23 @@ def cart():
     return {"cart": list(json.loads(request.cookies["cart"]))}
 `,
 		Check: func(p *audit.Pass) {
-			follow(p, []string{"deserialize"}, "%s is turned into objects", "this builds what the bytes say", deserializeDanger)
+			follow(p, []string{"deserialize"}, "%s is turned into objects", "this builds what the bytes say", func(h *pyflow.Hit) (exit, bool) {
+				e, bad := deserializeDanger(h)
+				if bad {
+					e.Patch = func(d *audit.Danger) {
+						var format string
+						d.Language, format = objectFormat(h)
+						d.Spot, d.Open = documentWay(p, h, focusLabels(h, "deserialize"))
+						d.Open = cmp.Or(format, d.Open)
+					}
+				}
+				return e, bad
+			})
 		},
 	},
 	{
 		ID: "DW-INJECTION-013", Control: "injection",
+		Patch:    "yaml",
 		Title:    "YAML from a client may name any Python object",
 		Why:      "A tag such as !!python/object/apply in the text calls any function when it is loaded.",
 		Fix:      "Load with yaml.safe_load.",
@@ -548,8 +566,9 @@ def load():
 				if len(labels) == 0 || safeYAML(h) {
 					return nil
 				}
+				spot, open := documentWay(p, h, labels)
 				return []audit.Danger{{
-					Label: labels[0], Message: "%s is loaded as YAML that may build any object", Caret: "this builds what the tags say",
+					Label: labels[0], Spot: spot, Open: open, Message: "%s is loaded as YAML that may build any object", Caret: "this builds what the tags say",
 					Edits: func() []audit.Edit {
 						f := p.Project.File(h.At.File)
 						if f == nil || f.Python == nil {
@@ -566,6 +585,7 @@ def load():
 	},
 	{
 		ID: "DW-INJECTION-014", Control: "injection",
+		Patch:    "xml",
 		Title:    "XML from a client may read files and fetch URLs",
 		Why:      "An external entity in the document is replaced by the content of a file of the server, or of a URL inside of the network.",
 		Fix:      "Parse with defusedxml, or with a parser that does not resolve entities: etree.XMLParser(resolve_entities=False).",
@@ -596,7 +616,7 @@ def order():
 					return exit{}, false
 				}
 				why := resolves(h, old)
-				return exit{Label: labels[0], Piece: 0, Why: why}, why != ""
+				return exit{Label: labels[0], Piece: 0, Why: why, Patch: func(d *audit.Danger) { d.Spot, d.Open = documentWay(p, h, labels) }}, why != ""
 			})
 		},
 	},

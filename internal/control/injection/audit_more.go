@@ -269,6 +269,7 @@ def index():
 	},
 	{
 		ID: "DW-INJECTION-019", Control: "injection",
+		Patch:    "mail",
 		Title:    "What a client sends becomes a header of a mail",
 		Why:      "A line end in a subject or a name begins another header: copies to thousands of addresses, sent by this server.",
 		Fix:      "Build the mail with email.message.EmailMessage, which refuses line ends, or take them out.",
@@ -336,6 +337,7 @@ def report():
 	},
 	{
 		ID: "DW-INJECTION-020", Control: "injection",
+		Patch:    "regex",
 		Title:    "What a client sends is used as a regular expression",
 		Why:      "A pattern such as (a+)+$ needs longer than the universe is old for a line of text; one request keeps a worker busy for ever.",
 		Fix:      "Search for the text itself (in, find), or put re.escape around it.",
@@ -375,7 +377,7 @@ def find():
 				return inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 					for i, piece := range t {
 						if l := audit.Live(piece, known, "regex"); len(l) > 0 && audit.CanHoldAny(piece, "*+{") {
-							return exit{Label: l[0], Piece: i, Why: "can hold quantifiers"}, true
+							return exit{Label: l[0], Piece: i, Why: "can hold quantifiers", Patch: func(d *audit.Danger) { d.Open = "a pattern can take long without taking exponential time" }}, true
 						}
 					}
 					return exit{}, false
@@ -385,6 +387,7 @@ def find():
 	},
 	{
 		ID: "DW-INJECTION-021", Control: "injection",
+		Patch:    "regex-text",
 		Title:    "A regular expression can take for ever on what a client sends",
 		Why:      "The pattern can match the same text in exponentially many ways, and Python tries them all before it says no: thirty characters keep a worker busy for hours.",
 		Fix:      "Let each repetition begin with a character that the one before cannot end with, use possessive quantifiers (Python 3.11), or bound the length of the text first.",
@@ -427,13 +430,14 @@ def check():
 				if bad == "" {
 					return nil
 				}
+				mode, open := patternWay(h, bad, labels)
+				d := audit.Danger{Pattern: bad, Spot: mode, Open: open}
 				if len(bad) > 60 {
 					bad = bad[:60] + "…"
 				}
-				return []audit.Danger{{
-					Label: labels[0], Caret: "this backtracks exponentially",
-					Message: "%s is matched against " + strings.ReplaceAll(bad, "%s", "% s") + ", which can take exponential time",
-				}}
+				d.Label, d.Caret = labels[0], "this backtracks exponentially"
+				d.Message = "%s is matched against " + strings.ReplaceAll(bad, "%s", "% s") + ", which can take exponential time"
+				return []audit.Danger{d}
 			})
 		},
 	},
@@ -483,6 +487,7 @@ def role():
 	},
 	{
 		ID: "DW-INJECTION-023", Control: "injection",
+		Patch:    "attribute",
 		Title:    "A client fills in whatever attributes it names",
 		Why:      "Besides the fields of the form, the client sends is_admin, role or owner_id, and the object takes them.",
 		Fix:      "Name the attributes that may come from outside, one by one or in a form class.",
@@ -516,7 +521,16 @@ def profile():
     return {"name": user.name}
 `,
 		Check: func(p *audit.Pass) {
-			follow(p, []string{"setattr", "assign"}, "%s chooses which attributes are set", "attributes are set here by name", assignDanger)
+			follow(p, []string{"setattr", "assign"}, "%s chooses which attributes are set", "attributes are set here by name", func(h *pyflow.Hit) (exit, bool) {
+				e, bad := assignDanger(h)
+				if bad {
+					e.Patch = func(d *audit.Danger) {
+						d.Names, d.Watched = attributeNames(p)
+						d.Open = "attributes that are not known to be privileged are only noted"
+					}
+				}
+				return e, bad
+			})
 		},
 	},
 }
@@ -655,6 +669,7 @@ func mailDanger(h *pyflow.Hit) []audit.Danger {
 		}
 		values = []pyflow.Value{msg}
 	}
+	var all []pyflow.Label // of headers: in the text behind them line ends belong
 	for _, v := range values {
 		for _, t := range audit.Texts(v) {
 			for i, piece := range t.Pieces {
@@ -663,9 +678,12 @@ func mailDanger(h *pyflow.Hit) []audit.Danger {
 				if len(l) == 0 || !audit.CanHoldAny(piece, "\r\n") || strings.Contains(before, "\n\n") || strings.Contains(before, "\r\n\r\n") {
 					continue
 				}
-				return []audit.Danger{{Label: l[0], Message: "%s becomes a header of a mail: it can hold a line end", Caret: "the mail's headers come from here"}}
+				all = append(all, l...)
 			}
 		}
 	}
-	return nil
+	if len(all) == 0 {
+		return nil
+	}
+	return []audit.Danger{{Label: all[0], Labels: all, Message: "%s becomes a header of a mail: it can hold a line end", Caret: "the mail's headers come from here"}}
 }

@@ -18,6 +18,8 @@ type exit struct {
 	Piece int
 	Why   string // where it stands and what it can do there: a clause
 	Spot  string // payload.Sink.Spot, "" if it does not fit any
+	// Patch adds what a guard needs to know, if there is more.
+	Patch func(*audit.Danger)
 }
 
 // quoted walks the literal text between labelled pieces as a language with

@@ -3,15 +3,18 @@ package injection
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dewar-security/dewar/internal/event"
 	"github.com/dewar-security/dewar/internal/evidence"
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/payload"
 	"github.com/dewar-security/dewar/internal/policy"
+	"github.com/dewar-security/dewar/internal/waf"
 )
 
 var patchesSpec = &guard.Spec{
@@ -39,9 +42,10 @@ const (
 
 // Patches is the virtual-patches layer.
 type Patches struct {
-	policy func() *policy.Policy
-	facts  func() guard.Facts
-	from   int
+	streams atomic.Bool // some route's bodies are not looked at
+	policy  func() *policy.Policy
+	facts   func() guard.Facts
+	from    int
 }
 
 // severities are the audit's, lowest first.
@@ -70,6 +74,15 @@ func (l *Patches) current() *policy.Policy {
 // audit must be rather sure, and the finding bad.
 func (l *Patches) refuses(p *policy.Patch) bool {
 	return slices.Index(severities, p.Severity) >= l.from && (p.Confidence == "likely" || p.Confidence == "certain")
+}
+
+// CheckOverride implements [guard.OverrideChecker]: what streams past is seen by
+// nobody, so that no patch of a body is proof any more.
+func (l *Patches) CheckOverride(o *guard.Override) error {
+	if o.Stream {
+		l.streams.Store(true)
+	}
+	return nil
 }
 
 // Health implements [guard.Reporter].
@@ -113,7 +126,10 @@ func (l *Patches) Request(x *guard.Exchange) guard.Decision {
 			return
 		}
 		what, why, err := judge(x, r, one)
-		reason := "virtual-patch"
+		reason, noted := "virtual-patch", errors.Is(err, errWatched)
+		if noted {
+			err = nil
+		}
 		if err != nil {
 			// A body that did not come is another layer's to refuse.
 			if !errors.Is(err, guard.ErrFieldsMalformed) && !errors.Is(err, guard.ErrFieldsTooMany) {
@@ -129,7 +145,7 @@ func (l *Patches) Request(x *guard.Exchange) guard.Decision {
 		}
 		found := guard.Refuse(status, reason, fmt.Sprintf("%s would not stay in its place in %s (%s): %s at %s:%d", what, one.Language, why, one.Check, one.File, one.Line))
 		found.Attributes = map[string]string{attrCheck: one.Check, attrFingerprint: one.Fingerprint, attrPlace: fmt.Sprintf("%s:%d", one.File, one.Line), attrParameter: what}
-		if !l.refuses(one.Patch) {
+		if noted || !l.refuses(one.Patch) {
 			found.Verdict, found.Severity = guard.Observed, event.Warn
 		}
 		if found.Verdict == guard.Deny || d.Verdict == guard.Allow {
@@ -161,8 +177,13 @@ func overridden(x *guard.Exchange) bool {
 // judge looks at the values of one parameter. what names the one that does not
 // stay in its place, why says how.
 func judge(x *guard.Exchange, r *policy.Route, one policy.Patched) (what, why string, err error) {
-	sink := payload.Sink{Language: one.Language, Spot: one.Spot, Host: x.Client.Host}
+	if one.Language == "attribute" {
+		return judgeNames(x, one)
+	}
+	sink := sinkOf(x, one)
 	switch one.In {
+	case "body", "content":
+		return judgeDocuments(x, one)
 	case "path":
 		if r == nil {
 			return "", "", nil
@@ -218,6 +239,108 @@ func judge(x *guard.Exchange, r *policy.Route, one policy.Patched) (what, why st
 			}
 			return strings.TrimSpace(one.In + " " + name), why, nil
 		}
+	}
+	return "", "", err
+}
+
+// breaker is what judges one value.
+type breaker interface{ Breaks(text string) string }
+
+// breaks is a breaker that is a function.
+type breaks func(text string) string
+
+// Breaks implements breaker.
+func (b breaks) Breaks(text string) string { return b(text) }
+
+func sinkOf(x *guard.Exchange, one policy.Patched) breaker {
+	switch one.Language {
+	case "regex-text":
+		return breaks(func(text string) string { return breaksRegexText(one.Pattern, one.Spot, text) })
+	case "regex":
+		return breaks(func(text string) string {
+			if len(text) > maxPattern {
+				return "longer than can be judged"
+			}
+			if runaway(text, false) || runaway(text, true) {
+				return "a pattern that can take exponential time"
+			}
+			return ""
+		})
+	}
+	return payload.Sink{Language: one.Language, Spot: one.Spot, Host: x.Client.Host}
+}
+
+// judgeDocuments looks at the whole body, or at what is in the files of it.
+func judgeDocuments(x *guard.Exchange, one policy.Patched) (what, why string, err error) {
+	if r := x.Request; r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return "", "", nil
+	}
+	if x.Streams() {
+		return "", "", nil // the override says that nobody looks at it
+	}
+	body, err := x.Buffer()
+	if err != nil {
+		return "", "", err
+	}
+	sink := payload.Sink{Language: one.Language, Spot: one.Spot}
+	read := func(r io.Reader, size int64) string {
+		b, err := io.ReadAll(io.LimitReader(r, payload.MaxDocument))
+		if err != nil {
+			return "it cannot be read"
+		}
+		return sink.BreaksDocument(b, int64(len(b)) == size)
+	}
+	if one.In == "body" {
+		return "body", read(body.Reader(), body.Size()), nil
+	}
+	if waf.MediaType(x.Request.Header.Get("Content-Type")) != "multipart/form-data" {
+		return "", "", nil
+	}
+	parts, err := x.Parts(guard.MaxFields)
+	if err != nil {
+		return "file", "", fmt.Errorf("%w: %w", guard.ErrFieldsMalformed, err)
+	}
+	for i := range parts {
+		p := &parts[i]
+		if !p.File {
+			continue
+		}
+		if why = read(p.Content(body), p.Size); why != "" {
+			return "file", why, nil
+		}
+	}
+	return "file", "", nil
+}
+
+// errWatched stands for a name of which nobody knows whether it may come.
+var errWatched = errors.New("only watched")
+
+// judgeNames looks at the names of fields, by which attributes are set.
+func judgeNames(x *guard.Exchange, one policy.Patched) (what, why string, err error) {
+	fields, err := x.Fields()
+	watched := ""
+	for i := range fields {
+		f := &fields[i]
+		if f.In != one.In || f.Name == "" {
+			continue
+		}
+		name := f.Name
+		if f.In == policy.JSON {
+			if one.Name != "" && !strings.HasPrefix(name, one.Name+".") {
+				continue
+			}
+			name = name[strings.LastIndexByte(name, '.')+1:]
+		}
+		same := func(n string) bool { return strings.EqualFold(n, name) }
+		if slices.ContainsFunc(one.Names, same) {
+			return one.In + " " + name, "privileged, and no form of the app offers it", nil
+		}
+		if watched == "" && slices.ContainsFunc(one.Watched, same) {
+			watched = name
+		}
+	}
+	if err == nil && watched != "" {
+		return one.In + " " + watched, "no form of the app offers it", errWatched
 	}
 	return "", "", err
 }
@@ -300,6 +423,10 @@ func (l *Patches) Proves() []evidence.Evidence {
 		var names []string
 		for _, param := range x.Parameters {
 			names = append(names, strings.TrimSpace(param.In+" "+param.Name)+" of "+param.Rule)
+			if l.streams.Load() && !slices.Contains([]string{"path", policy.Query, policy.Header, policy.Cookie}, param.In) {
+				proven = false
+				break
+			}
 			if param.Rule == "*" {
 				continue
 			}
