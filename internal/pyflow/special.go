@@ -32,6 +32,7 @@ func init() {
 		"zipfile.ZipFile":          specialArchive("zipfile.ZipFile", 0, "file"),
 		"tarfile.open":             specialArchive("tarfile.open", 2, "fileobj"),
 		"tarfile.TarFile":          specialArchive("tarfile.TarFile", 2, "fileobj"),
+		"tarfile.TarFile.extract":  specialExtract,
 		"sqlalchemy.Column":        specialColumn("sqlalchemy.Column"),
 
 		"sqlalchemy.orm.mapped_column": specialColumn("sqlalchemy.orm.mapped_column"),
@@ -56,6 +57,24 @@ func specialDataclass(path string) native {
 		}
 		return it.specialDecorator(st, lib(path), c.args[0])
 	}
+}
+
+// specialExtract is archive.extract(member): of an entry it is the name that
+// says where it goes, of which the program may have asked something.
+func specialExtract(it *interp, st *state, self *value, c *call) *value {
+	if len(c.args) == 0 || c.args[0].kind != vUnknown && c.args[0].kind != vInst {
+		return nil
+	}
+	asked := it.attr(st, c.args[0], "name", false, c.at)
+	name := it.refined(st, asked)
+	if name == asked {
+		return nil
+	}
+	n := *c
+	n.args = slices.Clone(c.args)
+	n.args[0] = name
+	const path = "tarfile.TarFile.extract"
+	return it.callFacts(st, path, it.p.facts.of(path), self, &n)
 }
 
 func firstArg(it *interp, st *state, self *value, c *call) *value {

@@ -62,7 +62,9 @@ func (it *interp) render(st *state, name, source *value, c *call) *value {
 				continue
 			}
 			if n.isConstText() {
-				it.renderName(st, n.str, vars, c.at)
+				if !it.renderName(st, n.str, vars, c.at) {
+					it.renderUnseen(st, n.str, vars, c)
+				}
 			}
 		}
 	}
@@ -84,6 +86,25 @@ func (it *interp) renderName(st *state, name string, vars map[string]*value, at 
 	}
 	it.renderTemplate(st, t, Span{}, vars, at)
 	return true
+}
+
+// renderUnseen notes what is given as markup to a template that is not there to
+// be read: whatever stands in it, that is put out as it is.
+func (it *interp) renderUnseen(st *state, name string, vars map[string]*value, c *call) {
+	if it.at(c) != c.at {
+		return // a model's call, which is no place of the project
+	}
+	for _, k := range sortedKeys(vars) {
+		for _, v := range vars[k].alts() {
+			if !v.safe || len(it.labelsOf(st, v)) == 0 {
+				continue
+			}
+			it.reach("template")
+			place := jinja.Start(name).Contexts()[0]
+			out := &Output{Template: name, Context: place.Kind.String(), Place: place}
+			it.record(st, &Hit{Verb: "sink", Kind: "template", Path: "{{ }}", At: c.at, Output: out}, nil, &call{at: c.at}, []*value{v})
+		}
+	}
 }
 
 // template returns a parsed template by the name that the file from uses;
