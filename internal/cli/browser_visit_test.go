@@ -380,3 +380,49 @@ func TestLeakyInABrowser(t *testing.T) {
 		t.Errorf("without ours the script did not run: the test tests nothing: %q", v.complaints)
 	}
 }
+
+// TestIntegrityOfAnEditedFile: a script that is edited in place, while the app
+// runs, is said right in the next page: a browser runs it.
+func TestIntegrityOfAnEditedFile(t *testing.T) {
+	v := visit(t)
+	dir := t.TempDir()
+	for _, d := range []string{"templates", "part", "part/files"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, filepath.Join(dir, "app.py"), `from flask import Blueprint, Flask, render_template
+app = Flask(__name__)
+app.secret_key = "0ddb3c3e8a8d4c1fa7ddc5dd3a3c8e6df6ba9c0f"
+app.register_blueprint(Blueprint("part", __name__, static_folder="part/files", url_prefix="/part"))
+@app.get("/")
+def index():
+    return render_template("page.html")
+`)
+	writeFile(t, filepath.Join(dir, "templates", "page.html"), `<!doctype html><html><body><script src="{{ url_for('part.static', filename='a b.js') }}"></script></body></html>`)
+	version := func(n string) {
+		t.Helper()
+		name := filepath.Join(dir, "part", "files", "a b.js")
+		if err := os.WriteFile(name, []byte("document.body.dataset.ran = "+n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Not just now: within seconds of an edit nothing is said at all.
+		if err := os.Chtimes(name, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version("1")
+	s := start(t, dir, nil, "--set", "headers.integrity=enforce")
+	v.open(s.https + "/")
+	for _, want := range []string{"1", "22", "333"} {
+		version(want)
+		var got, said string
+		v.open(s.https + "/")
+		v.eval("document.body.dataset.ran || 'nothing'", &got)
+		v.eval("document.querySelector('script').integrity", &said)
+		if got != want || !strings.HasPrefix(said, "sha384-") {
+			t.Errorf("version %s: %s ran, integrity %q", want, got, said)
+		}
+	}
+	v.quiet("an edited script")
+}

@@ -72,6 +72,8 @@ type factRoute struct {
 	Endpoint string   `json:"endpoint"`
 
 	Converters map[string]string `json:"converters"`
+
+	Folder string `json:"folder"`
 }
 
 func (r report) facts() guard.Facts {

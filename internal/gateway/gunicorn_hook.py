@@ -450,7 +450,7 @@ def _collect(wsgi):
             break
         routes.append({
             "rule": str(rule.rule), "methods": sorted(rule.methods or ()), "endpoint": str(rule.endpoint),
-            "converters": _converters(rule),
+            "converters": _converters(rule), "folder": _static_folder(app, rule),
         })
     try:
         elsewhere = _elsewhere(wsgi, app)
@@ -470,6 +470,17 @@ def _collect(wsgi):
         "elsewhere": elsewhere,
     })
     return facts
+
+
+def _static_folder(app, rule):
+    """The folder whose files Flask itself serves under a rule; "" if it is no
+    such rule."""
+    name, _, last = str(rule.endpoint).rpartition(".")
+    owner = app.blueprints.get(name) if name else app
+    folder = getattr(owner, "static_folder", None)
+    if last != "static" or not folder or not str(rule.rule).endswith("/<path:filename>"):
+        return ""
+    return os.path.abspath(str(folder))
 
 
 def _sessions(app):

@@ -293,6 +293,9 @@ type FactRoute struct {
 	// Converters are the regular expressions (Python's) of the variable parts
 	// that a converter of the project reads, by name.
 	Converters map[string]string
+	// Folder is where the files are that Flask serves under the rule by
+	// itself: the static folder of the app or of a blueprint. Empty: none.
+	Folder string
 }
 
 // Secret is a value that cannot be printed by accident: every formatting verb

@@ -65,7 +65,10 @@ func NewHeaders(cfg Config, env guard.Env) (guard.Layer, error) {
 	cfg = cfg.withDefaults()
 	l := &headers{cfg: cfg, routes: env.Policy, referrer: value(cfg.ReferrerPolicy), permissions: value(cfg.PermissionsPolicy), opener: value(cfg.OpenerPolicy), resource: value(cfg.ResourcePolicy), embedder: value(cfg.EmbedderPolicy)}
 	if cfg.Integrity == guard.Enforce {
-		l.sri = &integrity{known: map[string]*asset{}}
+		l.sri = &integrity{facts: env.Facts, now: env.Now, known: map[string]*asset{}}
+		if l.sri.now == nil {
+			l.sri.now = time.Now
+		}
 	}
 	if cfg.CSPSource == guard.Enforce && cfg.CSPMode != "off" {
 		l.policy = env.Policy

@@ -6,9 +6,12 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dewar-security/dewar/internal/guard"
 	"github.com/dewar-security/dewar/internal/markup"
@@ -26,10 +29,13 @@ const (
 // name) cannot run code in a page.
 //
 // A hash that does not fit breaks the page, so one is only said of content
-// that a browser cannot have another version of: it asks each time (no-cache),
-// or the address never changes its content (immutable). An address that has
-// changed is said of what it has now.
+// that a browser cannot have another version of, and that is known now: of an
+// address whose content never changes (immutable), or where a browser asks each
+// time (no-cache) and the app serves a file, which is looked at for every page.
 type integrity struct {
+	facts func() guard.Facts
+	now   guard.Clock
+
 	mu    sync.Mutex
 	known map[string]*asset
 }
@@ -38,7 +44,67 @@ type integrity struct {
 type asset struct {
 	validator string // ETag and Last-Modified: the same means the same bytes
 	hash      string // "" if nothing can be said of it
-	changes   int    // how often it became something else
+	immutable bool
+	changed   bool // an immutable address became something else
+	// file is what is served, as it is; "" if that is not known.
+	file  string
+	state os.FileInfo
+}
+
+// settled is how long ago a file must have changed for its hash to be said: an
+// edit may be still going on, and clocks of file systems are coarse.
+const settled = 2 * time.Second
+
+// lookAt returns the state of a file that can be a script or style sheet; nil
+// if there is none.
+func lookAt(name string) os.FileInfo {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxAsset {
+		return nil
+	}
+	return info
+}
+
+// sameState reports whether nothing was written to a file in between.
+func sameState(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// hashFile returns the hash of a file, and its state from before it was read;
+// nil if it cannot be read.
+func hashFile(name string) (hash string, state os.FileInfo) {
+	if state = lookAt(name); state == nil {
+		return "", nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil || int64(len(text)) != state.Size() {
+		return "", nil
+	}
+	return sri(text), state
+}
+
+// sri returns what an integrity attribute says of a text.
+func sri(text []byte) string {
+	sum := sha512.Sum384(text)
+	return "sha384-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// file returns the file that Flask itself serves at a path, as the url_map of
+// the app that runs has it; "" if there is none.
+func (in *integrity) file(p string) string {
+	if in.facts == nil {
+		return ""
+	}
+	for _, r := range in.facts().Routes {
+		if r.Folder == "" {
+			continue
+		}
+		rest, ok := strings.CutPrefix(p, strings.TrimSuffix(r.Rule, "<path:filename>"))
+		if ok && filepath.IsLocal(filepath.FromSlash(rest)) {
+			return filepath.Join(r.Folder, filepath.FromSlash(rest))
+		}
+	}
+	return ""
 }
 
 func (in *integrity) count() int {
@@ -91,11 +157,17 @@ func (in *integrity) learn(x *guard.Exchange, r *http.Response, kind string, isF
 		in.forget(key)
 		return
 	}
-	sum := sha512.Sum384(text)
-	hash := "sha384-" + base64.StdEncoding.EncodeToString(sum[:])
+	hash := sri(text)
+	now := asset{validator: validator, hash: hash, immutable: immutable(r.Header)}
+	if name := in.file(x.Path); name != "" {
+		// Only if the app changes nothing about it on its way.
+		if of, state := hashFile(name); state != nil && of == hash {
+			now.file, now.state = name, state
+		}
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if a == nil {
+	if a = in.known[key]; a == nil {
 		if len(in.known) >= maxAssets {
 			// One makes room, or whoever asks for enough of them ends it all.
 			for other := range in.known {
@@ -105,13 +177,10 @@ func (in *integrity) learn(x *guard.Exchange, r *http.Response, kind string, isF
 		}
 		a = &asset{}
 		in.known[key] = a
-	} else if a.hash != hash {
-		a.changes++
+	} else {
+		now.changed = a.changed || a.immutable && a.hash != "" && a.hash != hash
 	}
-	a.validator, a.hash = validator, hash
-	if a.changes > 16 {
-		a.hash = "" // it is made anew for each visitor
-	}
+	*a = now
 }
 
 func (in *integrity) forget(key string) {
@@ -120,6 +189,18 @@ func (in *integrity) forget(key string) {
 	if a := in.known[key]; a != nil {
 		a.hash, a.validator = "", ""
 	}
+}
+
+// immutable reports whether an address keeps its content.
+func immutable(h http.Header) bool {
+	for _, line := range h["Cache-Control"] {
+		for d := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(d), "immutable") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // fresh reports whether a browser that has an answer from before asks before
@@ -248,9 +329,38 @@ func (in *integrity) of(x *guard.Exchange, address string) string {
 		key += "?" + u.RawQuery
 	}
 	in.mu.Lock()
-	defer in.mu.Unlock()
-	if a := in.known[key]; a != nil {
+	var a asset
+	if p := in.known[key]; p != nil {
+		a = *p
+	}
+	in.mu.Unlock()
+	switch {
+	case a.hash == "":
+		return ""
+	case a.immutable:
+		if a.changed {
+			return "" // it is not: a browser may have kept what it was
+		}
+		return a.hash
+	case a.file == "":
+		return ""
+	}
+	now := lookAt(a.file)
+	if now == nil || in.now().Sub(now.ModTime()) < settled {
+		return ""
+	}
+	if sameState(now, a.state) {
 		return a.hash
 	}
-	return ""
+	// Edited in place, and nobody has asked for it since.
+	if a.hash, a.state = hashFile(a.file); a.state == nil {
+		return ""
+	}
+	a.validator = ""
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if p := in.known[key]; p != nil {
+		*p = a
+	}
+	return a.hash
 }
