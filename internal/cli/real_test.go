@@ -576,6 +576,8 @@ func TestRefusals(t *testing.T) {
 		{"no certificate in production", map[string]string{"app.py": string(echo)}, []string{good}, []string{"--set", "deployment.certificate="}, []string{"certificate"}},
 		{"unreachable upstream", map[string]string{}, nil, []string{"--profile", "development", "--upstream", "ftp://x"}, []string{"app.upstream", "ftp://x"}},
 		{"a development server as upstream", map[string]string{}, nil, []string{"--upstream", werkzeug.URL}, []string{"refusing to start", "not-development-server", "Werkzeug"}},
+		// gevent itself is not among the tests' packages: what it tells of itself is.
+		{"patched threads under gthread", map[string]string{"app.py": "import sys, types\nm = types.ModuleType('gevent.monkey')\nm.is_module_patched = lambda name: name == 'threading'\nsys.modules['gevent.monkey'] = m\n" + string(echo)}, []string{good}, []string{"--profile", "development"}, []string{"refusing to start", "worker-class", "gevent", "class gthread", "gunicorn.conf.py"}},
 		{"unknown key", map[string]string{"app.py": string(echo), "dewar.toml": "[csrf]\nmod = 1\n"}, []string{good}, nil, []string{"dewar.toml:2", "csrf.mode"}},
 	}
 	for _, tt := range tests {

@@ -58,12 +58,14 @@ type report struct {
 		Domain     string  `json:"domain"`
 		Tells      bool    `json:"tells"`
 	} `json:"sessions"`
-	Flask     string      `json:"flask"`
-	Werkzeug  string      `json:"werkzeug"`
-	Python    string      `json:"python"`
-	Routes    []factRoute `json:"routes"`
-	Elsewhere []string    `json:"elsewhere"`
-	UID       int         `json:"uid"`
+	Flask       string      `json:"flask"`
+	Werkzeug    string      `json:"werkzeug"`
+	Python      string      `json:"python"`
+	Routes      []factRoute `json:"routes"`
+	Elsewhere   []string    `json:"elsewhere"`
+	UID         int         `json:"uid"`
+	Patched     string      `json:"patched"`
+	WorkerClass string      `json:"worker_class"`
 }
 
 type factRoute struct {
@@ -87,7 +89,7 @@ func (r report) facts() guard.Facts {
 			Lifetime: time.Duration(min(max(r.Sessions.Lifetime, 0), 1e9) * float64(time.Second)), Path: r.Sessions.Path, Domain: r.Sessions.Domain, Tells: r.Sessions.Tells,
 		},
 		FlaskVersion: r.Flask, WerkzeugVersion: r.Werkzeug, PythonVersion: r.Python,
-		UID: r.UID, Elsewhere: r.Elsewhere,
+		UID: r.UID, Elsewhere: r.Elsewhere, Patched: r.Patched, Worker: r.WorkerClass,
 	}
 	for _, k := range r.Fallbacks {
 		f.SecretKeyFallbacks = append(f.SecretKeyFallbacks, guard.NewSecret(string(k)))

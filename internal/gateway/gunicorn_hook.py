@@ -472,6 +472,21 @@ def _collect(wsgi):
     return facts
 
 
+def _patched():
+    """Which library has put its own in place of Python's threads and sockets;
+    "" for none."""
+    try:
+        monkey = sys.modules.get("gevent.monkey")
+        if monkey is not None and (monkey.is_module_patched("threading") or monkey.is_module_patched("select")):
+            return "gevent"
+        patcher = sys.modules.get("eventlet.patcher")
+        if patcher is not None and (patcher.is_monkey_patched("thread") or patcher.is_monkey_patched("select")):
+            return "eventlet"
+    except Exception:
+        pass
+    return ""
+
+
 def _static_folder(app, rule):
     """The folder whose files Flask itself serves under a rule; "" if it is no
     such rule."""
@@ -611,6 +626,8 @@ def _hooks(user):
             facts = _collect(wsgi)
         except Exception as e:
             facts = {"known": False, "why": "%s: %s" % (type(e).__name__, e)}
+        facts["patched"] = _patched()
+        facts["worker_class"] = str(getattr(worker.cfg, "worker_class_str", ""))
         _send("facts", facts)
         if wsgi is not None and _GIVEN["client_address"]:
             worker.wsgi = _Client(wsgi)

@@ -263,6 +263,10 @@ type Facts struct {
 	// handler that does not answer with an error. Empty: nothing can.
 	Elsewhere []string
 	UID       int
+	// Patched is the library that has put its own in place of Python's
+	// threads and sockets ("gevent", "eventlet"), Worker gunicorn's worker
+	// class ("gthread").
+	Patched, Worker string
 }
 
 // SessionFacts says how the app keeps sessions.

@@ -31,6 +31,26 @@ var preflights = []*guard.Preflight{
 		RelaxedIn: []guard.Profile{guard.Production, guard.Staging, guard.Development},
 		Check:     checkProductionServer,
 	},
+	{
+		Name:    "worker-class",
+		Control: "deployment",
+		Does:    "Refuses to start where a library has replaced threads under workers that need them.",
+		Why:     "gevent.monkey.patch_all() and eventlet.monkey_patch() put green threads in place of Python's: a worker of gunicorn that waits in real ones (gthread, which dewar run chooses) takes connections and never answers.",
+		Fix:     "Put worker_class = \"gevent\" (or \"eventlet\") into gunicorn.conf.py beside the app: dewar run takes it from there. Or patch only under such a worker.",
+		Check:   checkWorkerClass,
+	},
+}
+
+func checkWorkerClass(f guard.Facts) (string, error) {
+	switch {
+	case !f.Known:
+		return "", unknown(f.Why)
+	case f.Patched == "" || strings.Contains(strings.ToLower(f.Worker), f.Patched):
+		return "", nil
+	case f.Worker == "":
+		return "", fmt.Errorf("%s has replaced Python's threads, and the server does not say what its workers are", f.Patched)
+	}
+	return fmt.Sprintf("%s has replaced Python's threads, and the workers are of class %s: requests would hang", f.Patched, f.Worker), nil
 }
 
 // developmentServers are the first words of the Server fields that servers

@@ -559,6 +559,18 @@ func TestPreflights(t *testing.T) {
 			t.Errorf("production-server, %q: %q, %v", tt.server, p, err)
 		}
 	}
+	for _, tt := range []struct {
+		patched, worker string
+		problem, err    bool
+	}{
+		{"", "gthread", false, false}, {"gevent", "gthread", true, false}, {"gevent", "sync", true, false}, {"eventlet", "gevent", true, false},
+		{"gevent", "gevent", false, false}, {"gevent", "geventwebsocket.gunicorn.workers.GeventWebSocketWorker", false, false}, {"gevent", "", false, true},
+	} {
+		p, err := checkWorkerClass(guard.Facts{Known: true, Patched: tt.patched, Worker: tt.worker})
+		if (p != "") != tt.problem || (err != nil) != tt.err {
+			t.Errorf("worker-class, %+v: %q, %v", tt, p, err)
+		}
+	}
 	for _, p := range preflights {
 		if problem, err := p.Check(guard.Facts{Why: "no hook"}); problem != "" || err == nil || err.Error() != "no hook" {
 			t.Errorf("%s without facts: %q, %v", p.Name, problem, err)
