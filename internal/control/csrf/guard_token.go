@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -234,8 +235,25 @@ func (t *token) inject(x *guard.Exchange, r *http.Response) {
 		return
 	}
 	var at []int
+	away := false
 	markup.Each(page, func(tag *markup.Tag) {
-		if !tag.Is("form") {
+		switch {
+		case tag.Is("base"):
+			// It turns addresses of ours into somebody else's.
+			if href, ok := tag.Get("href"); ok && !ownAddress(x, href) {
+				away = true
+			}
+			return
+		case tag.Is("button"), tag.Is("input"):
+			// A button may send any form of the page elsewhere, or in an address.
+			if action, ok := tag.Get("formaction"); ok && !ownAddress(x, action) {
+				away = true
+			}
+			if method, ok := tag.Get("formmethod"); ok && !strings.EqualFold(strings.TrimSpace(method), "post") && !strings.EqualFold(strings.TrimSpace(method), "dialog") {
+				away = true
+			}
+			return
+		case !tag.Is("form"):
 			return
 		}
 		if method, _ := tag.Get("method"); !strings.EqualFold(strings.TrimSpace(method), "post") {
@@ -245,7 +263,7 @@ func (t *token) inject(x *guard.Exchange, r *http.Response) {
 			at = append(at, tag.End)
 		}
 	})
-	if len(at) == 0 {
+	if len(at) == 0 || away {
 		return
 	}
 	cookie := cookieOf(x)
@@ -271,21 +289,30 @@ func (t *token) inject(x *guard.Exchange, r *http.Response) {
 	}
 	out.Write(page[last:])
 	guard.ReplaceAnswer(r, out.Bytes())
-	if len(r.Header["Cache-Control"]) == 0 {
+	if list := strings.Join(r.Header["Cache-Control"], ", "); list == "" {
 		r.Header.Set("Cache-Control", "private")
+	} else if !directiveOf(list, "private", "no-store") {
+		// With max-age alone a shared cache may keep it, the cookie included,
+		// and give one visitor's token to all.
+		r.Header.Set("Cache-Control", list+", private")
 	}
 	r.Header.Add("Vary", "Cookie")
 	t.pages.Add(1)
 }
 
-// shared reports whether caches may give an answer to several visitors.
+// shared reports whether caches may give an answer to several visitors, as the
+// app says.
 func shared(h http.Header) bool {
-	for _, line := range h["Cache-Control"] {
-		for d := range strings.SplitSeq(line, ",") {
-			name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "=")
-			if name == "public" || name == "s-maxage" {
-				return true
-			}
+	return directiveOf(strings.Join(h["Cache-Control"], ","), "public", "s-maxage")
+}
+
+// directiveOf reports whether a Cache-Control has one of some directives,
+// without arguments that limit it ("private=\"set-cookie\"" is not private).
+func directiveOf(list string, names ...string) bool {
+	for d := range strings.SplitSeq(list, ",") {
+		name, _, limited := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "=")
+		if slices.Contains(names, name) && (!limited || name == "s-maxage") {
+			return true
 		}
 	}
 	return false

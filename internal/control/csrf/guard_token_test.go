@@ -78,6 +78,13 @@ func TestTokensInForms(t *testing.T) {
 		{"a user name", `<form method=post action="https://shop.example@evil.example/">`, 0},
 		{"javascript", `<form method=post action="javascript:x()">`, 0},
 		{"in a script", `<script>var f = '<form method="post">'</script><!-- <form method=post> --><textarea><form method=post></textarea>`, 0},
+		// What else decides where a form goes, or puts its fields into an address.
+		{"a foreign base", `<base href="https://evil.example/"><form method=post action="/x">`, 0},
+		{"a base of ours", `<base href="/shop/" target=_top><form method=post action="x">`, 1},
+		{"a button that leads elsewhere", `<form method=post><button formaction="//evil.example/">`, 0},
+		{"one from outside of the form", `<form id=f method=post></form><input type=image form=f formaction="https://evil.example/">`, 0},
+		{"a button that makes it a GET", `<form method=post><button formmethod=get>`, 0},
+		{"buttons of ours", `<form method=post><button formaction="/y" formmethod=POST><button formmethod=dialog>`, 1},
 		{"no page", "hello", 0},
 	} {
 		body, set, h := form(t, l, c.page, "")
@@ -102,6 +109,17 @@ func TestTokensInForms(t *testing.T) {
 	} {
 		if body, set, _ := form(t, l, page, "", change); body != page || set != "" {
 			t.Errorf("%s: %s, %s", name, body, set)
+		}
+	}
+	// No shared cache keeps one visitor's token and cookie for another.
+	for own, want := range map[string]string{"": "private", "max-age=60": "max-age=60, private", "no-cache": "no-cache, private", `max-age=60, private="x-y"`: `max-age=60, private="x-y", private`, "Private, max-age=60": "Private, max-age=60", "no-store": "no-store"} {
+		_, _, h := form(t, l, page, "", func(r *http.Response) {
+			if own != "" {
+				r.Header.Set("Cache-Control", own)
+			}
+		})
+		if got := h.Get("Cache-Control"); got != want {
+			t.Errorf("Cache-Control %q became %q, want %q", own, got, want)
 		}
 	}
 	// The same visitor keeps the cookie, and no two pages have one token.
