@@ -1,6 +1,7 @@
 package waf
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -162,5 +163,45 @@ func TestExcuses(t *testing.T) {
 	}
 	if v := judge(t, search(strings.Repeat("../ is the folder above. ", 600))); !v.Denied {
 		t.Error("a text too long to be sure of passes")
+	}
+	// Being sure has a bound for the whole request.
+	many := ""
+	for i := range 8 {
+		many += fmt.Sprintf("&a%d=", i) + url.QueryEscape("../ is the folder above: "+strings.Repeat("words and more words ", 150))
+	}
+	if v := judge(t, brief(post("application/x-www-form-urlencoded", many[1:]))); !v.Denied {
+		t.Error("any number of bytes is looked at for excuses")
+	}
+	if v := judge(t, brief(post("application/x-www-form-urlencoded", many[1:len(many)/8]))); v.Denied {
+		t.Errorf("one of them is denied: %s", v.Summary())
+	}
+}
+
+// BenchmarkAcquitted holds the cost of requests that are denied first and then
+// let go against those that rules find nothing in.
+func BenchmarkAcquitted(b *testing.B) {
+	e, err := structured()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, c := range []struct{ name, text string }{
+		{"plain", "%d is the number of the house"}, {"prose", "union was a great select, number %d"}, {"apostrophe", "Jean D'Arcy can't trim() Char(13) there, says O'Neill number %d"},
+		{"path", "../ is the folder above number %d"}, {"shell", "so that we compare & update it %d"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			acquitted := 0
+			n := 0
+			for b.Loop() {
+				n++
+				v, err := e.Inspect(context.Background(), whole(post("application/x-www-form-urlencoded", "title=Hello&text="+url.QueryEscape(fmt.Sprintf(c.text, n)))))
+				if err != nil || v.Denied {
+					b.Fatal(v, err)
+				}
+				acquitted += len(v.Acquitted)
+			}
+			if (acquitted > 0) == (c.name == "plain") {
+				b.Fatal("acquitted: ", acquitted)
+			}
+		})
 	}
 }

@@ -174,6 +174,10 @@ func textNodes(s string) func(yield func(string) bool) {
 // asks each of its values about each of them.
 const maxProse = 256
 
+// maxExcused bounds how many bytes of values are looked at for excuses in one
+// request: being sure costs more than finding something.
+const maxExcused = 16 << 10
+
 // excuse is a parameter and the kinds of interpreter to which all of its values
 // are certain to be data.
 type excuse struct {
@@ -192,11 +196,15 @@ func (e *Engine) excuses(tx *seclang.Transaction, matches []Match) []excuse {
 			asked[strings.ToLower(name)] = true
 		}
 	}
-	by := map[string]excuse{}
+	by, left := map[string]excuse{}, maxExcused
 	for key, value := range tx.Arguments() {
 		key = strings.ToLower(key)
 		old, seen := by[key]
 		if key == "" || matches != nil && !asked[clean(key)] || seen && old.inert == 0 || !seen && len(by) > maxProse {
+			continue
+		}
+		if left -= len(value); left < 0 {
+			by[key] = excuse{name: key}
 			continue
 		}
 		x := excuse{key, payload.Inert(value), payload.Link(value)}
