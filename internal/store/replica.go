@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,6 +53,11 @@ type Replica struct {
 	// touched are the keys changed here since the refresh that runs began:
 	// what it reads about them may be older. nil when none runs.
 	touched map[string]bool
+	// partial is set while the store has entries that did not fit here: for
+	// those it is asked. scanned is when all of it was last read.
+	partial atomic.Bool
+	missed  uint64 // counts them
+	scanned time.Time
 }
 
 type owed struct {
@@ -107,6 +113,9 @@ func Follow(s Store, folder string, o FollowOptions) *Replica {
 // waited for.
 const refreshMost = 5 * time.Second
 
+// rescanEvery is how often a store that did not fit is read anew.
+const rescanEvery = time.Minute
+
 func (r *Replica) refreshWithin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshMost)
 	defer cancel()
@@ -118,6 +127,18 @@ func (r *Replica) Get(key string) (value []byte, ok bool) {
 	value, ok, _ = r.local.Get(context.Background(), key)
 	return value, ok
 }
+
+// Find is Get that also finds what did not fit into the replica, by asking the
+// store: an error then means that it is not known whether there is a value.
+func (r *Replica) Find(ctx context.Context, key string) (value []byte, ok bool, err error) {
+	if value, ok = r.Get(key); ok || !r.partial.Load() {
+		return value, ok, nil
+	}
+	return r.store.Get(ctx, key)
+}
+
+// Partial reports whether the store has entries that did not fit here.
+func (r *Replica) Partial() bool { return r.partial.Load() }
 
 // Has reports whether there is a value under key. It allocates nothing.
 func (r *Replica) Has(key string) bool {
@@ -140,20 +161,41 @@ func (r *Replica) Range(visit func(Entry) bool) {
 
 // Put stores a value here and in the store, and waits until it is safe there
 // ([Store.Sync]). After an error it counts here all the same, and the store
-// gets it as soon as it takes it.
+// gets it as soon as it takes it; unless there is no room here: then it is in
+// the store alone, where Find looks, or after an error nowhere.
 func (r *Replica) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if Folder(key) != r.folder {
 		return fmt.Errorf("store: %q is not in %s", key, r.folder)
 	}
 	r.mu.Lock()
 	if err := r.local.Put(ctx, key, value, ttl); err != nil {
+		if !errors.Is(err, ErrFull) {
+			r.mu.Unlock()
+			return err
+		}
+		r.misses(ctx, Entry{key, value, ttl})
+		delete(r.owed, key) // what is owed is read here
+		if r.touched != nil {
+			r.touched[key] = true
+		}
 		r.mu.Unlock()
-		return err
+		if err := r.store.Put(ctx, key, value, ttl); err != nil {
+			return err
+		}
+		return r.store.Sync(ctx)
 	}
 	r.owe(key, ttl)
 	r.tell(Entry{key, value, ttl})
 	r.mu.Unlock()
 	return r.pay(ctx, key)
+}
+
+// misses takes note of an entry for which there is no room.
+func (r *Replica) misses(ctx context.Context, e Entry) {
+	_ = r.local.Delete(ctx, e.Key) // an older value must not answer
+	r.missed++
+	r.partial.Store(true)
+	r.tell(e)
 }
 
 // Delete removes a key here and in the store, as Put stores one.
@@ -259,6 +301,9 @@ func (r *Replica) refresh(ctx context.Context) error {
 		return err
 	}
 	reset := false
+	if r.partial.Load() && r.o.Now().Sub(r.scanned) > rescanEvery {
+		at = "" // there may be room by now
+	}
 	for at != "" {
 		changes, next, err := r.store.Changes(ctx, r.folder, at)
 		if errors.Is(err, ErrLost) {
@@ -285,6 +330,9 @@ func (r *Replica) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.mu.Lock()
+	missed := r.missed
+	r.mu.Unlock()
 	seen := map[string]bool{}
 	var failed error
 	if err := r.store.Scan(ctx, r.folder, func(e Entry) bool {
@@ -292,8 +340,13 @@ func (r *Replica) refresh(ctx context.Context) error {
 		failed = r.learn(ctx, e)
 		return failed == nil
 	}); err != nil || failed != nil {
+		r.partial.Store(true) // of what was not read nothing is known
 		return errors.Join(err, failed)
 	}
+	r.scanned = r.o.Now()
+	r.mu.Lock()
+	r.partial.Store(r.missed != missed)
+	r.mu.Unlock()
 	var gone []Entry
 	r.Range(func(e Entry) bool {
 		if !seen[e.Key] {
@@ -344,7 +397,11 @@ func (r *Replica) learn(ctx context.Context, e Entry) error {
 		return nil
 	}
 	if err := r.local.Put(ctx, e.Key, e.Value, e.TTL); err != nil {
-		return fmt.Errorf("%s does not fit into memory: %w", r.folder, err)
+		if !errors.Is(err, ErrFull) {
+			return fmt.Errorf("%s does not fit into memory: %w", r.folder, err)
+		}
+		r.misses(ctx, e)
+		return nil
 	}
 	if old == nil || string(old.value) != string(e.Value) {
 		r.tell(e)

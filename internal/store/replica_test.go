@@ -272,3 +272,77 @@ func BenchmarkReplicaHas(b *testing.B) {
 		r.Has("ban/203.0.113.7")
 	}
 }
+
+// TestReplicaThatIsFull: what does not fit is not forgotten. The store is asked
+// for it, and when it is gone that is an error and no "no".
+func TestReplicaThatIsFull(t *testing.T) {
+	now := time.Now()
+	clock := func() time.Time { return now }
+	f := &flaky{Store: store.NewMemory(store.MemoryOptions{Now: clock})}
+	told := map[string]bool{}
+	r := store.Follow(f, "ended/", store.FollowOptions{Every: -1, Entries: 2, Now: clock, OnChange: func(e store.Entry) { told[e.Key] = e.TTL > 0 }})
+	defer r.Close()
+	other := store.Follow(f, "ended/", store.FollowOptions{Every: -1, Entries: 2, Now: clock})
+	defer other.Close()
+	ctx := t.Context()
+	for i, key := range []string{"ended/a", "ended/b", "ended/c"} {
+		ttl := time.Hour
+		if i == 0 {
+			ttl = time.Minute
+		}
+		if err := r.Put(ctx, key, []byte("x"), ttl); err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+	}
+	if err := other.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for name, one := range map[string]*store.Replica{"the one that was told": r, "another node": other} {
+		if !one.Partial() {
+			t.Errorf("%s: not partial", name)
+		}
+		for _, key := range []string{"ended/a", "ended/b", "ended/c"} {
+			if v, ok, err := one.Find(ctx, key); !ok || err != nil || string(v) != "x" {
+				t.Errorf("%s: %s: %q %v %v", name, key, v, ok, err)
+			}
+		}
+		if _, ok, err := one.Find(ctx, "ended/d"); ok || err != nil {
+			t.Errorf("%s: what was never put: %v %v", name, ok, err)
+		}
+	}
+	if !told["ended/c"] {
+		t.Error("nobody was told of what did not fit")
+	}
+	// What did not fit can be taken back.
+	if err := r.Put(ctx, "ended/e", []byte("y"), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Delete(ctx, "ended/e"); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := r.Find(ctx, "ended/e"); ok || err != nil {
+		t.Errorf("what was deleted: %v %v", ok, err)
+	}
+	f.gone.Store(true)
+	if _, _, err := r.Find(ctx, "ended/c"); err == nil {
+		t.Error("nobody knows whether it is there, and that is no error")
+	}
+	if err := r.Put(ctx, "ended/f", []byte("x"), time.Hour); err == nil {
+		t.Error("a mark that is nowhere is no error")
+	}
+	f.gone.Store(false)
+	// When there is room again all of it is here, and nobody asks.
+	now = now.Add(2 * time.Minute)
+	if err := r.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if r.Partial() {
+		t.Error("partial although all of it fits")
+	}
+	f.gone.Store(true)
+	for _, key := range []string{"ended/b", "ended/c"} {
+		if _, ok, err := r.Find(ctx, key); !ok || err != nil {
+			t.Errorf("%s, with room: %v %v", key, ok, err)
+		}
+	}
+}

@@ -171,6 +171,10 @@ func (s *keySet) VerifySignature(ctx context.Context, raw string) ([]byte, error
 // maxTries bounds how many keys with one kid are tried.
 const maxTries = 4
 
+// keysWait is how long a token of an unknown key waits for the issuer while
+// the keys of others are at hand.
+const keysWait = time.Second
+
 // find returns the keys that may have made a signature.
 func (s *keySet) find(ctx context.Context, h header) ([]jose.JSONWebKey, error) {
 	s.mu.Lock()
@@ -185,6 +189,13 @@ func (s *keySet) find(ctx context.Context, h header) ([]jose.JSONWebKey, error) 
 			}
 			return found, nil
 		}
+	}
+	if believed {
+		// Anybody can name a key that there is not: an issuer that hangs must
+		// not hold whoever does for as long as it is asked.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, keysWait)
+		defer cancel()
 	}
 	keys, err := s.refresh(ctx)
 	if err != nil {
@@ -256,45 +267,43 @@ func usable(k jose.JSONWebKey) bool {
 // moment ago.
 func (s *keySet) refresh(ctx context.Context) ([]jose.JSONWebKey, error) {
 	s.mu.Lock()
-	for s.flight != nil {
-		flight := s.flight
-		s.mu.Unlock()
+	if now := s.now(); s.flight == nil && !s.resting(now) {
+		s.flight, s.tried = make(chan struct{}), now
+		// Whoever waits for it must not lose it because another has left.
+		go s.fly(context.WithoutCancel(ctx), s.flight, now)
+	}
+	flight := s.flight
+	s.mu.Unlock()
+	if flight != nil {
 		select {
 		case <-flight:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", errUnavailable, ctx.Err())
-		}
-		s.mu.Lock()
-		if s.failure == nil {
-			keys := s.keys
-			s.mu.Unlock()
-			return keys, nil
+			return nil, fmt.Errorf("%w: its keys: %w", errUnavailable, ctx.Err())
 		}
 	}
-	now := s.now()
-	if !s.resting(now) {
-		flight := make(chan struct{})
-		s.flight, s.tried = flight, now
-		s.mu.Unlock()
-		// Whoever waits for it must not lose it because the first has left.
-		fetching, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
-		keys, life, err := s.fetch(fetching)
-		cancel()
-		s.mu.Lock()
-		s.flight = nil
-		close(flight)
-		if s.failure = err; err == nil {
-			s.keys, s.fetched, s.expires = keys, now, now.Add(life)
-		}
-	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failure != nil && (s.keys == nil || now.After(s.expires.Add(keysStale))) {
+	if s.failure != nil && (s.keys == nil || s.now().After(s.expires.Add(keysStale))) {
 		return nil, fmt.Errorf("%w: its keys: %w", errUnavailable, s.failure)
 	}
 	if s.keys == nil {
 		return nil, fmt.Errorf("%w: its keys could not be read yet", errUnavailable)
 	}
 	return s.keys, nil
+}
+
+// fly fetches the keys for all who wait on flight.
+func (s *keySet) fly(ctx context.Context, flight chan struct{}, now time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	keys, life, err := s.fetch(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flight = nil
+	close(flight)
+	if s.failure = err; err == nil {
+		s.keys, s.fetched, s.expires = keys, now, now.Add(life)
+	}
 }
 
 // fetch reads the keys and how long they may be kept.

@@ -31,6 +31,8 @@ var sessionSpec = &guard.Spec{
 		{Name: "session-unrecorded", Why: "The record of a session could not be written: the store is gone or full. The session works; until the record is there it is not listed, and a restart forgets that it ended.", Fix: "See to the store (deployment of Redis, disk)."},
 		{Name: "session-weak-key", Why: "The app signs its sessions with a published key. Behind the seal that is worth nothing to an attacker, but everything else that the key signs is: reset links, CSRF tokens (CWE-321).", Fix: "Set SECRET_KEY to the output of: python -c 'import secrets; print(secrets.token_hex(32))'"},
 	},
+	// Closed where it cannot be known whose session it is, or whether it has
+	// ended. A record that cannot be read is neither: see renew.
 	Failure:  guard.FailClosed,
 	Event:    "malicious_session",
 	Severity: event.High,
@@ -249,6 +251,9 @@ func (l *seal) Health() error {
 		return keyError
 	case l.ring.stale():
 		return errors.New("no new sealing key could be written: see to the folder of " + l.ring.file)
+	}
+	if l.ended.Partial() && storeError == nil {
+		return fmt.Errorf("%w: more sessions have ended than fit into memory: the store is asked for every request", guard.ErrDegraded)
 	}
 	if at, _, err := l.ended.Synced(); err != nil && l.now().Sub(at) > time.Minute {
 		return fmt.Errorf("what other nodes ended is not known since %s: %w", at.Format(time.TimeOnly), err)

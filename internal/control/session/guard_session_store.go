@@ -125,7 +125,15 @@ func (l *seal) endedAt(t *ticket, now time.Time) (ending, time.Time) {
 }
 
 func (l *seal) lookUp(key string) (ending, time.Time) {
-	v, ok := l.ended.Get(key)
+	ctx, cancel := context.WithTimeout(context.Background(), storeWait)
+	defer cancel()
+	v, ok, err := l.ended.Find(ctx, key)
+	if err != nil {
+		// It does not fit into memory, and the store is gone: who cannot be
+		// shown to have a session that goes on has none.
+		l.failed(err)
+		return endOperator, l.now()
+	}
 	if !ok || len(v) < 2 {
 		return notEnded, time.Time{}
 	}
