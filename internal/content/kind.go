@@ -312,7 +312,7 @@ func init() {
 		Media:   "mp3 mp4 m4a m4v mov avi mkv webm ogg oga ogv wav flac aac aiff mpg mpeg wmv wma 3gp 3g2 amr mid midi flv opus",
 		Font:    "ttf otf woff woff2 eot ttc",
 		Text:    "txt csv tsv md rst log json yaml yml toml ini cfg conf ics vcf srt vtt tex sql css geojson ndjson",
-		Data:    "sqlite sqlite3 db parquet dcm dwg dxf stl obj gltf glb shp dbf p7s eml ps eps",
+		Data:    "sqlite sqlite3 db parquet dcm dwg dxf stl gltf glb shp dbf p7s eml ps eps",
 	} {
 		for ext := range strings.FieldsSeq(list) {
 			extensions[ext] = family
