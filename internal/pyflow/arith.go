@@ -13,7 +13,7 @@ func (it *interp) binary(st *state, op string, a, b *value) *value {
 			if a.kind == vUnion || b.kind == vUnion {
 				return opaque(addLabels(it.labelsOf(st, a), it.labelsOf(st, b)))
 			}
-			if a.kind == vNone || b.kind == vNone {
+			if a.kind == vNone || b.kind == vNone || raises(op, a, b) {
 				return nil // would raise
 			}
 			return it.binary(st, op, a, b)

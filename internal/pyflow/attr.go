@@ -15,8 +15,56 @@ func (it *interp) evalAttribute(st *state, id pysyntax.ID, callee bool) *value {
 	if st.dead {
 		return unknown
 	}
+	if o = with(o, name); o == nil {
+		it.throw(st) // AttributeError
+		return unknown
+	}
 	r := it.attr(st, o, name, callee, it.span(id))
 	return it.refined(st, r)
+}
+
+// The attributes of Python's own constants.
+var (
+	textAttrs = names(`capitalize casefold center count encode endswith expandtabs find format format_map index isalnum isalpha
+		isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip
+		maketrans partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines
+		decode startswith strip swapcase title translate upper zfill`)
+	numberAttrs = names(`as_integer_ratio bit_count bit_length conjugate denominator from_bytes fromhex hex imag is_integer
+		numerator real to_bytes`)
+)
+
+func names(list string) map[string]bool {
+	out := map[string]bool{}
+	for _, n := range strings.Fields(list) {
+		out[n] = true
+	}
+	return out
+}
+
+// with returns what of v may have an attribute: a constant has only those of
+// its type. It is nil if nothing may.
+func with(v *value, name string) *value {
+	lacks := func(v *value) bool {
+		switch {
+		case strings.HasPrefix(name, "__"):
+		case v.kind == vText:
+			return v.text == nil && !v.safe && !v.isBytes && !textAttrs[name] // bytes may be a bytearray
+		case v.kind == vNum, v.kind == vBool:
+			return !numberAttrs[name]
+		}
+		return false
+	}
+	if v.kind == vUnion && slices.ContainsFunc(v.elems, lacks) {
+		rest := slices.DeleteFunc(slices.Clone(v.elems), lacks)
+		if len(rest) == 0 {
+			return nil
+		}
+		return union(rest)
+	}
+	if lacks(v) {
+		return nil
+	}
+	return v
 }
 
 // attr is getattr(v, name).

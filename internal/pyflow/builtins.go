@@ -25,6 +25,7 @@ func init() {
 		"itertools.chain": biChain, "itertools.chain.from_iterable": biChainFrom,
 		"itertools.islice": biSame, "itertools.cycle": biSame, "itertools.takewhile": biTakewhile, "itertools.dropwhile": biSecond,
 		"itertools.repeat": biRepeat, "functools.reduce": biReduce,
+		"_dewar.own": biOwn,
 	} {
 		natives[name] = f
 	}
@@ -579,7 +580,22 @@ func biDefaultDict(it *interp, st *state, self *value, c *call) *value {
 	return d
 }
 
-func biIter(it *interp, st *state, self *value, c *call) *value { return c.arg(0, "") }
+// biIter is iter(x). What an iterator of a list gives stays in the list.
+func biIter(it *interp, st *state, self *value, c *call) *value {
+	v := c.arg(0, "")
+	if v != nil && v.kind == vObj {
+		if o := it.get(st, v.obj); o != nil && o.kind == oList {
+			return it.copyOf(st, v)
+		}
+	}
+	return v
+}
+
+// biOwn tells a model whether an object was made by this run, so that nobody
+// else has it.
+func biOwn(it *interp, st *state, self *value, c *call) *value {
+	return boolOf(len(c.args) == 1 && c.args[0].kind == vObj && c.args[0].obj > it.baseTop && !it.loading)
+}
 
 func biNext(it *interp, st *state, self *value, c *call) *value {
 	v := first(c)

@@ -441,6 +441,9 @@ func (it *interp) contains(st *state, a, b *value) *value {
 		return boolean
 	}
 	if whole {
+		if slices.ContainsFunc(elems, func(e *value) bool { return it.isSame(b, e, a) }) {
+			return vTrue
+		}
 		return it.oneOf(st, a, elems, true)
 	}
 	if b.kind == vObj && len(it.labelsOf(st, b)) == 0 {

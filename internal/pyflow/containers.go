@@ -94,8 +94,7 @@ func init() {
 				}
 				return none
 			},
-			"discard": func(it *interp, st *state, self *value, c *call) *value { return none },
-			"remove":  func(it *interp, st *state, self *value, c *call) *value { return none },
+			"discard": setRemove, "remove": setRemove,
 			"pop": func(it *interp, st *state, self *value, c *call) *value {
 				return it.taken(unknownOr(it.get(st, self.obj).all()), c)
 			},
@@ -108,7 +107,7 @@ func init() {
 			"union": setMethod("|"), "intersection": setMethod("&"), "difference": setMethod("-"), "symmetric_difference": setMethod("^"),
 			"issubset":   func(it *interp, st *state, self *value, c *call) *value { return it.subset(st, self, c.arg(0, "")) },
 			"issuperset": func(it *interp, st *state, self *value, c *call) *value { return boolean },
-			"isdisjoint": func(it *interp, st *state, self *value, c *call) *value { return boolean },
+			"isdisjoint": setDisjoint,
 		},
 	}
 	tupleMethods = map[string]native{
@@ -145,7 +144,7 @@ func (it *interp) grow(st *state, self, v *value) {
 		v = unknown
 	}
 	o := it.write(st, self.obj)
-	if o.kind == oSet && v.isConst() && slices.ContainsFunc(o.elems, func(e *value) bool { return equalKnown(e, v) == 1 }) {
+	if o.kind == oSet && slices.ContainsFunc(o.elems, func(e *value) bool { return it.isSame(self, e, v) }) {
 		return
 	}
 	o.add(v)
@@ -229,6 +228,93 @@ func listRemove(it *interp, st *state, self *value, c *call) *value {
 	}
 	o.smash()
 	return none
+}
+
+// isSame reports whether v is certainly equal to an element of a container: a
+// constant, or the very same part of the input in a container that this run
+// has made. One that is there for later requests may hold that of another.
+func (it *interp) isSame(container, elem, v *value) bool {
+	if equalKnown(elem, v) == 1 {
+		return true
+	}
+	if container.kind != vObj || container.obj <= it.baseTop || it.loading || !inputOnly(v) {
+		return false
+	}
+	// Of one of several things only this very value is the same one.
+	return elem == v || v.kind != vUnion && same(elem, v)
+}
+
+// inputOnly reports whether a value is made of certain parts of the input and
+// literals, so that it is equal to whatever is made of them in the same way.
+func inputOnly(v *value) bool {
+	switch v.kind {
+	case vUnknown:
+		return v.sym.certain(0)
+	case vUnion:
+		return !slices.ContainsFunc(v.elems, func(e *value) bool { return !e.isConst() && !inputOnly(e) })
+	case vText:
+		for i := range v.text {
+			if p := &v.text[i]; p.sym != nil && !p.sym.certain(0) {
+				return false
+			}
+		}
+		return len(v.text) > 0
+	}
+	return false
+}
+
+// anyOps are the derivations that give one of several things.
+var anyOps = map[string]bool{"nth": true, "char": true, "either": true, "place": true}
+
+// certain reports whether s stands for one thing in the whole run: a certain
+// part of the input, or what a function without a memory has made of one.
+func (s *sym) certain(depth int) bool {
+	if s == nil || depth > 8 || anyOps[s.op] {
+		return false
+	}
+	if s.input {
+		return true
+	}
+	for _, b := range s.bases {
+		if !b.certain(depth + 1) {
+			return false
+		}
+	}
+	return len(s.bases) > 0
+}
+
+// setRemove is s.remove(v) and s.discard(v).
+func setRemove(it *interp, st *state, self *value, c *call) *value {
+	v := unknownOr(c.arg(0, ""))
+	o := it.write(st, self.obj)
+	if o.rest == nil && !o.summary {
+		o.elems = slices.DeleteFunc(o.elems, func(e *value) bool { return it.isSame(self, e, v) })
+	}
+	return none
+}
+
+// setDisjoint is s.isdisjoint(other).
+func setDisjoint(it *interp, st *state, self *value, c *call) *value {
+	o := it.get(st, self.obj)
+	other := c.arg(0, "")
+	if o == nil || other == nil {
+		return boolean
+	}
+	items, exact := it.iterate(st, other)
+	apart := exact && o.rest == nil
+	for _, e := range o.elems {
+		for _, x := range items {
+			if exact && it.isSame(self, e, x) {
+				return vFalse
+			}
+			// What may be one of several may be any.
+			apart = apart && e.kind != vUnion && x.kind != vUnion && equalKnown(e, x) == 0
+		}
+	}
+	if apart {
+		return vTrue
+	}
+	return boolean
 }
 
 func numberOfList(it *interp, st *state, self *value, c *call) *value {

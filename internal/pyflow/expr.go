@@ -21,6 +21,10 @@ func (it *interp) eval(st *state, id pysyntax.ID) *value {
 	n := f.Node(id)
 	switch n.Kind {
 	case pysyntax.Name:
+		if it.isUnbound(st, f.Name(id)) {
+			it.throw(st) // UnboundLocalError
+			return unknown
+		}
 		v := it.name(st, f.Name(id))
 		if v.kind == vLib {
 			v = it.libRead(st, v, it.span(id))

@@ -1087,6 +1087,21 @@ func (it *interp) name(st *state, name string) *value {
 	return it.global(st, fr.mod, name)
 }
 
+// isUnbound reports whether a name is a variable of the running function, and
+// of no other one, that was given no value on any way here.
+func (it *interp) isUnbound(st *state, name string) bool {
+	fr := it.fr
+	if fr.sc.module || fr.sc.class {
+		return false
+	}
+	slot, ok := fr.sc.slots[name]
+	if !ok || slot < len(fr.cells) && fr.cells[slot] != 0 || slot >= len(st.vars) {
+		return false
+	}
+	v, _ := bound(st.vars[slot])
+	return v == nil
+}
+
 func (it *interp) cell(st *state, id objID) *value {
 	o := it.get(st, id)
 	if o == nil || len(o.elems) == 0 {

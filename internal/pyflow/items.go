@@ -178,8 +178,12 @@ func (it *interp) item(st *state, c, k *value) *value {
 			}
 			return it.list(st, oList, nil, unknownOr(joinAll(elems)))
 		}
-		if i, ok := index(k, len(elems)); ok {
+		i, ok := index(k, len(elems))
+		switch {
+		case ok:
 			return elems[i]
+		case k.kind == vNum && c.str == "":
+			return unknown // IndexError
 		}
 		return unknownOr(joinAll(elems))
 	case vText:
@@ -194,6 +198,11 @@ func (it *interp) item(st *state, c, k *value) *value {
 		}
 		switch o.kind {
 		case oList, oSet:
+			if o.kind == oList && o.rest == nil && !o.summary && k.kind == vNum && c.obj > it.baseTop && !it.loading {
+				if _, ok := index(k, len(o.elems)); !ok {
+					return unknown // IndexError
+				}
+			}
 			return it.listItem(st, o, k)
 		case oDict:
 			if key, ok := keyOf(k); ok {

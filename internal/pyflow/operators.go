@@ -44,7 +44,37 @@ func (it *interp) operate(st *state, op uint8, a, b *value) *value {
 			}
 		}
 	}
+	if raises(o, a, b) {
+		it.throw(st)
+		return unknown
+	}
 	return it.binary(st, o, a, b)
+}
+
+// raises reports whether a op b is certainly an error: a division by zero, a
+// text and a number put together.
+func raises(op string, a, b *value) bool {
+	if a.kind == vUnion || b.kind == vUnion {
+		for _, x := range a.alts() {
+			for _, y := range b.alts() {
+				if !raises(op, x, y) {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	isNum := func(v *value) bool { return v.kind == vNum || v.kind == vBool }
+	switch op {
+	case "/", "//", "%":
+		return isNum(a) && isNum(b) && b.num == 0
+	case "+":
+		other := func(v *value) bool {
+			return isNum(v) || v.kind == vNumber || v.kind == vBoolean || v.kind == vTuple && v.str == ""
+		}
+		return a.kind == vText && other(b) || other(a) && b.kind == vText || a.kind == vNone && b.kind == vNone
+	}
+	return false
 }
 
 // augmented is a op= b, which changes lists in place.

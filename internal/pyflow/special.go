@@ -233,6 +233,9 @@ func specialHasattr(it *interp, st *state, self *value, c *call) *value {
 			if o.cls.lookup(it, st, c.args[1].str) != nil {
 				return vTrue
 			}
+			if c.args[0].obj > it.baseTop && !it.loading && !o.summary && o.cls.lookup(it, st, "__getattr__") == nil && o.cls.lookup(it, st, "__getattribute__") == nil {
+				return vFalse // this run has made it and knows all that it has
+			}
 		}
 	}
 	return boolean
