@@ -25,7 +25,7 @@ func init() {
 		"itertools.chain": biChain, "itertools.chain.from_iterable": biChainFrom,
 		"itertools.islice": biSame, "itertools.cycle": biSame, "itertools.takewhile": biTakewhile, "itertools.dropwhile": biSecond,
 		"itertools.repeat": biRepeat, "functools.reduce": biReduce,
-		"_dewar.own": biOwn,
+		"_dewar.own": biOwn, "_dewar.later": biLater,
 	} {
 		natives[name] = f
 	}
@@ -590,6 +590,35 @@ func biIter(it *interp, st *state, self *value, c *call) *value {
 	}
 	return v
 }
+
+// biLater is what a model calls with a function of the project that goes on
+// running beside the requests, and its arguments, when it is started with the
+// program: it finds what they leave.
+func biLater(it *interp, st *state, self *value, c *call) *value {
+	if !it.loading || len(c.args) == 0 || len(functionsIn(c.args[0])) == 0 {
+		return none
+	}
+	r := &registration{kind: "task", path: threadTask, at: it.at(c), fn: c.args[0]}
+	if args := c.arg(1, ""); args != nil {
+		if items, exact := it.iterate(st, args); exact {
+			r.args = items
+		}
+	}
+	if kw := c.arg(2, ""); kw != nil && kw.kind == vObj {
+		if o := it.get(st, kw.obj); o != nil && o.kind == oDict {
+			for _, k := range o.keys {
+				if name := keyValue(k); name.isConstText() {
+					r.kw = append(r.kw, kwarg{name.str, o.m[k]})
+				}
+			}
+		}
+	}
+	it.register(st, r)
+	return none
+}
+
+// threadTask is the path of what was registered by biLater.
+const threadTask = "threading.Thread.start"
 
 // biOwn tells a model whether an object was made by this run, so that nobody
 // else has it.

@@ -37,7 +37,8 @@
 // An exception is taken to come from anywhere in a try. What comes back from
 // a call of which nothing is known carries the labels of its arguments, with
 // "guess" in their [Harmless]. A generator is run to its end when it is
-// called. Threads, async tasks and signals run where they are made. Code that
+// called. Threads, async tasks and signals run where they are made, threads that
+// are started with the program once more when the requests have run. Code that
 // eval or exec makes is not run. A file is told from others by the folder that
 // its path begins with.
 //

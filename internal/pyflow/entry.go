@@ -17,6 +17,10 @@ func (it *interp) entryArgs(st *state, r *registration, target *value) *call {
 		fns = []*function{r.orig}
 	}
 	switch r.kind {
+	case "task":
+		if r.path == threadTask {
+			c.args, c.kw = slices.Clone(r.args), slices.Clone(r.kw)
+		}
 	case "view":
 		rules := 0
 		for _, a := range r.args {

@@ -1,5 +1,8 @@
 """Threads run where they are started, if they do: what never returns must not
-take the rest with it."""
+take the rest with it. One that is started with the program is still there when
+requests come."""
+
+import _dewar
 
 
 class Thread:
@@ -11,6 +14,11 @@ class Thread:
         self._kwargs = kwargs or {}
 
     def start(self):
+        target = getattr(self, "_target", None)
+        if target is None:
+            _dewar.later(self.run)
+        else:
+            _dewar.later(target, self._args, self._kwargs)
         self.run()
 
     def run(self):
