@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // documentCases are documents that ask their reader for more than data, and
@@ -80,21 +79,16 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// Documents that are made to take long take time in proportion to their length.
+// Documents that are made to take long: a judge that goes over them once for
+// each of their characters is not through when go test gives up.
 func TestDocumentsThatTakeLong(t *testing.T) {
 	const n = 1 << 20
-	for name, doc := range map[string]string{
+	for _, doc := range map[string]string{
 		"bangs": strings.Repeat("!", n), "one word with bangs": strings.Repeat("a!", n/2), "bangs behind blanks": strings.Repeat(" !", n/2), "tags of one line": strings.Repeat("[!a", n/3), "anchors": strings.Repeat("&a ", n/3) + "!x",
 		"aliases": "a: &a 1\nb: [" + strings.Repeat("*a,", n/3) + "]", "comments": strings.Repeat("<!---->", n/7), "opcodes": strings.Repeat("N", n), "lines": strings.Repeat("S\n", n/2), "memo": strings.Repeat("Nq\x01", n/3), "long blanks": strings.Repeat(" ", n) + "!a",
 	} {
 		for _, l := range Documents {
-			done := make(chan bool)
-			go func() { Sink{Language: l}.BreaksDocument([]byte(doc), true); close(done) }()
-			select {
-			case <-done:
-			case <-time.After(time.Minute): // linear ones take milliseconds
-				t.Fatalf("%s as %s takes more than a minute", name, l)
-			}
+			Sink{Language: l}.BreaksDocument([]byte(doc), true)
 		}
 	}
 }
