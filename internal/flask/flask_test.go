@@ -410,6 +410,50 @@ func TestRegisteredOnce(t *testing.T) {
 	}
 }
 
+// TestHandedRoutes has a function that registers what it is given.
+func TestHandedRoutes(t *testing.T) {
+	src := `from flask import Blueprint, Flask
+from flask.views import MethodView
+
+def register(bp, rules, view_func, **options):
+    for rule in rules:
+        bp.add_url_rule(rule, view_func=view_func, **options)
+
+def one(target, rule, view):
+    target.add_url_rule(rule, view_func=view, methods=["PUT"])
+
+class Room(MethodView):
+    def get(self, number=None):
+        return ""
+    def post(self, number=None):
+        return ""
+
+def bell():
+    return ""
+
+def load(app):
+    rooms = Blueprint("rooms", __name__)
+    register(rooms, ["/", "/<int:number>"], view_func=Room.as_view("room"))
+    register(rooms, rules=("/bell",), view_func=bell, methods=["POST"])
+    one(rooms, "/put", bell)
+    app.register_blueprint(rooms, url_prefix="/rooms")
+
+app = Flask(__name__)
+load(app)
+`
+	m := flask.Analyze([]flask.Source{{Path: "app.py", Data: []byte(src), Python: pysyntax.Parse("app.py", []byte(src))}})
+	var got []string
+	for _, r := range m.Routes {
+		if r.Blueprint != "" {
+			got = append(got, r.Rule+" "+strings.Join(r.Methods, ",")+" "+r.Endpoint+" "+r.Function)
+		}
+	}
+	want := []string{"/rooms/ GET,POST rooms.room app.Room", "/rooms/<int:number> GET,POST rooms.room app.Room", "/rooms/bell POST rooms.bell app.bell", "/rooms/put PUT rooms.bell app.bell"}
+	if !slices.Equal(got, want) {
+		t.Errorf("have %q, want %q; %v", got, want, m.Unknown)
+	}
+}
+
 func TestHandedBack(t *testing.T) {
 	m := flask.Analyze(sources(`
 -- app.py --

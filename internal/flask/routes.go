@@ -595,6 +595,81 @@ func (a *analyzer) view(s *scope, id node, r *rawRoute, seen map[madeKey]bool) b
 	return false
 }
 
+// handedRoutes reads what a function of the project registers for those who
+// call it, and reports whether the call of add_url_rule is one such:
+//
+//	def register(bp, rules, view):
+//	    for rule in rules:
+//	        bp.add_url_rule(rule, view_func=view)
+func (a *analyzer) handedRoutes(c callSite, base node, args []arg, add func(*obj, *rawRoute)) bool {
+	s, t := c.scope, c.scope.unit.tree
+	if s.kind != funcScope || len(s.sites) == 0 {
+		return false
+	}
+	param := func(id node) int {
+		b := s.binds[t.name(id)]
+		if id == 0 || len(b) != 1 || b[0].kind != bindParam || b[0].index >= len(s.def.params) {
+			return -1
+		}
+		return b[0].index
+	}
+	recv, ruleArg := param(base), argNamed(args, "rule", 0)
+	rule, each := param(ruleArg), false
+	if b := s.binds[t.name(ruleArg)]; rule < 0 && len(b) == 1 && b[0].kind == bindLoop {
+		rule, each = param(b[0].node), true
+	}
+	if recv < 0 || rule < 0 || recv == 0 && s.parent.kind == classScope {
+		return false
+	}
+	methods, viewArg := argNamed(args, "methods", -1), argNamed(args, "view_func", 2)
+	view := param(viewArg)
+	for _, site := range s.sites {
+		given := func(index int) node {
+			v, _ := site.arg(s.def.params[index], index)
+			return v
+		}
+		from := site.scope.unit
+		rules := []node{given(rule)}
+		if k := from.tree.kind(rules[0]); each && (k == pysyntax.List || k == pysyntax.Tuple) {
+			rules = from.tree.f.Elts(rules[0])
+		} else if each || rules[0] == 0 {
+			continue
+		}
+		// What goes through by **kwargs has its own name; the rest is told above.
+		var named []arg
+		for _, x := range site.args {
+			if x.name != "" {
+				named = append(named, x)
+			}
+		}
+		for _, o := range a.receivers(site.scope, given(recv)) {
+			for _, at := range rules {
+				r := a.newRoute(from, site.scope, at, at, named, o)
+				if r == nil {
+					continue
+				}
+				if r.methods == nil && methods != 0 && param(methods) < 0 {
+					r.methods = []string{}
+					for _, m := range a.fold(s, methods).Strings() {
+						r.methods = append(r.methods, strings.ToUpper(m))
+					}
+				}
+				understood := false
+				if view >= 0 {
+					understood = a.view(site.scope, given(view), r, map[madeKey]bool{})
+				} else if viewArg != 0 {
+					understood = a.view(s, viewArg, r, map[madeKey]bool{})
+				}
+				if !understood {
+					a.unknown(from, at, "the view of a route is not understood")
+				}
+				add(o, r)
+			}
+		}
+	}
+	return true
+}
+
 // callRoutes reads registrations written as calls.
 func (a *analyzer) callRoutes(u *unit, c callSite, add func(*obj, *rawRoute), addHook func(*obj, *Hook)) {
 	t := u.tree
@@ -618,6 +693,9 @@ func (a *analyzer) callRoutes(u *unit, c callSite, add func(*obj, *rawRoute), ad
 	}
 	switch name {
 	case "add_url_rule":
+		if a.handedRoutes(c, base, args, add) {
+			return
+		}
 		recvs := a.receivers(c.scope, base)
 		if len(recvs) == 0 {
 			if len(a.eval(c.scope, base)) == 0 {

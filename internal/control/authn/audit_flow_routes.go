@@ -295,7 +295,11 @@ func openSiblings(p *audit.Pass) {
 			})
 		}
 		for _, r := range minority(open, changing) {
-			report(r, changing, " that change something", audit.Likely)
+			sure := audit.Likely
+			if !r.WritesState && slices.ContainsFunc(changing, func(g *flask.Route) bool { return g.WritesState }) {
+				sure = audit.Possible // a search or a preview, as far as can be seen
+			}
+			report(r, changing, " that change something", sure)
 		}
 		if len(open) == 0 && len(rest) == 1 && rest[0] != nil && len(gated) >= 3 {
 			sure := audit.Possible // it may be what a page needs before the login

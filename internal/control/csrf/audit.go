@@ -143,6 +143,9 @@ var rules = []*audit.Rule{
 				if at := r.WriteAt; at.File != r.FunctionPosition.File || at.Line < r.FunctionPosition.Line || at.Line > r.FunctionPosition.EndLine {
 					f.Confidence = audit.Possible // whether that is reached hangs on what is asked for
 				}
+				if i := secretParam(r); i >= 0 {
+					f.Confidence, f.Label = audit.Possible, "unless "+r.Params[i].Name+", in the address, is a secret that is checked"
+				}
 				p.Report(f)
 			}
 			if len(p.Flask.Routes) == 0 {
@@ -520,6 +523,13 @@ func routeName(r *flask.Route) string {
 	return strings.Join(writes, ", ") + " " + r.Rule
 }
 
+// secretParam returns the index of the part of a route's address that may be a
+// secret, such as the token in the link of a mail: another site cannot send what
+// it does not know. It is -1 if there is none.
+func secretParam(r *flask.Route) int {
+	return slices.IndexFunc(r.Params, func(x flask.Param) bool { return x.Type == "str" && audit.SecretName(x.Name) })
+}
+
 // exempted reports the exemptions, each with all the routes that it frees.
 func exempted(p *audit.Pass) {
 	var places []flask.Position
@@ -550,7 +560,7 @@ func exempted(p *audit.Pass) {
 		if first.Blueprint != "" {
 			f.Cause = "views of the blueprint " + first.Blueprint + " are exempt from CSRF protection"
 		}
-		secret := slices.IndexFunc(first.Params, func(x flask.Param) bool { return x.Type == "str" && audit.SecretName(x.Name) })
+		secret := secretParam(first)
 		if secret >= 0 && slices.IndexFunc(routes, func(r *flask.Route) bool {
 			return !slices.ContainsFunc(r.Params, func(x flask.Param) bool { return x == first.Params[secret] })
 		}) < 0 {

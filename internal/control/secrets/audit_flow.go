@@ -190,7 +190,7 @@ func weakHash(p *audit.Pass, rests bool) {
 		if name == "SHA-1" && hasWord(purpose, "oaep", "mgf1", "hmac", "totp", "hotp", "fingerprint") {
 			return audit.Finding{}, false
 		}
-		if trial(f, call) {
+		if trial(f, call) || replaces(f, call) {
 			return audit.Finding{}, false
 		}
 		message := fmt.Sprintf("%s is broken", name)
@@ -231,6 +231,28 @@ func trial(f *audit.File, hash pysyntax.ID) bool {
 	}
 	return false
 }
+
+// replaceRE matches the names of functions that let an old hash in once, to put
+// a better one in its place.
+var replaceRE = regexp.MustCompile(`(?i)upgrade|migrate|rehash`)
+
+// replaces reports whether a hash is made in a function that says it replaces
+// such hashes, compares it, and sets a password in its place.
+func replaces(f *audit.File, hash pysyntax.ID) bool {
+	py := f.Python
+	n := py.Node(hash)
+	for _, id := range slices.Backward(f.Around(n.Start, n.End)) {
+		if k := py.Kind(id); k != pysyntax.FunctionDef && k != pysyntax.AsyncFunctionDef {
+			continue
+		}
+		text := py.Text(id)
+		name, _, _ := strings.Cut(string(text[:min(len(text), 200)]), "(")
+		return replaceRE.MatchString(name) && setsPassword.Match(text)
+	}
+	return false
+}
+
+var setsPassword = regexp.MustCompile(`(?i)set_password\(|\.password(?:_hash)? *=[^=]|hash_password\(|generate_password_hash\(`)
 
 // trustWords name uses in which somebody relies on a hash.
 var trustWords = []string{"sign", "signed", "signature", "verify", "verified", "auth", "authenticate", "authorize", "session", "login", "digest", "mac", "hmac", "certificate", "cert", "integrity", "encrypt", "decrypt"}
@@ -464,6 +486,9 @@ func weakRandom(p *audit.Pass, secret bool) {
 					break
 				}
 			}
+		}
+		if what == "the session" && hasWord(purpose, "captcha") {
+			return audit.Finding{}, false // what a picture asks: whoever sees it knows it
 		}
 		if (what != "") != secret {
 			return audit.Finding{}, false

@@ -2,6 +2,7 @@ package uploads
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/dewar-security/dewar/internal/audit"
@@ -49,7 +50,7 @@ def picture():
 				}
 				for _, v := range h.Focus {
 					for _, t := range audit.Texts(v) {
-						if l, ok := ownExtension(t.Pieces); ok && !looksAtType(p, h) {
+						if l, ok := ownExtension(t.Pieces); ok && !looksAtType(p, h) && !passing(p, h) {
 							return []audit.Danger{{Label: l, Message: "an upload is stored with the extension that %s ends in", Caret: "stored here"}}
 						}
 					}
@@ -238,4 +239,22 @@ func unpacks(h *pyflow.Hit) (pyflow.Label, bool) {
 		return pyflow.Label{}, false
 	}
 	return labels[0], true
+}
+
+// goneRE matches a folder that is made for the time being and taken away.
+var goneRE = regexp.MustCompile(`(?s)\bmkdtemp\(.*\brmtree\(|\bwith [\w.]*TemporaryDirectory\(`)
+
+// passing reports whether a file is stored in a folder that the function around
+// it takes away again: nobody is given it from there.
+func passing(p *audit.Pass, h *pyflow.Hit) bool {
+	f := p.Project.File(h.At.File)
+	if f == nil || f.Python == nil {
+		return false
+	}
+	for _, id := range slices.Backward(f.Around(h.At.Start, h.At.End)) {
+		if k := f.Python.Kind(id); k == pysyntax.FunctionDef || k == pysyntax.AsyncFunctionDef {
+			return goneRE.Match(f.Python.Text(id))
+		}
+	}
+	return false
 }
