@@ -759,6 +759,39 @@ func (it *interp) condEach(st *state, id pysyntax.ID, name string, v *value) (ye
 	return yes, no
 }
 
+// held is what it says of a key, from outside, that something is found under
+// it: rooms.get(key) is true only of keys that are in rooms. nil for anything
+// else.
+func (it *interp) held(st *state, id pysyntax.ID) *sym {
+	f := it.fr.f
+	fn, args, keywords := f.Call(id)
+	if fn == 0 || len(args) != 1 || len(keywords) > 0 || f.Kind(args[0]) != pysyntax.Name {
+		return nil
+	}
+	base, method := f.Attribute(fn)
+	if method != "get" {
+		return nil
+	}
+	for b := base; f.Kind(b) != pysyntax.Name; {
+		switch f.Kind(b) { // what can be read again without doing anything
+		case pysyntax.Attribute:
+			b, _ = f.Attribute(b)
+		case pysyntax.Subscript:
+			b, _ = f.Subscript(b)
+		default:
+			return nil
+		}
+	}
+	key := it.rawName(st, f.Name(args[0]))
+	if key == nil || len(it.labelsOf(st, key)) == 0 {
+		return nil
+	}
+	if in := it.contains(st, key, it.eval(st, base)); in.kind == vBoolean {
+		return in.sym
+	}
+	return nil
+}
+
 // condLeaf is cond for what is no and, or, not.
 func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 	f := it.fr.f
@@ -787,9 +820,11 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 		}
 		return yes, no
 	}
+	held := it.held(st, id)
 	switch it.truth(st, v) {
 	case 1:
 		it.follow(st, v.sym, true)
+		it.follow(st, held, true)
 		return st, deadFrom(st)
 	case 0:
 		it.follow(st, v.sym, false)
@@ -807,6 +842,7 @@ func (it *interp) condLeaf(st *state, id pysyntax.ID) (yes, no *state) {
 		it.emptyPart(no, v.text[0].sym)
 	}
 	it.follow(st, it.onlyWay(st, v, true), true)
+	it.follow(st, held, true)
 	it.follow(no, it.onlyWay(no, v, false), false)
 	if v.kind == vText {
 		it.noHost(no, v)

@@ -266,7 +266,22 @@ func (it *interp) normPath(v *value, op string) *value {
 		return absolute("")
 	}
 	ch, labels, clean := charsOf(v)
+	if staysBelow(v) {
+		clean |= it.pathTags()
+	}
 	return &value{kind: vText, text: []piece{{sym: it.derive(op, around(v), symsOf(v)...), chars: ch.Or(CharsOf("/")), labels: labels, clean: clean &^ cleanUnlabelled(labels)}}}
+}
+
+// staysBelow reports whether what comes from outside is, in a path that begins
+// with something else, nothing but names: without the letters of "/" and "..".
+func staysBelow(v *value) bool {
+	for i := range v.text {
+		p := &v.text[i]
+		if p.sym != nil && len(p.labels) > 0 && (i == 0 || p.chars.Has('/') || p.chars.Has('.')) {
+			return false
+		}
+	}
+	return len(v.text) > 0
 }
 
 // around is what stands around the unknown parts of a path: the same name in

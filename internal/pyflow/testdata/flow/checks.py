@@ -1,5 +1,6 @@
 import os
 import pathlib
+import re
 from urllib.parse import urljoin, urlparse
 from t import App, args, go, names, open, request, sink, source, stop, table
 
@@ -332,3 +333,73 @@ def named_as_tests():
     name = args.get("name", "")
     if is_word(name):
         open(name)  # want {^\x00-/:-@[-`{-\x7f}
+
+
+# What something is found under is one of the keys there are.
+
+
+class Rooms:
+    def __init__(self):
+        self.kept = {"rooms": table("rooms")}
+
+
+rooms = Rooms()
+
+
+def found_under():
+    name = source()
+    if rooms.kept["rooms"].get(name):
+        open("/rooms/" + name)  # want "/rooms/"{? ok *}
+    else:
+        open("/rooms/" + name)  # want "/rooms/"{?}
+    open("/rooms/" + name)  # want "/rooms/"{?}
+
+
+def found_or_not():
+    name = source()
+    if not rooms.kept["rooms"].get(name):
+        return
+    open("/rooms/" + name)  # want "/rooms/"{? ok *}
+
+
+def found_under_with_default():
+    name = source()
+    if rooms.kept["rooms"].get(name, True):
+        open("/rooms/" + name)  # want "/rooms/"{?}
+
+
+def found_in_what_was_sent():
+    name = source()
+    if args.get(name):
+        open("/rooms/" + name)  # want "/rooms/"{?}
+
+
+# Names without dots and slashes stay where they are put, resolved or not.
+
+
+def named():
+    name = source()
+    if not name or not re.match(r"^[0-9a-f-]{36}$", str(name)):
+        return None
+    base = os.path.realpath(os.path.join(ROOT, "drafts"))
+    return os.path.realpath(os.path.join(base, str(name)))
+
+
+def draft():
+    where = named()
+    if where and os.path.isdir(where):
+        open(where)  # want {? ok path-read}
+
+
+def dotted():
+    name = source()
+    if not re.match(r"^[0-9a-f.-]{36}$", name):
+        return
+    open(os.path.realpath(os.path.join(ROOT, name)))  # want {?}
+
+
+def first_of_all():
+    name = source()
+    if not re.match(r"^[0-9a-f-]{36}$", name):
+        return
+    open(os.path.realpath(os.path.join(name, "x")))  # want {\n-/-9a-fx}
