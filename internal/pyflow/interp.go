@@ -35,6 +35,8 @@ type program struct {
 	templates                      sync.Map // parsed, by name and the folder it is asked for from
 	parsed                         sync.Map // the same by path
 	templateFilters, templateNames map[string]*value
+	escapes                        sync.Once
+	ownEscapes                     bool  // see autoescaped
 	base                           *heap // after the modules were loaded
 	baseInterp                     *interp
 	builtin                        map[string]*value // lib values of builtins, by name

@@ -1,6 +1,7 @@
 package pyflow
 
 import (
+	"bytes"
 	"path"
 	"strconv"
 	"strings"
@@ -170,18 +171,29 @@ func (it *interp) renderTemplate(st *state, t *jinja.Template, fixed Span, vars 
 		}
 		given[k] = v
 	}
-	r := &rendering{it: it, st: st, t: t, html: jinja.Start(t.Path), scopes: []map[string]*value{given}, escape: autoescaped(t.Path),
+	r := &rendering{it: it, st: st, t: t, html: jinja.Start(t.Path), scopes: []map[string]*value{given}, escape: it.p.autoescaped(t.Path),
 		fixed: fixed, blocks: map[string][]blockAt{}, macros: map[string]*macro{}, steps: &steps, active: map[*jinja.Macro]int{}}
 	dead := st.dead
 	r.top(t)
 	st.dead = dead // a template decides nothing
 }
 
-// autoescaped is Flask's choice (Flask.select_jinja_autoescape).
-func autoescaped(name string) bool {
+// autoescaped is Flask's choice (Flask.select_jinja_autoescape), which goes by
+// how the name ends: page.html.j2 is not escaped. A project that writes of
+// autoescape somewhere may have chosen otherwise.
+func (p *program) autoescaped(name string) bool {
 	switch path.Ext(name) {
-	case ".html", ".htm", ".xml", ".xhtml", ".svg", ".j2", ".jinja", ".jinja2":
+	case ".html", ".htm", ".xml", ".xhtml", ".svg":
 		return true
+	case ".j2", ".jinja", ".jinja2":
+		p.escapes.Do(func() {
+			for _, f := range p.files {
+				if !f.model && bytes.Contains(f.f.Src, []byte("autoescape")) {
+					p.ownEscapes = true
+				}
+			}
+		})
+		return p.ownEscapes
 	}
 	return name == "<string>"
 }
