@@ -240,13 +240,17 @@ def item(name):
 				e, bad := inFocus(h, func(t []pyflow.Piece) (exit, bool) {
 					return redirectExit(t, func(l pyflow.Label) bool {
 						// Back to where the visitor is, or was.
-						return known(l) && l.Kind != "url" && l.Note != "Referer header" && !strings.EqualFold(audit.QuotedName(l), "Referer") && l.Note != "Host header" && l.Note != "request path"
+						return known(l) && l.Kind != "url" && l.Note != "Referer header" && l.Note != "Host header" && l.Note != "request path"
 					})
 				})
 				if !bad {
 					return nil
 				}
-				return []audit.Danger{{Label: e.Label, Spot: e.Spot, Message: "%s chooses where the visitor is sent: it " + e.Why, Caret: "the visitor is sent on here"}}
+				d := audit.Danger{Label: e.Label, Spot: e.Spot, Message: "%s chooses where the visitor is sent: it " + e.Why, Caret: "the visitor is sent on here"}
+				if strings.EqualFold(audit.QuotedName(e.Label), "Referer") {
+					d.Confidence = audit.Possible // a browser that says so was there before
+				}
+				return []audit.Danger{d}
 			})
 		},
 	},
