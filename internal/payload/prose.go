@@ -209,8 +209,13 @@ func sqlExpression(t []sqlToken) bool {
 			i++
 		}
 		switch at() {
+		case "BETWEEN":
+			telling = true
+			if i+1 < len(t) && (t[i+1].text == "SYMMETRIC" || t[i+1].text == "ASYMMETRIC") {
+				i++
+			}
 		case "OR", "AND":
-		case "XOR", "LIKE", "RLIKE", "REGEXP", "GLOB", "DIV", "MOD", "IS", "BETWEEN", "COLLATE":
+		case "XOR", "LIKE", "RLIKE", "REGEXP", "GLOB", "DIV", "MOD", "IS", "COLLATE":
 			telling = true
 		default:
 			return false
@@ -222,8 +227,14 @@ func sqlExpression(t []sqlToken) bool {
 
 // commandLines says that a line is a command that a sentence would not be:
 // behind another line, a program's name with little or nothing behind it;
-// anywhere, one with an address or a file as all of its arguments.
+// anywhere, one with an address or a file as all of its arguments. Behind a
+// semicolon, too, one that needs no argument is a command alone.
 func commandLines(text string) bool {
+	for n, clause := range strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' || r == ';' }) {
+		if n > 0 && endless[strings.TrimSpace(clause)] {
+			return true
+		}
+	}
 	for n, line := range strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
 		words := strings.Fields(line)
 		if len(words) == 0 || len(words) > 2 || !shellCommands[words[0]] || ambiguous[words[0]] {
