@@ -462,7 +462,7 @@ func breaksPickle(b []byte, whole, _ bool) string {
 	push := func(s string) { top[0], top[1] = top[1], s }
 	push(none)
 	push(none)
-	memo, memoised := map[int]string{}, 0
+	memo := map[int]string{}
 	strings2 := 0 // how many strings there were
 	short := func() string {
 		if whole {
@@ -547,7 +547,7 @@ func breaksPickle(b []byte, whole, _ bool) string {
 				return "" // nothing on the stack that it takes
 			}
 			if top[0] == none || top[1] == none {
-				return "pickle that names an object in a way that cannot be followed"
+				return unfollowed
 			}
 			if why := namedByPickle(top[0], top[1]); why != "" {
 				return why
@@ -589,7 +589,10 @@ func breaksPickle(b []byte, whole, _ bool) string {
 			if op == 'g' {
 				var s string
 				if s, ok = line(); ok {
-					n, _ = strconv.Atoi(strings.TrimSpace(s))
+					var stops bool
+					if n, stops = memoNumber(s); stops {
+						return ""
+					}
 				}
 			} else {
 				n, ok = number(map[byte]int{'h': 1, 'j': 4}[op])
@@ -597,18 +600,24 @@ func breaksPickle(b []byte, whole, _ bool) string {
 			if !ok {
 				return short()
 			}
+			if n < 0 {
+				return unfollowed
+			}
 			s, known := memo[n]
 			if !known {
 				s = none
 			}
 			push(s)
 		case 'p', 'q', 'r', 0x94: // PUT, BINPUT, LONG_BINPUT, MEMOIZE
-			n, ok := memoised, true
+			n, ok := len(memo), true // what has a place already takes no other one
 			switch op {
 			case 'p':
 				var s string
 				if s, ok = line(); ok {
-					n, _ = strconv.Atoi(strings.TrimSpace(s))
+					var stops bool
+					if n, stops = memoNumber(s); stops {
+						return ""
+					}
 				}
 			case 'q', 'r':
 				n, ok = number(map[byte]int{'q': 1, 'r': 4}[op])
@@ -616,8 +625,10 @@ func breaksPickle(b []byte, whole, _ bool) string {
 			if !ok {
 				return short()
 			}
+			if n < 0 {
+				return unfollowed
+			}
 			memo[n] = top[1]
-			memoised++
 		case 0x95, 0x80: // FRAME, PROTO: the stack stays
 			inFrame := frame >= 0 && len(b) >= frame
 			n, ok := number(map[byte]int{0x95: 8, 0x80: 1}[op])
@@ -639,7 +650,6 @@ func breaksPickle(b []byte, whole, _ bool) string {
 			push(none)
 		case '.': // STOP; the next load goes on behind it
 			clear(memo)
-			memoised = 0
 			push(none)
 			push(none)
 		case '(', '0', '1', '2', 'N', 'Q', 'R', 'a', 'b', 'd', '}', 'e', 'l', ']', 'o', 's', 't', ')', 'u',
@@ -651,6 +661,20 @@ func breaksPickle(b []byte, whole, _ bool) string {
 		}
 	}
 	return short()
+}
+
+// unfollowed is said of a pickle that no pickler writes.
+const unfollowed = "pickle that names an object in a way that cannot be followed"
+
+// memoNumber reads where a pickle keeps an object. stops says that Python takes
+// no such number; one that it may take and that is not known here, such as 1_0,
+// is negative.
+func memoNumber(line string) (n int, stops bool) {
+	line = strings.TrimSpace(line)
+	if n, err := strconv.Atoi(line); err == nil {
+		return n, n < 0
+	}
+	return -1, line == "" || strings.IndexFunc(line, func(r rune) bool { return r < 0x80 && isAlpha(byte(r)) }) >= 0
 }
 
 // pythonName reports whether a module or what is in it can have such a name.
@@ -675,6 +699,9 @@ func breaksJSONPickle(b []byte, whole, _ bool) string {
 	if !whole {
 		return tooLong
 	}
+	if bytes.IndexByte(b, 0) >= 0 {
+		return "JSON in an encoding that is not looked into" // UTF-16 and UTF-32, which Python finds out
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
 	for {
@@ -683,7 +710,7 @@ func breaksJSONPickle(b []byte, whole, _ bool) string {
 			return ""
 		}
 		if err != nil {
-			if bytes.Contains(b, []byte("py/")) || bytes.Contains(b, []byte(`\u00`)) {
+			if bytes.Contains(b, []byte("py/")) || bytes.Contains(b, []byte(`py\/`)) || bytes.Contains(b, []byte(`\u00`)) {
 				return "jsonpickle that cannot be read"
 			}
 			return ""

@@ -34,11 +34,14 @@ var documentCases = []struct {
 	}},
 	{"pickle", []string{
 		"cos\nsystem\n(S'id'\ntR.", "gASVHQAAAAAAAACMBXBvc2l4lIwGc3lzdGVtlJOUjAJpZJSFlFKULg==", "(S'id'\nios\nsystem\n.", "K\x01.cos\nsystem\n.", "N0cbuiltins\neval\n",
+		// The memo of Python: a place that is taken twice counts once, and 1_0 is ten.
+		"gASMCGRhdGV0aW1lcQFxATCMBXBvc2l4lDCMBGRhdGVxAnECMIwGZ2V0cGlklDBoAWgCkylSLg==",
+		"gASMBXBvc2l4cDFfMAowjAZnZXRwaWRwMV8xCjCMCGRhdGV0aW1lcDAKMGcxXzAKjARkYXRlcDAKMGcxXzEKkylSLg==",
 	}, []string{
 		"gASVDwAAAAAAAABdlChLAUsCSwOMAWGUZS4=", "(lp0\nI1\naI2\na.", "hello", "", "user@shop.example", "\x80\x03cdatetime\ndate\nq\x00C\x04\x07\xea\x01\x02q\x01\x85q\x02Rq\x03.", "c\n\n",
 	}},
 	{"jsonpickle", []string{
-		`{"py/object": "os.Popen"}`, `[{"a": {"\u0070y/reduce": [{"py/type": "os.system"}, {"py/tuple": ["id"]}]}}]`, `{"py/repr": "os/os.system('id')"}`, `{"a": NaN, "py/object": "x"}`, "eyJweS9vYmplY3QiOiAieCJ9",
+		`{"py/object": "os.Popen"}`, `[{"a": {"\u0070y/reduce": [{"py/type": "os.system"}, {"py/tuple": ["id"]}]}}]`, `{"py/repr": "os/os.system('id')"}`, `{"a": NaN, "py/object": "x"}`, `{"a": NaN, "py\/object": "x"}`, "\xff\xfe{\x00\"\x00p\x00y\x00/\x00o\x00b\x00j\x00e\x00c\x00t\x00\"\x00:\x001\x00}\x00", "{\x00\"\x00p\x00y\x00/\x00t\x00y\x00p\x00e\x00\"\x00:\x001\x00}\x00", "eyJweS9vYmplY3QiOiAieCJ9",
 	}, []string{`{"a": [1, {"py/tuple": [1, 2]}], "b": "py"}`, "[]", "", "text", `{"happy/object": 1}`}},
 }
 
