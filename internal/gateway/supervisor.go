@@ -198,12 +198,7 @@ func (s *supervisor) launch(ctx context.Context) error {
 		if err := s.dial(ctx); err != nil {
 			return fail(&StartError{Kind: FaultExited, Message: "gunicorn reported a worker but does not listen: " + err.Error(), Output: s.tail.text(20)})
 		}
-		c.mu.Lock()
-		c.up = true
-		if c.failure != nil && c.failure.Late { // of a moment ago
-			c.late, c.failure = c.failure, nil
-		}
-		c.mu.Unlock()
+		c.putUp()
 		s.up.Store(true)
 		s.retryAt.Store(0)
 		s.look(c, true)
@@ -371,6 +366,17 @@ func (s *supervisor) report(c *child, r report) {
 		delete(c.serving, r.Worker)
 		c.mu.Unlock()
 		s.look(c, false)
+	}
+}
+
+// putUp takes the child into service. A replacement that failed a moment ago
+// does not keep it from that, and the next failure is a first one again.
+func (c *child) putUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.up = true
+	if c.failure != nil && c.failure.Late {
+		c.late, c.failure, c.failed = c.failure, nil, make(chan struct{})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/dewar-security/dewar/internal/control/deployment"
 	"github.com/dewar-security/dewar/internal/evidence"
 )
 
@@ -294,5 +295,24 @@ func TestPreloadedWorkersDie(t *testing.T) {
 	})
 	if s, _ := get(t, r.url+"/pid"); s != 200 {
 		t.Errorf("status %d", s)
+	}
+}
+
+// TestFailuresAroundTheStart: a replacement that fails just before the app is
+// put into service, and later settings that cannot be read on a SIGHUP, are two
+// first failures.
+func TestFailuresAroundTheStart(t *testing.T) {
+	s := newSupervisor(App{Target: "app:app"}, deployment.Config{}, nil)
+	c := &child{exited: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}), serving: map[int]bool{}}
+	s.report(c, report{Kind: "configured", PID: 1, Workers: 1})
+	s.report(c, report{Kind: "facts", PID: 2})
+	s.report(c, report{Kind: "failed", PID: 3, Phase: "import", Late: true})
+	c.putUp()
+	if c.failure != nil || c.late == nil {
+		t.Fatalf("failure %v, late %v", c.failure, c.late)
+	}
+	s.report(c, report{Kind: "failed", PID: 1, Phase: "config"})
+	if c.failure == nil || c.failure.Phase != "config" {
+		t.Errorf("failure %v", c.failure)
 	}
 }
