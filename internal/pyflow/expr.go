@@ -673,7 +673,7 @@ func (it *interp) cond(st *state, id pysyntax.ID) (yes, no *state) {
 	case pysyntax.Name, pysyntax.NamedExpr:
 	default:
 		if name, v := it.unionIn(st, id); name != "" {
-			return it.condEach(st, id, name, v)
+			return it.each(st, name, v, func(s *state, _ *value) (*state, *state) { return it.cond(s, id) })
 		}
 	}
 	return it.condLeaf(st, id)
@@ -719,10 +719,9 @@ func (it *interp) unionIn(st *state, id pysyntax.ID) (string, *value) {
 	return name, val
 }
 
-// condEach decides a condition for each alternative of a name, which in each
-// branch keeps those that come there, as far as the condition has told more
-// about them.
-func (it *interp) condEach(st *state, id pysyntax.ID, name string, v *value) (yes, no *state) {
+// each decides something for each alternative of a name, which in each branch
+// keeps those that come there, as far as more has been told about them.
+func (it *interp) each(st *state, name string, v *value, decide func(*state, *value) (yes, no *state)) (yes, no *state) {
 	for _, a := range v.elems {
 		if a.kind == vUnbound {
 			continue
@@ -733,7 +732,7 @@ func (it *interp) condEach(st *state, id pysyntax.ID, name string, v *value) (ye
 			it.follow(s, v.sym, it.truth(s, a) != 0)
 		}
 		it.bindName(s, name, it.refined(s, a))
-		y, n := it.cond(s, id)
+		y, n := decide(s, a)
 		for i, b := range [2]*state{y, n} {
 			if b.dead {
 				continue

@@ -25,7 +25,7 @@ func (it *interp) execMatch(st *state, id pysyntax.ID) {
 			v = it.refined(cur, it.name(cur, name))
 		}
 		if name != "" && v.kind == vUnion && len(v.elems) <= maxEach && it.rawName(cur, name) != nil {
-			yes, no = it.matchEach(cur, pat, name, v)
+			yes, no = it.each(cur, name, v, func(s *state, a *value) (*state, *state) { return it.matchPattern(s, pat, a) })
 		} else {
 			yes, no = it.matchPattern(cur, pat, v)
 		}
@@ -47,40 +47,6 @@ func (it *interp) execMatch(st *state, id pysyntax.ID) {
 		return
 	}
 	*st = *end
-}
-
-// matchEach matches each alternative of a name, which in each branch keeps
-// those that come there.
-func (it *interp) matchEach(st *state, pat pysyntax.ID, name string, v *value) (yes, no *state) {
-	for _, a := range v.elems {
-		if a.kind == vUnbound {
-			continue
-		}
-		s := st.fork()
-		if v.sym != nil {
-			it.follow(s, v.sym, it.truth(s, a) != 0)
-		}
-		it.bindName(s, name, it.refined(s, a))
-		y, n := it.matchPattern(s, pat, a)
-		for _, b := range [2]*state{y, n} {
-			if w := it.rawName(b, name); w != nil && !b.dead {
-				it.bindName(b, name, it.refined(b, w))
-			}
-		}
-		if !y.dead {
-			yes = it.joinDead(yes, y)
-		}
-		if !n.dead {
-			no = it.joinDead(no, n)
-		}
-	}
-	if yes == nil {
-		yes = deadFrom(st)
-	}
-	if no == nil {
-		no = deadFrom(st)
-	}
-	return yes, no
 }
 
 // matchPattern returns the states in which v matches and in which it does
