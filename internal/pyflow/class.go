@@ -563,3 +563,11 @@ func (c *class) modelled() bool { return c.mod != nil && c.mod.file != nil && c.
 
 // inModel reports whether a model runs, and not the project.
 func (it *interp) inModel() bool { return it.fr != nil && it.fr.file != nil && it.fr.file.model }
+
+// whole reports whether the project and the models tell all that the class and
+// those it derives from have: a method that is not there is nowhere.
+func (c *class) whole() bool {
+	return !c.open && !slices.ContainsFunc(c.libs, func(b string) bool {
+		return !slices.ContainsFunc(c.mro, func(k *class) bool { return k.modelled() && k.path() == b })
+	})
+}

@@ -259,6 +259,9 @@ func (it *interp) call(st *state, fn *value, c *call) *value {
 			if m := o.cls.lookup(it, st, "__call__"); m != nil {
 				return it.call(st, it.bindMethod(st, m, fn), c)
 			}
+			if o.kind == oInstance && o.cls.whole() {
+				return unknown // TypeError: nothing that it holds comes out
+			}
 			if b := o.cls.libBase(); b != "" {
 				return it.callLib(st, b+".__call__", fn, c)
 			}

@@ -857,8 +857,11 @@ func (it *interp) libAttr(st *state, path string, recv *value, name string, call
 	if recv == nil {
 		return it.libNamed(st, path)
 	}
-	if recv.kind == vInst && len(facts) == 0 {
-		for _, f := range it.p.facts.of(it.p.facts.canonical(recv.str + ".__getattr__")) {
+	if owner := strings.TrimSuffix(path, "."+name); len(facts) == 0 && (recv.kind == vInst || recv.kind == vObj && !strings.HasPrefix(name, "_")) {
+		if recv.kind == vInst {
+			owner = it.p.facts.canonical(recv.str)
+		}
+		for _, f := range it.p.facts.of(it.p.facts.canonical(owner + ".__getattr__")) {
 			if f.Verb == "returns" {
 				return inst(f.Args[0], recv.labels)
 			}
