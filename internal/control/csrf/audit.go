@@ -12,6 +12,7 @@ import (
 
 	"github.com/dewar-security/dewar/internal/audit"
 	"github.com/dewar-security/dewar/internal/flask"
+	"github.com/dewar-security/dewar/internal/pyflow"
 	"github.com/dewar-security/dewar/internal/pysyntax"
 )
 
@@ -196,6 +197,9 @@ func unprotected(p *audit.Pass) {
 			continue
 		}
 		reach := p.Flask.Reach(r)
+		if validates(p, r, reach) {
+			continue
+		}
 		any = any || sessions || reach.Cookies
 		switch {
 		case checks.in(reach):
@@ -311,6 +315,31 @@ func validatesForm(p *audit.Pass, r *flask.Route) bool {
 		}
 	}
 	return found
+}
+
+// withoutToken matches where a form is made, or its class, that asks for no
+// token.
+var withoutToken = regexp.MustCompile(`["']?\bcsrf["']?\s*[:=]\s*False|\bcsrf_enabled\s*=\s*False`)
+
+// validates reports whether code that runs for the route calls validate() of
+// a Flask-WTF form, which checks the token like validate_on_submit(). Much has
+// such a method; what it is called on is known once the program was run. Files
+// that make forms without a token are left out.
+func validates(p *audit.Pass, r *flask.Route, reach flask.Reach) bool {
+	f := p.Project.File(r.FunctionPosition.File)
+	if f == nil || !bytes.Contains(f.Data, []byte(".validate(")) || withoutToken.Match(f.Data) {
+		return false
+	}
+	return slices.ContainsFunc(p.Hits("use", "form-token"), func(h *pyflow.Hit) bool {
+		at := p.Project.FlowSpan(h.At)
+		return slices.ContainsFunc(reach.Functions, func(fn flask.Position) bool {
+			if fn.File != at.File || at.Line < fn.Line || fn.EndLine < at.Line {
+				return false
+			}
+			made := p.Project.File(fn.File)
+			return made != nil && !withoutToken.Match(made.Data)
+		})
+	})
 }
 
 // ownCheck is a function of the project that compares what the session holds
