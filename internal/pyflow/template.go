@@ -3,6 +3,7 @@ package pyflow
 import (
 	"bytes"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,7 +172,7 @@ func (it *interp) renderTemplate(st *state, t *jinja.Template, fixed Span, vars 
 		}
 		given[k] = v
 	}
-	r := &rendering{it: it, st: st, t: t, html: jinja.Start(t.Path), scopes: []map[string]*value{given}, escape: it.p.autoescaped(t.Path),
+	r := &rendering{it: it, st: st, t: t, html: jinja.Start(t.Path), scopes: []map[string]*value{given}, escape: it.p.autoescaped(t),
 		fixed: fixed, blocks: map[string][]blockAt{}, macros: map[string]*macro{}, steps: &steps, active: map[*jinja.Macro]int{}}
 	dead := st.dead
 	r.top(t)
@@ -180,9 +181,10 @@ func (it *interp) renderTemplate(st *state, t *jinja.Template, fixed Span, vars 
 
 // autoescaped is Flask's choice (Flask.select_jinja_autoescape), which goes by
 // how the name ends: page.html.j2 is not escaped. A project that writes of
-// autoescape somewhere may have chosen otherwise.
-func (p *program) autoescaped(name string) bool {
-	switch path.Ext(name) {
+// autoescape somewhere may have chosen otherwise, and a text without a tag (a
+// mail, a settings file) is no page in which escaping would matter.
+func (p *program) autoescaped(t *jinja.Template) bool {
+	switch path.Ext(t.Path) {
 	case ".html", ".htm", ".xml", ".xhtml", ".svg":
 		return true
 	case ".j2", ".jinja", ".jinja2":
@@ -193,10 +195,23 @@ func (p *program) autoescaped(name string) bool {
 				}
 			}
 		})
-		return p.ownEscapes
+		return p.ownEscapes || !holdsTag(t)
 	}
-	return name == "<string>"
+	return t.Path == "<string>"
 }
+
+// holdsTag reports whether a template's own text has a tag of HTML in it.
+func holdsTag(t *jinja.Template) (found bool) {
+	jinja.Walk(t.Body, func(n jinja.Node) bool {
+		if n, ok := n.(*jinja.Text); ok {
+			found = found || anyTag.MatchString(n.Value)
+		}
+		return !found
+	})
+	return found
+}
+
+var anyTag = regexp.MustCompile(`</?[A-Za-z]`)
 
 // top runs a template with those it extends.
 func (r *rendering) top(t *jinja.Template) {
