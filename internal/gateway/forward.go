@@ -111,7 +111,7 @@ func (f *Forwarder) Forward(w http.ResponseWriter, x *guard.Exchange, modify fun
 		return f.explain(r.Context(), body, err)
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		return f.tunnel(w, r, c, res, modify)
+		return f.tunnel(w, x, c, res, modify)
 	}
 	whole := false
 	defer func() {
@@ -126,13 +126,16 @@ func (f *Forwarder) Forward(w http.ResponseWriter, x *guard.Exchange, modify fun
 			return err
 		}
 	}
+	if ctx := x.Context(); ctx != r.Context() {
+		c.until(ctx)
+	}
 	buf := copyBuffers.Get()
 	defer copyBuffers.Put(buf)
 	// Before the body's first byte nothing of the answer goes out: an app that
 	// fails there can still be answered for, with a page.
 	n, err := first(res.Body, buf)
 	if n == 0 && err != nil && err != io.EOF {
-		return f.explain(r.Context(), body, &sendError{err})
+		return f.explain(x.Context(), body, &sendError{err})
 	}
 	h := w.Header()
 	for name, v := range res.Header {

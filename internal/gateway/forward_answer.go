@@ -133,8 +133,7 @@ func (c *upstreamConn) roundTrip(w http.ResponseWriter, r *http.Request, body *c
 	}
 	ctx := r.Context()
 	if ctx.Done() != nil {
-		// Until the end of the answer: the app is told when nobody waits.
-		c.unwatch = context.AfterFunc(ctx, func() { _ = c.Conn.Close() })
+		c.until(ctx) // the app is told when nobody waits
 	}
 	if err := c.write(w, head, body, length); err != nil {
 		return nil, &sendError{err}
@@ -151,6 +150,14 @@ func (c *upstreamConn) roundTrip(w http.ResponseWriter, r *http.Request, body *c
 	}
 	c.set = time.Time{}
 	return res, nil
+}
+
+// until closes the connection when ctx ends before the answer does.
+func (c *upstreamConn) until(ctx context.Context) {
+	if c.unwatch != nil {
+		c.unwatch() // what it did, ctx does: it comes from the one before
+	}
+	c.unwatch = context.AfterFunc(ctx, func() { _ = c.Conn.Close() })
 }
 
 // write sends the head and, when it is short, the body with it. A longer one

@@ -38,8 +38,8 @@ func checkUpgrade(r *http.Request, res *http.Response) error {
 }
 
 // tunnel hands an accepted WebSocket's bytes on until one side ends, or both
-// have been silent for too long.
-func (f *Forwarder) tunnel(w http.ResponseWriter, r *http.Request, up *upstreamConn, res *http.Response, modify func(*http.Response) error) error {
+// have been silent for too long, or a layer ends it.
+func (f *Forwarder) tunnel(w http.ResponseWriter, x *guard.Exchange, up *upstreamConn, res *http.Response, modify func(*http.Response) error) error {
 	defer up.end()
 	broken := func(err error) error {
 		return &guard.UpstreamError{Status: http.StatusBadGateway, Reason: "upstream-broken", Err: err}
@@ -56,7 +56,7 @@ func (f *Forwarder) tunnel(w http.ResponseWriter, r *http.Request, up *upstreamC
 	defer conn.Close()
 	_ = up.Conn.SetDeadline(time.Time{})
 	_ = conn.SetDeadline(time.Time{})
-	stop := context.AfterFunc(r.Context(), func() {
+	stop := context.AfterFunc(x.Context(), func() {
 		_ = conn.Close()
 		_ = up.Conn.Close()
 	})

@@ -104,6 +104,7 @@ type Chain struct {
 type bound struct {
 	Bound
 	responder Responder // nil if it does not look at answers
+	streamer  Streamer  // nil if it does not end them
 	seen      atomic.Uint64
 	denied    atomic.Uint64
 	observed  atomic.Uint64
@@ -137,6 +138,7 @@ func NewChain(o Options) (*Chain, error) {
 		}
 		c.layers[i].Bound = b
 		c.layers[i].responder, _ = b.Layer.(Responder)
+		c.layers[i].streamer, _ = b.Layer.(Streamer)
 		if b.Spec.Name == pathLayer {
 			c.pathFrom = i
 		}
@@ -184,12 +186,17 @@ func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		x.closeBody()
+		if x.streaming != nil {
+			c.streamOver(x)
+		}
 		switch {
 		case finished && !out.wrote && out.status == 0:
 			out.status = http.StatusOK // what net/http says for a handler that said nothing
-		case !finished && r.Context().Err() != nil && out.wrote:
-			// The client hung up on an answer that was on its way: it got the
-			// status, and nothing is wrong here.
+		case !finished && (r.Context().Err() != nil || x.cut()) && out.wrote:
+			// The client hung up on an answer that was on its way, or a layer
+			// ended it: the client got the status, and nothing is wrong here.
+		case !finished && x.cut():
+			out.status = statusClientGone // it got no status
 		case !finished:
 			out.status = statusAborted // a panic on its way to net/http: the connection is cut
 		}
@@ -226,7 +233,7 @@ func (c *Chain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = c.o.Forward.Forward(out, x, func(res *http.Response) error { return c.respond(x, res, proof) })
 	}
-	if err != nil && out.wrote && out.status != http.StatusSwitchingProtocols {
+	if err != nil && (x.cut() || out.wrote && out.status != http.StatusSwitchingProtocols) {
 		// Half an answer must not pass for a whole one.
 		panic(http.ErrAbortHandler)
 	}
@@ -437,6 +444,11 @@ func (r *refusal) Error() string { return r.d.Reason }
 func (c *Chain) respond(x *Exchange, res *http.Response, proof string) error {
 	if d := c.responders(x, res, false); d.Verdict == Deny {
 		return &refusal{d}
+	}
+	if on, live := goesOn(res); on {
+		if d := c.stream(x, live); d.Verdict == Deny {
+			return &refusal{d}
+		}
 	}
 	c.mark(x, res.Header, proof)
 	return nil

@@ -61,14 +61,20 @@ type proxy struct{ target *url.URL }
 
 func (p proxy) Forward(w http.ResponseWriter, x *Exchange, modify func(*http.Response) error) error {
 	var failed error
+	ctx, cancel := context.WithCancel(x.Request.Context())
+	defer cancel()
 	rp := &httputil.ReverseProxy{
-		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(p.target); r.Out.Host = r.In.Host },
-		FlushInterval:  -1,
-		ModifyResponse: modify,
-		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { failed = err },
-		ErrorLog:       log.New(io.Discard, "", 0),
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(p.target); r.Out.Host = r.In.Host },
+		FlushInterval: -1,
+		ModifyResponse: func(res *http.Response) error {
+			err := modify(res)
+			context.AfterFunc(x.Context(), cancel)
+			return err
+		},
+		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failed = err },
+		ErrorLog:     log.New(io.Discard, "", 0),
 	}
-	rp.ServeHTTP(w, x.Request)
+	rp.ServeHTTP(w, x.Request.WithContext(ctx))
 	if failed != nil && x.Request.Context().Err() != nil {
 		return fmt.Errorf("%w: %w", ErrClientGone, failed)
 	}

@@ -51,6 +51,7 @@ type Exchange struct {
 	values    []layerValue      // what layers keep for their own Response
 	match     policy.Match
 	matched   matchKey
+	streaming *streaming // nil: the answer ends soon, or nobody wants to end it
 
 	fields     Fields
 	fieldsErr  error

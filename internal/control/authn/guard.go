@@ -118,6 +118,11 @@ var layers = []*guard.Spec{{
 			Fix:  "Nothing, if the user has just logged out in another tab; many of one session are a stolen cookie.",
 		},
 		{
+			Name: "authn-stream-ended",
+			Why:  "A WebSocket or an event stream was open when its login ended (a logout, here or at the provider, an operator, its absolute time): it was cut, so that nobody goes on reading after it (CWE-613).",
+			Fix:  "Nothing: who is logged in again connects again.",
+		},
+		{
 			Name: "authn-logout-token",
 			Why:  "A back-channel logout token is not valid (OpenID Connect Back-Channel Logout, 2.6); the detail says why. Nobody was logged out.",
 			Fix:  "See authn.provider.issuer and client-id.",
@@ -159,6 +164,10 @@ type layer struct {
 	noted    *lru[time.Time] // sessions whose cookie was shown after their end
 	policy   func() *policy.Policy
 	facts    func() guard.Facts
+	// ended are the sessions that were ended, on every node, and streams what
+	// goes on with a session; ended is nil without a provider.
+	ended   *store.Replica
+	streams guard.Streams[func(detail string)]
 }
 
 // NewAuthn makes the authn layer.
@@ -252,6 +261,9 @@ func NewAuthn(cfg Config, env guard.Env) (guard.Layer, error) {
 	}
 	if err := l.free(); err != nil {
 		return nil, err
+	}
+	if l.provider != nil {
+		l.ended = store.Follow(l.store, endedFolder, store.FollowOptions{Now: l.now, OnChange: l.cut})
 	}
 	return l, nil
 }
@@ -381,6 +393,7 @@ func (l *layer) Request(x *guard.Exchange) guard.Decision {
 		}
 		if c != nil {
 			id = sessionIdentity(c)
+			x.SetValue(streamKey{}, c)
 		}
 	}
 	if id != nil {
@@ -540,6 +553,10 @@ func (l *layer) Response(x *guard.Exchange, r *http.Response) guard.Decision {
 // Close implements [io.Closer]: another layer has taken this one's place.
 func (l *layer) Close() error {
 	l.client.CloseIdleConnections()
+	if l.ended != nil {
+		// A WebSocket may be in it for longer than anything else.
+		l.streams.WhenEmpty(func() { l.ended.Close() })
+	}
 	return nil
 }
 

@@ -851,7 +851,7 @@ func (l *layer) renewed(x *guard.Exchange, key string, c *cached) *cached {
 	}
 	c, err = l.sessions.get(asking, key)
 	if err != nil {
-		return &cached{s: next}
+		return &cached{key: key, s: next}
 	}
 	return c
 }

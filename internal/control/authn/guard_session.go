@@ -231,6 +231,7 @@ type sessions struct {
 // store is asked at every request all the same: what has ended there has
 // ended here.
 type cached struct {
+	key    string
 	blob   []byte
 	s      *session
 	signed assertion
@@ -295,7 +296,7 @@ func (t *sessions) get(ctx context.Context, key string) (*cached, error) {
 		if err != nil {
 			return nil, nil // sealed with another secret: it is nobody's
 		}
-		c = &cached{blob: blob, s: s}
+		c = &cached{key: key, blob: blob, s: s}
 		t.cache.put(key, c)
 	}
 	now := t.now()

@@ -29,6 +29,7 @@ var sessionSpec = &guard.Spec{
 		{Name: "session-ambiguous", Why: "Several cookies of the session's name came at once. A page on a neighbouring host can plant one (cookie tossing, CWE-384). The guard's own counts; of two own ones neither.", Fix: "Let the app serve the session under one path and no Domain, so that the guard can give it the prefix __Host-, which no other host can set."},
 		{Name: "session-elsewhere", Why: "A session is used by another browser, or from another network, than it was opened in (session.bind): a stolen cookie looks so.", Fix: "session.bind = \"off\", or \"observe\" to be told only."},
 		{Name: "session-unrecorded", Why: "The record of a session could not be written: the store is gone or full. The session works; until the record is there it is not listed, and a restart forgets that it ended.", Fix: "See to the store (deployment of Redis, disk)."},
+		{Name: "session-stream-ended", Why: "A WebSocket or an event stream was open when its session ended: it was cut, so that nobody goes on reading after the logout (CWE-613). A download whose length the app did not say has session.grace before.", Fix: "Nothing: a page that is still logged in connects again by itself."},
 		{Name: "session-weak-key", Why: "The app signs its sessions with a published key. Behind the seal that is worth nothing to an attacker, but everything else that the key signs is: reset links, CSRF tokens (CWE-321).", Fix: "Set SECRET_KEY to the output of: python -c 'import secrets; print(secrets.token_hex(32))'"},
 	},
 	// Closed where it cannot be known whose session it is, or whether it has
@@ -128,6 +129,8 @@ type seal struct {
 	since time.Time // when sealing began
 	state atomic.Pointer[known]
 
+	streams guard.Streams[*streamOf]
+
 	marks    atomic.Bool // an account's sessions, or all, were ended at once
 	reported reported
 	trials   allowance // of the list of published keys
@@ -191,9 +194,11 @@ func NewSession(cfg Config, upstream bool, env guard.Env) (guard.Layer, error) {
 		}
 	}
 	l.ended = store.Follow(env.Store, endedFolder, store.FollowOptions{Now: env.Now, Entries: 1 << 20, Bytes: 256 << 20, OnChange: func(e store.Entry) {
-		if name := strings.TrimPrefix(e.Key, endedFolder); name != "" && (name[0] == '@' || name[0] == '*') {
+		name := strings.TrimPrefix(e.Key, endedFolder)
+		if name != "" && (name[0] == '@' || name[0] == '*') {
 			l.marks.Store(true)
 		}
+		l.cut(name, e.Value)
 	}})
 	return l, nil
 }
@@ -220,7 +225,8 @@ func (l *seal) mark(ctx context.Context, name string) time.Time {
 
 // Close implements [io.Closer].
 func (l *seal) Close() error {
-	l.ended.Close()
+	// A WebSocket may be in it for longer than anything else.
+	l.streams.WhenEmpty(func() { l.ended.Close() })
 	return nil
 }
 

@@ -41,6 +41,7 @@ func (l *seal) Response(x *guard.Exchange, r *http.Response) guard.Decision {
 	if e == nil {
 		k := l.known()
 		e = &exchange{k: k, held: make([]held, len(k.names))}
+		x.SetValue(sessionSpec, e)
 	}
 	a.l, a.x, a.k, a.r, a.now = l, x, e.k, r, l.now()
 	a.https = x.Client.Scheme == "https"
@@ -143,7 +144,7 @@ func (a *answering) one(n *sealed, h *held, c setCookie) string {
 		if has {
 			a.left(n, h)
 			a.l.end(a.x, a.k, n, h, endLogout)
-			h.what = done
+			h.what, h.given = done, false
 		}
 		return a.named(n, h, c, value)
 	}
@@ -161,7 +162,7 @@ func (a *answering) one(n *sealed, h *held, c setCookie) string {
 	if !ok {
 		return ""
 	}
-	h.t, h.what, h.due = t, done, false
+	h.t, h.what, h.due, h.given = t, done, false, true
 	return a.named(n, h, c, sealed)
 }
 
@@ -345,7 +346,7 @@ func (a *answering) anew(n *sealed, h *held, t *ticket) {
 		return
 	}
 	a.more = append(a.more, a.named(n, h, c, v))
-	h.what = done
+	h.t, h.what, h.given = *t, done, true
 }
 
 // seal returns the sealed value. One that no browser would keep goes to the

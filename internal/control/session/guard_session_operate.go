@@ -62,6 +62,10 @@ func (l *seal) Operate(ctx context.Context, command string, args map[string]stri
 		if err := l.ring.rotate(true); err != nil {
 			return nil, err
 		}
+		// No cookie opens any more: this mark is for streams that go on, alone.
+		if err := l.endMark(ctx, "*keys"); err != nil {
+			return nil, err
+		}
 		n, err := l.forget(ctx, "")
 		return endedCount{Ended: n}, err
 	}

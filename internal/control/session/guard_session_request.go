@@ -37,7 +37,9 @@ type held struct {
 	several bool
 	// proven: a raw one was signed by the app's own key.
 	proven bool
-	t      ticket
+	// given: the app got the session of t, or made it in the answer.
+	given bool
+	t     ticket
 }
 
 // exchange is what Request leaves to Response.
@@ -90,6 +92,7 @@ func (l *seal) Request(x *guard.Exchange) guard.Decision {
 		changed = changed || h.what != absent && h.what != raw
 		if h.what == opened || h.what == stale || h.what == adopted {
 			l.openedN.Add(1)
+			h.given = true
 			front = appendPair(front, n.app, h.t.value)
 		}
 		switch {

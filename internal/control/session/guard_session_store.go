@@ -127,14 +127,19 @@ func (l *seal) endedAt(t *ticket, now time.Time) (ending, time.Time) {
 func (l *seal) lookUp(key string) (ending, time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeWait)
 	defer cancel()
-	v, ok, err := l.ended.Find(ctx, key)
+	v, _, err := l.ended.Find(ctx, key)
 	if err != nil {
 		// It does not fit into memory, and the store is gone: who cannot be
 		// shown to have a session that goes on has none.
 		l.failed(err)
 		return endOperator, l.now()
 	}
-	if !ok || len(v) < 2 {
+	return parseEnded(v)
+}
+
+// parseEnded reads what markEnded and endMark wrote.
+func parseEnded(v []byte) (ending, time.Time) {
+	if len(v) < 2 {
 		return notEnded, time.Time{}
 	}
 	n, err := strconv.ParseInt(string(v[1:]), 10, 64)

@@ -203,15 +203,17 @@ func (s *site) start(cfg Config, _ guard.Mode) {
 	s.t.Cleanup(func() { s.layer.Close() })
 	s.chain, err = guard.NewChain(guard.Options{
 		Layers:  []guard.Bound{{Spec: sessionSpec, Layer: l, Mode: cfg.SealMode(false)}, {Spec: &guard.Spec{Name: "last", Control: "session"}, Layer: last{s}}},
-		Forward: forward{s.app}, Now: s.clock.now, Publish: func(e event.Event) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.events = append(s.events, e)
-		},
+		Forward: forward{s.app}, Now: s.clock.now, Publish: s.publish,
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func (s *site) publish(e event.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, e)
 }
 
 // took returns the events since it was last asked, as "name reason severity".
