@@ -165,7 +165,9 @@ func TestStreamEndsWithItsSession(t *testing.T) {
 // TestStreamGoesOn: what a logout must not cut: its own answer, pages that are
 // still being made, and what a visitor saw before the login.
 func TestStreamGoesOn(t *testing.T) {
-	s := newSite(t, config())
+	cfg := config()
+	cfg.Grace = guard.Duration(time.Minute) // of real time, on a slow machine
+	s := newSite(t, cfg)
 	f := s.streams(events)
 	ann := s.browser()
 	before := s.browser()
@@ -181,7 +183,7 @@ func TestStreamGoesOn(t *testing.T) {
 	if len(pages)+len(logout)+len(nobodys) > 0 {
 		t.Error("something was cut")
 	}
-	s.clock.pass(time.Minute)
+	s.clock.pass(2 * time.Minute)
 	late := ann.open(page, "/me?stream=1")
 	close(page.over)
 	close(f.over)
