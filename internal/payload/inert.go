@@ -95,9 +95,10 @@ func clearText(s string) bool {
 
 // Random says that a text looks like what a password manager makes: ten
 // characters or more without a space, of letters small and capital and of
-// digits, in which no word of SQL stands behind a quote. A database has use for
-// hardly anything else of that look, and whoever knows that the text goes
-// nowhere but into a hash need not ask the judges about it.
+// digits, in which no word of SQL stands behind a quote and no judge finds what
+// runs something. What chance puts into one password of a thousand (a quote
+// and two dashes further on, a dollar sign and a brace) is no reason: whoever
+// knows that a field holds passwords need not ask the judges about those.
 func Random(text string) bool {
 	var small, capital, digit bool
 	for i := range len(text) {
@@ -123,7 +124,85 @@ func Random(text string) bool {
 			}
 		}
 	}
+	if runsInRandom(text) {
+		return false
+	}
+	for _, x := range Judge(text, Text) {
+		shape := x.Kind.String() + " " + x.Shape
+		if shape == "sql comparison after a value" && !strings.ContainsAny(text, "'\"`") {
+			continue // no statement has a password without quotes
+		}
+		if !byChance[shape] {
+			return false
+		}
+	}
 	return true
+}
+
+// byChance are findings that random signs hold too often: together one text of
+// a few hundred. Of these [runsInRandom] knows those that are meant.
+var byChance = set("sql operator between strings", "sql comment after a value", "shell command after separator", "shell expansion", "template call", "ldap filter", "script computed member", "script computed member after a string")
+
+// runsInRandom says that a text without spaces holds what runs something and
+// chance hardly ever makes: a whole output or statement of a template, a lookup,
+// a program's name as a substitution or behind a separator, a quote and a
+// comment at the end.
+func runsInRandom(s string) bool {
+	for _, m := range [...][2]string{{"{{", "}}"}, {"{%", "%}"}, {"<%", "%>"}} {
+		if _, rest, ok := strings.Cut(s, m[0]); ok && strings.Contains(rest, m[1]) {
+			return true
+		}
+	}
+	if strings.Contains(s, "$IFS") || strings.Contains(s, "${IFS") {
+		return true
+	}
+	for i := 0; i+2 < len(s); i++ {
+		rest := s[i+1:]
+		switch s[i] {
+		case '$', '#', '*', '@', '~':
+			if inner, ok := strings.CutPrefix(rest, "{"); ok {
+				n := 0
+				for n < len(inner) && (isWord(inner[n]) || inner[n] == '.') {
+					n++
+				}
+				if n > 2 && n < len(inner) && (inner[n] == ':' || n > 3 && inner[n] == '(') {
+					return true
+				}
+			}
+			if inner, ok := strings.CutPrefix(rest, "("); ok && s[i] == '$' {
+				if end := strings.IndexByte(inner, ')'); end > 0 && startsProgram(inner, 2) {
+					return true
+				}
+			}
+		case '`':
+			if end := strings.IndexByte(rest, '`'); end > 0 && startsProgram(rest, 2) {
+				return true
+			}
+		case ';', '|', '&':
+			if startsProgram(rest, 4) {
+				return true
+			}
+		case '\'', '"':
+			if t := strings.TrimLeft(rest, ");"); len(t) < 5 && (strings.HasPrefix(t, "--") || strings.HasPrefix(t, "/*")) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// startsProgram says that a text begins with a program's name, perhaps in a
+// folder, of so many letters or more.
+func startsProgram(s string, least int) bool {
+	n := 0
+	for n < len(s) && (isAlnum(s[n]) || strings.IndexByte("/._-", s[n]) >= 0) {
+		n++
+	}
+	word := s[:n]
+	if i := strings.LastIndexByte(word, '/'); i >= 0 {
+		word, least = word[i+1:], 2
+	}
+	return len(word) >= least && knownCommand(word)
 }
 
 // nosqlInert: no operator of a document store is named. Its JavaScript is
@@ -151,6 +230,9 @@ func headerInert(s string) bool {
 		if i := strings.IndexAny(line, " \t:"); i >= 0 {
 			word = line[:i]
 		}
+		if len(word) < len(line) && line[len(word)] == ':' && fieldWords[strings.ToLower(word)] || storeVerbs[strings.ToLower(word)] && !plainWords(line, 6) || len(word) > 1 && (word[0] == '*' || word[0] == '$') && strings.Trim(word[1:], "0123456789") == "" {
+			return false
+		}
 		if headerWords[strings.ToLower(strings.TrimRight(word, "."))] || strings.Contains(line, "HTTP/") || len(word) <= 6 && word != "" && strings.Trim(word, "0123456789") != word && len(line) > len(word) && mailVerbs[strings.ToLower(firstWord(line[len(word):]))] {
 			return false
 		}
@@ -172,6 +254,13 @@ func firstWord(s string) string {
 // and POP3.
 var headerWords = set("accept", "bcc", "cc", "connection", "content", "cookie", "date", "ehlo", "etag", "expect", "from", "helo", "host", "link", "location", "origin", "pragma", "rcpt", "refresh", "reply-to", "return-path", "sender", "server", "set-cookie", "status", "subject", "to", "trailer", "upgrade", "vary", "via", "warning",
 	"data", "mail", "quit", "rset", "vrfy", "expn", "starttls", "auth", "noop", "retr", "dele", "stat", "list", "uidl", "top", "apop", "user", "pass")
+
+// fieldWords are further names of fields that are words of everyday: fields
+// only before a colon.
+var fieldWords = set("age", "allow", "authorization", "comments", "depth", "destination", "digest", "dnt", "dpop", "expires", "forwarded", "keywords", "nel", "overwrite", "p3p", "prefer", "priority", "range", "received", "referer", "signature", "te", "timeout", "traceparent", "tracestate")
+
+// storeVerbs are commands of Redis and memcached, which both read lines.
+var storeVerbs = set("acl", "add", "append", "bgrewriteaof", "bgsave", "cas", "client", "cluster", "config", "copy", "debug", "decr", "decrby", "del", "delete", "eval", "evalsha", "exec", "expire", "fcall", "flush_all", "flushall", "flushdb", "function", "gat", "get", "getdel", "getex", "gets", "getset", "hdel", "hello", "hget", "hmset", "hset", "incr", "incrby", "info", "keys", "lpush", "lru_crawler", "lset", "mg", "migrate", "module", "monitor", "move", "ms", "mset", "multi", "persist", "prepend", "psetex", "psync", "publish", "rename", "replace", "replicaof", "restore", "rpush", "sadd", "save", "script", "select", "set", "setex", "setnx", "setrange", "shutdown", "slaveof", "slabs", "stats", "subscribe", "swapdb", "sync", "touch", "unlink", "verbosity", "version", "watch", "xadd", "zadd")
 
 // mailVerbs are commands of IMAP, which stand behind a tag.
 var mailVerbs = set("append", "authenticate", "capability", "close", "copy", "create", "delete", "examine", "expunge", "fetch", "list", "login", "logout", "lsub", "noop", "rename", "search", "select", "starttls", "status", "store", "subscribe", "uid", "unsubscribe")

@@ -133,11 +133,47 @@ func scriptInert(s string) bool {
 	if !sqlOperand(s) && !jsBreaks(s, false) {
 		return false
 	}
+	if !linesInert(s) {
+		return false
+	}
 	for i, quotes := 0, 0; i < len(s); i++ {
 		if s[i] != '\'' && s[i] != '"' && s[i] != '`' {
 			continue
 		}
 		if quotes++; quotes > 64 || !jsBreaks(s[i+1:], true) {
+			return false
+		}
+	}
+	return true
+}
+
+// linesInert says that a text behind an app's own "//", which ends with the
+// line, leaves no program: from each further line on the rest does not parse,
+// or has nothing that calls, sets or loads.
+func linesInert(s string) bool {
+	if strings.IndexByte(s, '\n') < 0 && strings.IndexByte(s, '\r') < 0 && !strings.Contains(s, "\u2028") && !strings.Contains(s, "\u2029") {
+		return true
+	}
+	s = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u2028", "\n", "\u2029", "\n").Replace(s)
+	for n := 0; ; n++ {
+		_, rest, more := strings.Cut(s, "\n")
+		if !more {
+			return true
+		}
+		if s = rest; n >= 512 || !jsIdle(rest) && !jsBreaks(rest, false) {
+			return false
+		}
+	}
+}
+
+// jsIdle says that a program, if a text were one, would do nothing.
+func jsIdle(s string) bool {
+	if strings.ContainsAny(s, "(=[`\\") {
+		return false
+	}
+	for w := range strings.FieldsFuncSeq(s, func(r rune) bool { return r < 0x80 && !isWord(byte(r)) && r != '$' }) {
+		switch w {
+		case "new", "import", "export", "throw", "delete", "debugger", "await", "yield":
 			return false
 		}
 	}

@@ -123,6 +123,8 @@ func sqlBreaks(t []sqlToken, place sqlPlace, name, whole bool, aliases map[strin
 		switch place {
 		case sqlNeeds:
 			switch {
+			case x.kind == sqlVar && strings.Trim(x.text, "@") == "":
+				// Operators of PostgreSQL: @ 5, a @> b, a @@ b.
 			case x.kind == sqlNumber || x.kind == sqlString || x.kind == sqlVar:
 				place, name = sqlHas, x.text[0] == '"' // a name in standard SQL
 			case x.kind == sqlWord && class == sqlPlain:
@@ -137,7 +139,13 @@ func sqlBreaks(t []sqlToken, place sqlPlace, name, whole bool, aliases map[strin
 			case x.kind == sqlOp:
 				switch x.text[0] {
 				case '+', '-', '~', '!', '@', '|':
-				case '*':
+				case '*', '/', '&':
+					if i > 0 && t[i-1].at+len(t[i-1].text) == x.at && strings.Contains(pgOperatorTails, t[i-1].text[len(t[i-1].text)-1:]+x.text[:1]) {
+						break // one operator with the sign before it
+					}
+					if x.text[0] != '*' {
+						return true
+					}
 					place, name = sqlHas, false
 				default:
 					return true
@@ -161,6 +169,9 @@ func sqlBreaks(t []sqlToken, place sqlPlace, name, whole bool, aliases map[strin
 			case x.kind == sqlNumber:
 				return true
 			case x.kind == sqlVar:
+				if x.text[0] == '@' && (len(x.text) > 1 && x.text[1] == '@' || len(x.text) == 1 && (next.kind == sqlOp || next.text == "?") && next.at == x.at+1) {
+					return false // PostgreSQL's a @@ b, a @> b
+				}
 				return !(x.text[0] == ':' && name)
 			case x.kind == sqlString:
 				// Two strings are one, and a type's name may stand before
@@ -172,8 +183,9 @@ func sqlBreaks(t []sqlToken, place sqlPlace, name, whole bool, aliases map[strin
 				}
 			case x.kind == sqlOpen:
 				// Don't: a name and a string to the end, of the app's too.
-				// What other values make of that is judged with them.
-				return name && i > 0 && t[i-1].kind == sqlWord
+				// What other values make of that is judged with them. Behind
+				// a type's name, a string is its constant: bool 't'.
+				return name && i > 0 && t[i-1].kind == sqlWord && !sqlTypes[strings.ToLower(t[i-1].text)] && t[i-1].text[0] != '_'
 			case x.kind == sqlWord:
 				switch class {
 				case sqlPlain:
@@ -252,6 +264,15 @@ func sqlBreaks(t []sqlToken, place sqlPlace, name, whole bool, aliases map[strin
 	// nothing, and behind a quote the app's own quote follows, which cannot.
 	return whole && (place == sqlAliased || len(t) == 1 && t[0].at > 0 && place == sqlNeeds)
 }
+
+// pgOperatorTails are pairs of signs within an operator of PostgreSQL of which
+// each is a token of its own to [sqlScan]: ~*, |/, ?&.
+const pgOperatorTails = "~* |/ ?& @*"
+
+// sqlTypes are names of types and the prefixes of strings, behind which a
+// string is a value: date '2026-01-01', x'31'.
+var sqlTypes = set("b", "e", "n", "q", "nq", "x", "u", "bigint", "bit", "bool", "boolean", "box", "bpchar", "bytea", "char", "character", "cidr", "circle", "citext", "date", "daterange", "datetime", "dec", "decimal", "double", "float", "float4", "float8", "hstore", "inet", "int", "int2", "int4", "int4range", "int8", "int8range", "integer",
+	"interval", "json", "jsonb", "jsonpath", "line", "lseg", "ltree", "macaddr", "money", "name", "nchar", "numeric", "numrange", "oid", "path", "point", "polygon", "precision", "real", "regclass", "regproc", "regrole", "regtype", "smallint", "text", "time", "timestamp", "timestamptz", "timetz", "tsquery", "tsrange", "tstzrange", "tsvector", "uuid", "varbit", "varchar", "varying", "xml", "zone", "unknown", "binary", "year", "day", "hour", "minute", "month", "second")
 
 // sqlWordClass is what a word can be between values.
 type sqlWordClass uint8

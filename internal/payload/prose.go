@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -181,20 +182,28 @@ func sqlInWords(text string) bool {
 }
 
 // sqlExpression says that all tokens are one expression of names, numbers and
-// operators that are words. Alternatives of names or of numbers alone ("Ann or
-// Ben", "5 or 6") are none: something must compare, negate or be a constant.
+// operators. Alternatives of names alone ("Ann or Ben") are none: something
+// must compare, negate or be a constant, and a number is one beside OR.
 func sqlExpression(t []sqlToken) bool {
-	telling, operators := false, 0
+	telling, operators, number, logic := false, 0, false, false
+	t = slices.DeleteFunc(t, func(x sqlToken) bool { return x.text == "(" || x.text == ")" })
+	if len(t) == 0 {
+		return false
+	}
 	i := 0
-	at := func() string { return t[min(i, len(t)-1)].text }
+	at := func() string { return strings.ToUpper(t[min(i, len(t)-1)].text) }
 	for {
 		for at() == "NOT" || at() == "BINARY" {
 			telling = true
 			i++
 		}
+		for t[min(i, len(t)-1)].kind == sqlOp {
+			i++ // a sign
+		}
 		if t[min(i, len(t)-1)].kind != sqlWord && t[min(i, len(t)-1)].kind != sqlNumber {
 			return false
 		}
+		number = number || t[i].kind == sqlNumber
 		if w := at(); w == "NULL" || w == "TRUE" || w == "FALSE" {
 			telling = true
 		}
@@ -203,7 +212,13 @@ func sqlExpression(t []sqlToken) bool {
 			i += 2
 		}
 		if t[min(i, len(t)-1)].kind == sqlEnd {
-			return telling && operators > 0
+			return (telling || number && logic) && operators > 0
+		}
+		switch w := at(); w {
+		case "ORDER", "GROUP", "LIMIT", "OFFSET", "HAVING", "ISNULL", "NOTNULL", ";":
+			// A clause of the statement's, or its end.
+			n := t[min(i+1, len(t)-1)]
+			return (telling || number && logic) && operators > 0 && (w != ";" || n.kind == sqlEnd) || n.text == "BY" || w != ";" && n.kind == sqlNumber || w == "ISNULL" || w == "NOTNULL"
 		}
 		if at() == "NOT" { // NOT LIKE, NOT IN, NOT BETWEEN
 			i++
@@ -215,21 +230,45 @@ func sqlExpression(t []sqlToken) bool {
 				i++
 			}
 		case "OR", "AND":
+			logic = true
+		case ",", "?":
+		case ":":
+			i++ // a cast
+		case "SIMILAR", "OVERLAPS", "ILIKE", "IN", "SOUNDS":
+			telling = true
 		case "XOR", "LIKE", "RLIKE", "REGEXP", "GLOB", "DIV", "MOD", "IS", "COLLATE":
 			telling = true
 		default:
-			return false
+			if t[min(i, len(t)-1)].kind != sqlOp {
+				return false
+			}
 		}
 		operators++
 		i++
+		for at() == "TO" {
+			i++ // SIMILAR TO
+		}
 	}
 }
 
 // commandLines says that a line is a command that a sentence would not be:
 // behind another line, a program's name with little or nothing behind it;
 // anywhere, one with an address or a file as all of its arguments. Behind a
-// semicolon, too, one that needs no argument is a command alone.
+// semicolon, too, one that needs no argument is a command alone. What stands
+// behind a line break is no prose at all where it begins like a command of a
+// shell or of a protocol: [Inert] then asks for each kind.
 func commandLines(text string) bool {
+	if !headerInert(text) {
+		return true
+	}
+	for n, line := range strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if n == 0 && text[0] != '\n' && text[0] != '\r' {
+			continue
+		}
+		if !noCommand(line, '\n') {
+			return true
+		}
+	}
 	for n, clause := range strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' || r == ';' }) {
 		if n > 0 && endless[strings.TrimSpace(clause)] {
 			return true

@@ -127,9 +127,10 @@ type Exclusion struct {
 	// not look at. "a.b" is the JSON member b of a, "a.*.b" the b of every
 	// element of a, "path" the segments of the path. Empty means that Rules are off altogether.
 	Parameters []string
-	// Secret says that Parameters hold secrets that the app compares or
-	// hashes: a value that is random by its look ([payload.Random]) is not
-	// judged by grammar.
+	// Secret says that Parameters hold passwords, by their names and as far
+	// as the source is understood: a value that is random by its look
+	// ([payload.Random], which nothing is that runs something) is not judged
+	// by grammar any further.
 	Secret bool
 }
 

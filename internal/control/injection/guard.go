@@ -196,8 +196,8 @@ func (l *WAF) typedRoute(p *policy.Policy, m policy.Match) *waf.Plan {
 	}
 	if names := passwords(p, m); len(names) > 0 && l.cfg.Structure {
 		// Good passwords are full of what rules take for attacks, and some by
-		// chance of what has grammar. What would be an attack and is not
-		// random by its look is still found by its grammar.
+		// chance of what has grammar. What runs something, and what is not
+		// random by its look, is still found by its grammar.
 		exclude = append(exclude, waf.Exclusion{Rules: l.engine.RulesOf(930000, 944999), Parameters: names, Secret: true})
 	}
 	if len(exclude) > 0 {

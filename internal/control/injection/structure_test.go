@@ -85,7 +85,12 @@ func TestStructureLayer(t *testing.T) {
 		{"/log/in", form, "name=" + odd, guard.Deny},
 		{"/log/in?password2=" + odd, form, "", guard.Deny},
 		{"/log/in", form, "Password=" + attack, guard.Deny}, // what is one by its grammar
-		{"/log/old", form, "password=" + odd, guard.Deny},   // a finding that is not fixed
+		// Random by its look, but it runs something.
+		{"/log/in", form, "Password=" + url.QueryEscape("Aa1'||1=1#xx"), guard.Deny},
+		{"/log/in", form, "Password=" + url.QueryEscape("${jndi:ldap://x}X1"), guard.Deny},
+		{"/log/in", form, "Password=" + url.QueryEscape("$(id)Aa12345"), guard.Deny},
+		{"/log/in", form, "Password=" + url.QueryEscape("{{7*7}}Aa1xx"), guard.Deny},
+		{"/log/old", form, "password=" + odd, guard.Deny}, // a finding that is not fixed
 		{"/else/where", form, "password=" + odd, guard.Deny},
 	} {
 		if d := l.Request(exchange("POST", c.target, c.kind, c.body)); d.Verdict != c.verdict {
