@@ -37,7 +37,7 @@ var rows = [][]string{
 	{"internal/audit", "internal/guard", "internal/probe"},
 	{"internal/pyflow", "internal/flask", "internal/csp", "internal/waf", "internal/wire", "internal/sandbox", "internal/event", "internal/store"},
 	{"internal/pysyntax", "internal/jinja", "internal/markup", "internal/rxset", "internal/payload", "internal/policy", "internal/flasksession", "internal/formdata", "internal/content", "internal/clamd"},
-	{"internal/evidence", "internal/percent", "internal/freeport"},
+	{"internal/evidence", "internal/percent", "internal/freeport", "internal/browsertest"},
 }
 
 // rowOf returns the row of a package, counted from the top, and the entry it

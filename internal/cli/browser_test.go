@@ -1,51 +1,22 @@
 package cli
 
 import (
-	"context"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/dewar-security/dewar/internal/browsertest"
 )
-
-// chromiumPath returns where Chromium is, or ends the test.
-func chromiumPath(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("DEWAR_REQUIRE_REAL") != "" {
-		t.Fatal("Chromium is missing: apt-get install chromium")
-	}
-	t.Skip("SKIPPED, NO BROWSER LOOKED: apt-get install chromium")
-	return ""
-}
-
-// chromiumFlags are for a browser that talks to this machine only.
-func chromiumFlags(home string) []string {
-	return []string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP site.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost",
-		"--ignore-certificate-errors", "--user-data-dir=" + home}
-}
 
 // chromium returns a function that opens a page in a headless Chromium and
 // returns its DOM when the scripts have run, with what the console said.
 func chromium(t *testing.T) func(page string) (dom, console string) {
 	t.Helper()
-	path := chromiumPath(t)
 	return func(page string) (string, string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-		defer cancel()
-		home := t.TempDir()
-		c := exec.CommandContext(ctx, path, append(chromiumFlags(home), "--enable-logging=stderr", "--v=0", "--virtual-time-budget=4000", "--dump-dom", page)...)
-		c.Env = append(os.Environ(), "HOME="+home)
-		c.WaitDelay = 2 * time.Second
+		c := browsertest.Command(t, "--enable-logging=stderr", "--v=0", "--virtual-time-budget=4000", "--dump-dom", page)
 		var out, errs buffer
 		c.Stdout, c.Stderr = &out, &errs
 		if err := c.Run(); err != nil && out.String() == "" {

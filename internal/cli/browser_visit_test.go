@@ -2,16 +2,16 @@ package cli
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dewar-security/dewar/internal/browsertest"
 )
 
 // visitor is one Chromium with one tab, driven by the DevTools protocol over a
@@ -47,8 +47,6 @@ type message struct {
 // visit starts a browser.
 func visit(t *testing.T) *visitor {
 	t.Helper()
-	path := chromiumPath(t)
-	home := t.TempDir()
 	in, to, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -57,11 +55,8 @@ func visit(t *testing.T) *visitor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	c := exec.CommandContext(ctx, path, append(chromiumFlags(home), "--remote-debugging-pipe", "about:blank")...)
-	c.Env = append(os.Environ(), "HOME="+home)
+	c := browsertest.Command(t, "--remote-debugging-pipe", "about:blank")
 	c.ExtraFiles = []*os.File{in, out} // 3 and 4
-	c.WaitDelay = 5 * time.Second
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +75,7 @@ func visit(t *testing.T) *visitor {
 			if json.Unmarshal(line[:len(line)-1], &m) == nil {
 				select {
 				case v.messages <- m:
-				case <-ctx.Done():
+				case <-t.Context().Done():
 					return
 				}
 			}
@@ -88,7 +83,6 @@ func visit(t *testing.T) *visitor {
 	}()
 	t.Cleanup(func() {
 		to.Close() // which ends the browser
-		cancel()
 		c.Wait()
 		from.Close()
 	})

@@ -251,12 +251,16 @@ func TestShop(t *testing.T) {
 		t.Errorf("HTTP/%d, want HTTP/2", home.ProtoMajor)
 	}
 	for name, part := range map[string]string{
-		"Strict-Transport-Security": "max-age=", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "frame-ancestors",
+		"Strict-Transport-Security": "max-age=", "X-Content-Type-Options": "nosniff",
 		"Referrer-Policy": "origin", "Cross-Origin-Opener-Policy": "same-origin", "X-Request-Id": "0",
 	} {
 		if v := home.Header[http.CanonicalHeaderKey(name)]; len(v) != 1 || !strings.Contains(v[0], part) {
 			t.Errorf("%s: %q, want one with %q", name, v, part)
 		}
+	}
+	// The app's own policy stays as it is; ours stands beside it.
+	if v := home.Header.Values("Content-Security-Policy"); len(v) != 2 || !strings.Contains(v[0], "frame-ancestors 'none'") || v[1] != "upgrade-insecure-requests" {
+		t.Errorf("Content-Security-Policy: %q", v)
 	}
 	if v := home.Header.Get("Server"); v != "" {
 		t.Errorf("Server: %s", v)

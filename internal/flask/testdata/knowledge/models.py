@@ -15,6 +15,7 @@ builtins.__unknown__ = lambda *args: None
 # What the engine gives to models.
 sys.modules["_dewar"] = engine = types.ModuleType("_dewar")
 engine.render_text = lambda source, *args, **kwargs: __import__("flask").render_template_string(source, *args, **kwargs)
+engine.render_name = lambda name, *args, **kwargs: __import__("flask").render_template(name, *args, **kwargs)
 directory = sys.argv[1]
 
 
