@@ -17,15 +17,7 @@ var structured = sync.OnceValues(func() (*Engine, error) { return New(Config{Str
 
 func judge(t *testing.T, r Request) Verdict {
 	t.Helper()
-	e, err := structured()
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := e.Inspect(t.Context(), whole(r))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	return ask(t, structured, r)
 }
 
 // whole adds what every request of a browser has.
